@@ -1,0 +1,217 @@
+//! `did:key` identifiers of Ed25519 keys: the checked codec for text that strangers send.
+//!
+//! Format (W3C did:key method): `did:key:z` + base58btc(`0xed 0x01` + 32 key bytes). Anything else
+//! is refused by name: another method, another multibase, another key type, a wrong length, bytes
+//! that are no curve point, or a weak (small-order) key.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Multicodec prefix of an Ed25519 public key, as an unsigned varint (0xed).
+const ED25519_MULTICODEC: [u8; 2] = [0xed, 0x01];
+/// Every Ed25519 DID has 56 characters; anything longer is refused before it is decoded.
+const MAX_TEXT_LENGTH: usize = 64;
+/// libp2p's identity multihash of the protobuf-encoded public key: `00 24` + `08 01 12 20`.
+const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+
+/// A peer's decentralised identifier: an Ed25519 public key that is known to be a valid point.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Did([u8; 32]);
+
+/// Why a text or a key is not a DID that we accept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DidError {
+    /// The text does not begin with `did:key:z`.
+    #[error("not a did:key in base58btc (it must begin with did:key:z)")]
+    Method,
+    /// The text is longer than any Ed25519 DID.
+    #[error("a did:key of {0} characters is too long")]
+    TooLong(usize),
+    /// The text after `z` is not base58btc.
+    #[error("not base58btc")]
+    Base58,
+    /// The key is of another type than Ed25519.
+    #[error("not an Ed25519 key")]
+    KeyType,
+    /// The key does not have 32 bytes.
+    #[error("an Ed25519 key has 32 bytes, this one has {0}")]
+    Length(usize),
+    /// The bytes are not a point of the curve, or one of small order.
+    #[error("not a usable point of the curve")]
+    Point,
+    /// The bytes are not the peer id of an Ed25519 key.
+    #[error("not the peer id of an Ed25519 key")]
+    PeerId,
+}
+
+impl Did {
+    /// Accepts 32 public key bytes if they are a usable curve point.
+    pub fn from_public_key(bytes: &[u8]) -> Result<Self, DidError> {
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| DidError::Length(bytes.len()))?;
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| DidError::Point)?;
+        if key.is_weak() {
+            return Err(DidError::Point);
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The 32 bytes of the public key.
+    pub fn public_key(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The libp2p peer id of the same key, as bytes (an identity multihash).
+    pub fn peer_id_bytes(&self) -> [u8; 38] {
+        let mut bytes = [0; 38];
+        bytes[..6].copy_from_slice(&PEER_ID_PREFIX);
+        bytes[6..].copy_from_slice(&self.0);
+        bytes
+    }
+
+    /// The libp2p peer id of the same key, as the text that libp2p prints (`12D3Koo…`).
+    pub fn peer_id(&self) -> String {
+        bs58::encode(self.peer_id_bytes()).into_string()
+    }
+
+    /// The DID of the key inside a libp2p peer id.
+    pub fn from_peer_id_bytes(bytes: &[u8]) -> Result<Self, DidError> {
+        let key = bytes.strip_prefix(&PEER_ID_PREFIX[..]).ok_or(DidError::PeerId)?;
+        Self::from_public_key(key)
+    }
+
+    /// True if `signature` is this key's signature over `message` (strict verification: no
+    /// malleable or small-order forms).
+    pub fn is_signature_valid(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Ok(key) = VerifyingKey::from_bytes(&self.0) else { return false };
+        let Ok(signature) = Signature::from_slice(signature) else { return false };
+        key.verify_strict(message, &signature).is_ok()
+    }
+
+    /// A short form for tables and logs: the first and last characters of the key.
+    pub fn short(&self) -> String {
+        let text = self.to_string();
+        let key = &text["did:key:".len()..];
+        format!("{}…{}", &key[..8], &key[key.len() - 4..])
+    }
+}
+
+impl fmt::Display for Did {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [0; 34];
+        bytes[..2].copy_from_slice(&ED25519_MULTICODEC);
+        bytes[2..].copy_from_slice(&self.0);
+        write!(f, "did:key:z{}", bs58::encode(bytes).into_string())
+    }
+}
+
+impl fmt::Debug for Did {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Did({self})")
+    }
+}
+
+impl FromStr for Did {
+    type Err = DidError;
+
+    fn from_str(text: &str) -> Result<Self, DidError> {
+        if text.len() > MAX_TEXT_LENGTH {
+            return Err(DidError::TooLong(text.len()));
+        }
+        let encoded = text.strip_prefix("did:key:z").ok_or(DidError::Method)?;
+        let bytes = bs58::decode(encoded).into_vec().map_err(|_| DidError::Base58)?;
+        let key = bytes.strip_prefix(&ED25519_MULTICODEC[..]).ok_or(DidError::KeyType)?;
+        Self::from_public_key(key)
+    }
+}
+
+impl Serialize for Did {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Did {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Did;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a did:key of an Ed25519 key")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Did, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Keypair;
+    use proptest::prelude::*;
+
+    /// The example of the did:key specification.
+    const EXAMPLE: &str = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK";
+
+    #[test]
+    fn the_specifications_example_is_read_and_printed_unchanged() {
+        assert_eq!(EXAMPLE.parse::<Did>().unwrap().to_string(), EXAMPLE);
+    }
+
+    #[test]
+    fn hostile_text_is_refused_by_name() {
+        let wrong_type =
+            format!("did:key:z{}", bs58::encode([&[0xe7, 0x01][..], &[2; 33]].concat()).into_string());
+        let short =
+            format!("did:key:z{}", bs58::encode([&[0xed, 0x01][..], &[2; 31]].concat()).into_string());
+        let small_order =
+            format!("did:key:z{}", bs58::encode([&[0xed, 0x01][..], &[0; 32]].concat()).into_string());
+        let table: &[(&str, DidError)] = &[
+            ("", DidError::Method),
+            ("did:key:", DidError::Method),
+            ("did:key:u6Mkha", DidError::Method),
+            ("did:web:example.org", DidError::Method),
+            ("did:key:z", DidError::KeyType),
+            ("did:key:z1", DidError::KeyType),
+            ("did:key:zI0l", DidError::Base58),
+            ("did:key:z6Mk\u{fc}", DidError::Base58),
+            (&wrong_type, DidError::KeyType),
+            (&short, DidError::Length(31)),
+            (&small_order, DidError::Point),
+        ];
+        for (text, error) in table {
+            assert_eq!(text.parse::<Did>().unwrap_err(), *error, "{text}");
+        }
+        let long = format!("{EXAMPLE}{}", "1".repeat(1000));
+        assert_eq!(long.parse::<Did>().unwrap_err(), DidError::TooLong(long.len()));
+    }
+
+    #[test]
+    fn peer_id_and_did_are_two_names_of_one_key() {
+        let did = Keypair::from_secret(&[7; 32]).did();
+        assert!(did.peer_id().starts_with("12D3Koo"));
+        assert_eq!(Did::from_peer_id_bytes(&did.peer_id_bytes()), Ok(did));
+        assert_eq!(Did::from_peer_id_bytes(&[0; 38]), Err(DidError::PeerId));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed_without_panic(text in "did:key:z[1-9A-Za-z]{0,60}|.{0,80}") {
+            if let Ok(did) = text.parse::<Did>() {
+                prop_assert_eq!(did.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn any_key_round_trips(secret in any::<[u8; 32]>()) {
+            let did = Keypair::from_secret(&secret).did();
+            prop_assert_eq!(did.to_string().parse::<Did>(), Ok(did));
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Which links there are: one out and one in per peer, opened on demand, gone with the connection.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
+use tracing::{Instrument, debug, debug_span, warn};
+
+use super::super::system::Shared;
+use super::super::{PeerEvent, Refusal, RefusalCode, SendFailure, lock};
+use super::HANDSHAKE_TIMEOUT;
+use super::frame::{self, FrameError, Header, Hello};
+use super::incoming::{self, buffered};
+use super::outgoing::Link;
+use crate::Did;
+use crate::blob::{BlobServer, BlobSource};
+use crate::transport::{BLOB_PROTOCOL, LINK_PROTOCOL, OpenError, Pipe, Transport, TransportEvent};
+
+/// Links in each direction. Each costs at most about 100 KiB when idle; a node has far fewer neighbours.
+const MAX_LINKS: usize = 1024;
+
+type Opened = Option<Result<Arc<Link>, SendFailure>>;
+
+enum Slot {
+    Opening(watch::Receiver<Opened>),
+    Up(Arc<Link>),
+}
+
+#[derive(Default)]
+struct State {
+    is_closed: bool,
+    outgoing: BTreeMap<Did, Slot>,
+    /// The number tells a link from its successor.
+    incoming: BTreeMap<Did, (u64, Arc<Notify>)>,
+    last_incoming: u64,
+}
+
+/// The links of one system.
+pub(crate) struct Links {
+    shared: Arc<Shared>,
+    transport: Arc<dyn Transport>,
+    runtime: Handle,
+    blobs: BlobServer,
+    state: Mutex<State>,
+    closing: Notify,
+}
+
+impl Links {
+    /// Starts to serve the transport's events on `runtime`.
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        transport: Arc<dyn Transport>,
+        events: mpsc::Receiver<TransportEvent>,
+        blobs: Option<Arc<dyn BlobSource>>,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        let links = Arc::new(Self {
+            shared,
+            transport,
+            runtime: runtime.clone(),
+            blobs: BlobServer::new(blobs),
+            state: Mutex::default(),
+            closing: Notify::new(),
+        });
+        runtime.spawn(links.clone().serve(events));
+        links
+    }
+
+    /// Waits until every link's peer has taken every word sent to it.
+    pub(crate) async fn settle(&self) {
+        let links: Vec<Arc<Link>> = {
+            let state = lock(&self.state);
+            let up = state.outgoing.values().filter_map(|slot| match slot {
+                Slot::Up(link) => Some(Arc::clone(link)),
+                Slot::Opening(_) => None,
+            });
+            up.collect()
+        };
+        for link in links {
+            link.settle().await;
+        }
+    }
+
+    /// Ends all links and opens no more.
+    pub(crate) fn close(&self) {
+        let (outgoing, incoming) = {
+            let mut state = lock(&self.state);
+            state.is_closed = true;
+            (std::mem::take(&mut state.outgoing), std::mem::take(&mut state.incoming))
+        };
+        for slot in outgoing.into_values() {
+            if let Slot::Up(link) = slot {
+                link.kill();
+            }
+        }
+        for (_, kill) in incoming.into_values() {
+            kill.notify_one();
+        }
+        self.closing.notify_one();
+    }
+
+    async fn serve(self: Arc<Self>, mut events: mpsc::Receiver<TransportEvent>) {
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = self.closing.notified() => return,
+                event = events.recv() => event,
+            };
+            match event {
+                None => return,
+                // Nobody listening is normal.
+                Some(TransportEvent::Up(peer)) => drop(self.shared.peers.send(PeerEvent::Up(peer))),
+                Some(TransportEvent::Down(peer)) => self.down(peer),
+                Some(TransportEvent::Opened { peer, protocol: LINK_PROTOCOL, pipe }) => {
+                    let span = debug_span!("link", direction = "in", peer = %peer.short());
+                    self.runtime.spawn(self.clone().accept(peer, pipe).instrument(span));
+                }
+                Some(TransportEvent::Opened { peer, protocol: BLOB_PROTOCOL, pipe }) => {
+                    let span = debug_span!("blob", peer = %peer.short());
+                    self.runtime.spawn(self.blobs.serve(pipe, peer).instrument(span));
+                }
+                Some(TransportEvent::Opened { peer, protocol, .. }) => {
+                    debug!(peer = %peer.short(), protocol, "a stream of an unknown protocol is dropped");
+                }
+            }
+        }
+    }
+
+    fn down(&self, peer: Did) {
+        let (outgoing, incoming) = {
+            let mut state = lock(&self.state);
+            // One that is being opened has its own timeout and may be the next connection's.
+            let is_up = matches!(state.outgoing.get(&peer), Some(Slot::Up(_)));
+            let outgoing = if is_up { state.outgoing.remove(&peer) } else { None };
+            (outgoing, state.incoming.remove(&peer))
+        };
+        if let Some(Slot::Up(link)) = outgoing {
+            link.kill();
+        }
+        if let Some((_, kill)) = incoming {
+            kill.notify_one();
+        }
+        drop(self.shared.peers.send(PeerEvent::Down(peer)));
+    }
+
+    /// The link to `peer` if it is up; else starts to open it.
+    pub(super) fn link_now(self: &Arc<Self>, peer: Did) -> Option<Arc<Link>> {
+        match self.slot(peer) {
+            Ok(Slot::Up(link)) => Some(link),
+            Ok(Slot::Opening(_)) | Err(_) => None,
+        }
+    }
+
+    /// The link to `peer`, opened if it is not up. All who wait share one attempt and its failure.
+    pub(super) async fn link(self: &Arc<Self>, peer: Did) -> Result<Arc<Link>, SendFailure> {
+        match self.slot(peer)? {
+            Slot::Up(link) => Ok(link),
+            Slot::Opening(mut opened) => match opened.wait_for(Option::is_some).await {
+                Ok(result) => result.clone().expect("waited until there is one"),
+                Err(_) => Err(SendFailure::Unreachable("the system stopped".to_owned())),
+            },
+        }
+    }
+
+    fn slot(self: &Arc<Self>, peer: Did) -> Result<Slot, SendFailure> {
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return Err(SendFailure::Unreachable("the system stopped".to_owned()));
+        }
+        match state.outgoing.get(&peer) {
+            Some(Slot::Up(link)) if !link.is_dead() => return Ok(Slot::Up(link.clone())),
+            // An attempt that went without a word (a transport that panicked) is none.
+            Some(Slot::Opening(opened)) if opened.has_changed().is_ok() => {
+                return Ok(Slot::Opening(opened.clone()));
+            }
+            Some(_) | None => {}
+        }
+        if state.outgoing.len() >= MAX_LINKS {
+            state.outgoing.retain(|_, slot| !matches!(slot, Slot::Up(link) if link.is_dead()));
+            if state.outgoing.len() >= MAX_LINKS {
+                return Err(SendFailure::Unreachable("there are too many links".to_owned()));
+            }
+        }
+        let (tell, opened) = watch::channel(None);
+        state.outgoing.insert(peer, Slot::Opening(opened.clone()));
+        let span = debug_span!("link", direction = "out", peer = %peer.short());
+        self.runtime.spawn(self.clone().open(peer, tell).instrument(span));
+        Ok(Slot::Opening(opened))
+    }
+
+    async fn open(self: Arc<Self>, peer: Did, tell: watch::Sender<Opened>) {
+        let result = match timeout(2 * HANDSHAKE_TIMEOUT, self.handshake(peer)).await {
+            Ok(result) => result,
+            Err(_) => Err(SendFailure::Unreachable("the link did not come up in time".to_owned())),
+        };
+        let (reader, writer) = match result {
+            Ok(halves) => halves,
+            Err(reason) => {
+                debug!(%reason, "link not opened");
+                lock(&self.state).outgoing.remove(&peer);
+                tell.send_replace(Some(Err(reason)));
+                return;
+            }
+        };
+        let (link, queue) = Link::new(self.shared.clone(), peer);
+        {
+            let mut state = lock(&self.state);
+            if state.is_closed {
+                link.kill();
+            }
+            state.outgoing.insert(peer, Slot::Up(link.clone()));
+        }
+        tell.send_replace(Some(Ok(link.clone())));
+        // Nothing of this attempt may keep the link: its senders do.
+        drop(tell);
+        debug!("link up");
+        link.clone().run(buffered(reader), writer, queue).await;
+        debug!("link down");
+        let mut state = lock(&self.state);
+        if matches!(state.outgoing.get(&peer), Some(Slot::Up(current)) if Arc::ptr_eq(current, &link)) {
+            state.outgoing.remove(&peer);
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello { version: frame::VERSION, network: self.shared.network.clone(), did: self.shared.me }
+    }
+
+    async fn handshake(&self, peer: Did) -> Result<(ReadHalf<Pipe>, WriteHalf<Pipe>), SendFailure> {
+        let pipe = self.transport.open(peer, LINK_PROTOCOL).await.map_err(|error| match error {
+            OpenError::NoRoute(_) => SendFailure::NoRouteYet,
+            OpenError::Unreachable { reason, .. } => SendFailure::Unreachable(reason),
+            other => SendFailure::Unreachable(other.to_string()),
+        })?;
+        let (mut reader, mut writer) = tokio::io::split(pipe);
+        let broken =
+            |error: &dyn std::error::Error| SendFailure::Unreachable(format!("no greeting: {error}"));
+        let hello = frame::encode(&Header::Hello(self.hello()), &[]).map_err(|error| broken(&error))?;
+        writer.write_all(&hello).await.map_err(|error| broken(&error))?;
+        writer.flush().await.map_err(|error| broken(&error))?;
+        match frame::read(&mut reader).await {
+            Ok((Header::Welcome(theirs), _)) => self.check(peer, &theirs).map_err(SendFailure::Refused)?,
+            Ok((Header::Unwelcome(refusal), _)) => {
+                return Err(SendFailure::Refused(Refusal::new(refusal.code, refusal.text)));
+            }
+            Ok(_) => return Err(SendFailure::Unreachable("the peer does not greet".to_owned())),
+            Err(error) => return Err(broken(&error)),
+        }
+        Ok((reader, writer))
+    }
+
+    /// True to what the transport has proven, of our version and network?
+    fn check(&self, peer: Did, hello: &Hello) -> Result<(), Refusal> {
+        if hello.version != frame::VERSION {
+            let text = format!("version {} is not {}", hello.version, frame::VERSION);
+            return Err(Refusal::new(RefusalCode::OtherVersion, text));
+        }
+        if hello.network != self.shared.network {
+            return Err(Refusal::new(RefusalCode::OtherNetwork, "this is another network"));
+        }
+        if hello.did != peer {
+            return Err(Refusal::new(RefusalCode::NotTrusted, "the name is not the key of the connection"));
+        }
+        Ok(())
+    }
+
+    async fn accept(self: Arc<Self>, peer: Did, pipe: Pipe) {
+        let (mut reader, mut writer) = tokio::io::split(pipe);
+        let greeted = timeout(HANDSHAKE_TIMEOUT, async {
+            let (header, _) = frame::read(&mut reader).await?;
+            let Header::Hello(hello) = header else {
+                return Err(FrameError::OutOfPlace("the first frame must be a greeting"));
+            };
+            let checked = self.check(peer, &hello);
+            let answer = match &checked {
+                Ok(()) => Header::Welcome(self.hello()),
+                Err(refusal) => Header::Unwelcome(refusal.clone()),
+            };
+            let answer = frame::encode(&answer, &[]).map_err(FrameError::Header)?;
+            writer.write_all(&answer).await.map_err(FrameError::Pipe)?;
+            writer.flush().await.map_err(FrameError::Pipe)?;
+            if checked.is_err() {
+                // Lets the answer out before the pipe goes.
+                let _ = writer.shutdown().await;
+            }
+            Ok(checked)
+        });
+        match greeted.await {
+            Err(_) => return debug!("no greeting in time"),
+            Ok(Err(error)) => return self.shared.report_link_end(&error),
+            Ok(Ok(Err(refusal))) => return debug!(code = %refusal.code, text = %refusal.text, "link refused"),
+            Ok(Ok(Ok(()))) => {}
+        }
+        let kill = Arc::new(Notify::new());
+        let number = {
+            let mut state = lock(&self.state);
+            if state.is_closed {
+                return;
+            }
+            if state.incoming.len() >= MAX_LINKS && !state.incoming.contains_key(&peer) {
+                return warn!("there are too many links, one is dropped");
+            }
+            state.last_incoming += 1;
+            let number = state.last_incoming;
+            // A peer has one link to us: a new one means that it has given up the old.
+            if let Some((_, old)) = state.incoming.insert(peer, (number, kill.clone())) {
+                old.notify_one();
+            }
+            number
+        };
+        debug!("link up");
+        incoming::run(self.shared.clone(), peer, buffered(reader), writer, &kill).await;
+        debug!("link down");
+        let mut state = lock(&self.state);
+        if state.incoming.get(&peer).is_some_and(|(current, _)| *current == number) {
+            state.incoming.remove(&peer);
+        }
+    }
+}
+
+impl Shared {
+    /// Counts and reports why a link ended by itself.
+    pub(super) fn report_link_end(&self, error: &FrameError) {
+        match error {
+            FrameError::Pipe(error) => debug!(%error, "the link's stream ended"),
+            FrameError::Overrun(_) => {
+                self.credit_overruns.fetch_add(1, Ordering::Relaxed);
+                warn!(%error, "link closed");
+            }
+            _ => {
+                self.malformed_frames.fetch_add(1, Ordering::Relaxed);
+                warn!(%error, "link closed");
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Messages that travel: each names its kind and version and knows its bytes.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+
+use crate::Did;
+use crate::cbor::{self, CborError};
+use crate::clock::Timestamp;
+use crate::signed::SignedError;
+
+/// The author-chosen name of a message type: `dms.bid/1`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind {
+    /// Dotted lower-case name, at most [`Kind::MAX_NAME_LENGTH`] bytes.
+    pub name: String,
+    /// The version: a changed meaning is a new version.
+    pub version: u16,
+}
+
+impl Kind {
+    /// Longest accepted name in bytes.
+    pub const MAX_NAME_LENGTH: usize = 64;
+
+    /// The kind of `M`.
+    pub fn of<M: WireMessage>() -> Self {
+        Self { name: M::KIND.to_owned(), version: M::VERSION }
+    }
+
+    /// Reads the printed form (`name/version`).
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, version) = text.rsplit_once('/')?;
+        let is_name = !name.is_empty()
+            && name.len() <= Self::MAX_NAME_LENGTH
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'));
+        let is_canonical = version == "0" || !version.starts_with(['0', '+']);
+        (is_name && is_canonical).then_some(())?;
+        Some(Self { name: name.to_owned(), version: version.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.name, self.version)
+    }
+}
+
+/// What the receiver knows when it decodes: documents are checked against it.
+#[derive(Debug, Clone)]
+pub struct DecodeContext {
+    /// The receiver; a document addressed to somebody else is refused.
+    pub me: Did,
+    /// The receiver's wall clock.
+    pub now: Timestamp,
+    /// The name of the mesh; a document of another mesh is refused.
+    pub network: String,
+}
+
+/// Why a body could not become a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes are not the deterministic CBOR of this type.
+    #[error("malformed body")]
+    Cbor(#[source] CborError),
+    /// The document does not hold.
+    #[error("the document does not hold")]
+    Signed(#[source] SignedError),
+    /// The value breaks a rule of its type.
+    #[error("invalid value: {0}")]
+    Invalid(String),
+}
+
+/// A message an actor can be sent, and the reply that an ask of it gets.
+///
+/// Defined here, without the runtime, so that crates of plain words can implement it.
+pub trait Message: Send + 'static {
+    /// What an ask is answered with; `()` for words that are only told.
+    type Reply: Send + 'static;
+}
+
+/// A value that travels between machines.
+///
+/// The default body is deterministic CBOR of the serde form; [`crate::Signed`] overrides it.
+pub trait WireMessage: Sized + Send + 'static {
+    /// The dotted name chosen by the author (`dms.bid`).
+    const KIND: &'static str;
+    /// The version of its meaning.
+    const VERSION: u16;
+
+    /// The bytes that travel.
+    fn encode_body(&self) -> Result<Vec<u8>, CborError>;
+    /// Reads received bytes, checking all that can be checked without asking anybody.
+    fn decode_body(bytes: &[u8], context: &DecodeContext) -> Result<Self, DecodeError>;
+}
+
+/// Implements [`WireMessage`] and [`Message`] for a serde type whose body is its deterministic CBOR.
+///
+/// ```
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Ping { count: u64 }
+/// dms_actors::wire_message!(Ping, "example.ping", 1, reply = u64);
+/// ```
+#[macro_export]
+macro_rules! wire_message {
+    ($type:ty, $kind:literal, $version:literal) => {
+        $crate::wire_message!($type, $kind, $version, reply = ());
+    };
+    ($type:ty, $kind:literal, $version:literal, reply = $reply:ty) => {
+        impl $crate::Message for $type {
+            type Reply = $reply;
+        }
+        impl $crate::WireMessage for $type {
+            const KIND: &'static str = $kind;
+            const VERSION: u16 = $version;
+            fn encode_body(&self) -> ::core::result::Result<::std::vec::Vec<u8>, $crate::cbor::CborError> {
+                $crate::cbor::to_canonical(self)
+            }
+            fn decode_body(
+                bytes: &[u8],
+                _: &$crate::wire::DecodeContext,
+            ) -> ::core::result::Result<Self, $crate::wire::DecodeError> {
+                $crate::wire::decode_plain(bytes)
+            }
+        }
+    };
+}
+
+/// Decodes plain canonical CBOR; what [`wire_message!`](crate::wire_message) uses.
+pub fn decode_plain<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    cbor::from_canonical(bytes).map_err(DecodeError::Cbor)
+}

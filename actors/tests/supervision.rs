@@ -1,0 +1,236 @@
+//! Failure: who is restarted, what survives, who is told.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::*;
+use dms_actors::{Actor, AskError, Context, DeadLetterReason, ExitReason, Restart, Supervision};
+
+fn quick() -> Supervision {
+    Supervision { backoff_min: Duration::from_millis(1), ..Supervision::transient() }
+}
+
+#[tokio::test]
+async fn a_panic_restarts_from_the_factory_keeps_the_queue_and_buries_the_message() {
+    let system = builder(1).start().unwrap();
+    let mut dead = system.dead_letters();
+    let seen = Seen::default();
+    let actor = probe(&system, &seen, quick());
+    actor.ask(Note(1), PATIENCE).await.unwrap();
+    let release = hold(&actor).await;
+    let lost = tokio::spawn(actor.ask(Panic, PATIENCE));
+    until("asked", || actor.depth() == 1).await;
+    let queued = tokio::spawn(actor.ask(Note(2), PATIENCE));
+    until("queued", || actor.depth() == 2).await;
+    drop(release);
+    assert!(matches!(lost.await.unwrap(), Err(AskError::Lost)));
+    // A new state: nothing was noted before.
+    assert!(matches!(queued.await.unwrap(), Ok(0)));
+    assert_eq!(seen.count("probe started"), 2);
+    let letter = soon("a dead letter", dead.recv()).await.unwrap();
+    assert_eq!(letter.reason, DeadLetterReason::Panicked("on purpose".into()));
+    assert_eq!(letter.type_name, Some(std::any::type_name::<Panic>()));
+    assert!(actor.is_alive());
+    // A state that panicked is not asked to stop in order.
+    assert_eq!(seen.all().iter().filter(|text| text.contains("panicked")).count(), 0);
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn when_the_restarts_are_used_up_the_watcher_is_told() {
+    let system = builder(1).start().unwrap();
+    let seen = Seen::default();
+    let watcher = probe(&system, &seen, Supervision::never());
+    let failing = probe(&system, &Seen::default(), Supervision { max_restarts: 2, ..quick() });
+    let watched = failing.clone();
+    watcher
+        .ask(
+            Do::new(move |_, ctx: &mut Context<'_, Probe>| {
+                ctx.watch(&watched, |probe: &mut Probe, reason, _| probe.seen.push(reason.to_string()));
+            }),
+            PATIENCE,
+        )
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        failing.tell(Panic).await.unwrap();
+    }
+    let reason = soon("it ends", failing.closed()).await;
+    let last = "panicked: on purpose".to_owned();
+    assert_eq!(reason, ExitReason::RestartsExhausted { restarts: 2, last });
+    seen.wait(&reason.to_string()).await;
+    // Also when it has ended already.
+    watcher
+        .ask(
+            Do::new(move |_, ctx: &mut Context<'_, Probe>| {
+                ctx.watch(&failing, |probe: &mut Probe, _, _| probe.seen.push("told late"));
+            }),
+            PATIENCE,
+        )
+        .await
+        .unwrap();
+    seen.wait("told late").await;
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn work_and_timers_of_a_dead_state_never_reach_the_next() {
+    let system = builder(1).start().unwrap();
+    let seen = Seen::default();
+    let actor = probe(&system, &seen, quick());
+    let (release, released) = tokio::sync::watch::channel(false);
+    let held = released.clone();
+    let work = Do::new(move |_, ctx: &mut Context<'_, Probe>| {
+        let mut released = released.clone();
+        ctx.pipe(async move { released.wait_for(|is| *is).await.is_ok() }, |probe: &mut Probe, _, _| {
+            probe.seen.push("stale pipe");
+        });
+        ctx.every(Duration::from_millis(1), |probe: &mut Probe, _| probe.seen.push("tick"));
+        // Holds the lane: a restart must let go of it.
+        ctx.exclusive(async { panic!("in the work") }, |_, (), _| {});
+    });
+    actor.tell(work).await.unwrap();
+    until("restarted", || seen.count("probe started") == 2).await;
+    assert_eq!(actor.ask(Note(1), PATIENCE).await.unwrap(), 0);
+    assert_eq!(held.borrow().to_string(), "false");
+    let ticks = seen.count("tick");
+    // The future is gone, not only its result.
+    until("the pipe is dropped", || release.receiver_count() == 1).await;
+    release.send(true).unwrap();
+    actor.ask(Note(2), PATIENCE).await.unwrap();
+    assert_eq!((seen.count("stale pipe"), seen.count("tick")), (0, ticks));
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn which_endings_restart() {
+    type End = fn(&mut Context<'_, Probe>);
+    let stops: End = |ctx| ctx.stop();
+    let fails: End = |ctx| ctx.fail("enough");
+    let failed = || ExitReason::Failed("enough".into());
+    let table = [
+        (Restart::Never, stops, Some(ExitReason::Stopped)),
+        (Restart::Never, fails, Some(failed())),
+        (Restart::Transient, stops, Some(ExitReason::Stopped)),
+        (Restart::Transient, fails, None),
+        (Restart::Permanent, stops, None),
+        (Restart::Permanent, fails, None),
+    ];
+    let system = builder(1).start().unwrap();
+    for (restart, end, expected) in table {
+        let seen = Seen::default();
+        let actor = probe(&system, &seen, Supervision { restart, ..quick() });
+        actor.tell(Do::new(move |_, ctx| end(ctx))).await.unwrap();
+        match &expected {
+            Some(reason) => {
+                assert_eq!(soon("it ends", actor.closed()).await, *reason);
+                // A state that did not panic is stopped in order.
+                assert_eq!(seen.count(&format!("probe {reason}")), 1);
+            }
+            None => until("restarted", || seen.count("probe started") == 2).await,
+        }
+        actor.stop();
+        let reason = soon("it ends", actor.closed()).await;
+        assert_eq!(reason, expected.unwrap_or(ExitReason::Stopped));
+    }
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_an_actor_that_pauses_before_its_restart() {
+    let system = builder(1).start().unwrap();
+    let seen = Seen::default();
+    let hour = Duration::from_secs(3600);
+    let actor = probe(&system, &seen, Supervision { backoff_min: hour, backoff_max: hour, ..quick() });
+    let mut dead = system.dead_letters();
+    actor.tell(Panic).await.unwrap();
+    soon("it failed", dead.recv()).await.unwrap();
+    actor.tell(Note(1)).await.unwrap();
+    actor.stop();
+    assert_eq!(soon("it ends", actor.closed()).await, ExitReason::Stopped);
+    assert_eq!(soon("the queue", dead.recv()).await.unwrap().reason, DeadLetterReason::ActorEnded);
+    assert_eq!(seen.count("probe started"), 1);
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn a_restart_takes_the_children_along() {
+    let system = builder(1).start().unwrap();
+    let seen = Seen::default();
+    let child_seen = Seen::default();
+    let actor = probe(&system, &seen, quick());
+    let started = child_seen.clone();
+    actor
+        .ask(
+            Do::new(move |_, ctx: &mut Context<'_, Probe>| {
+                let seen = started.clone();
+                ctx.spawn_child(move || Probe::named("child", &seen), Supervision::permanent());
+            }),
+            PATIENCE,
+        )
+        .await
+        .unwrap();
+    actor.tell(Panic).await.unwrap();
+    until("restarted", || seen.count("probe started") == 2).await;
+    assert_eq!(child_seen.all(), ["child started", "child stopped"]);
+    stop(&[&system]).await;
+}
+
+/// Fails wherever its flags say.
+struct Fragile {
+    in_start: bool,
+    in_stop: bool,
+    in_drop: bool,
+}
+
+impl Actor for Fragile {
+    fn started(&mut self, ctx: &mut Context<'_, Self>) {
+        assert!(!self.in_start, "in start");
+        ctx.stop();
+    }
+
+    fn stopped(&mut self, _: &ExitReason) {
+        assert!(!self.in_stop, "in stop");
+    }
+}
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(!self.in_drop, "in drop");
+    }
+}
+
+#[tokio::test]
+async fn panics_in_factory_start_stop_and_drop_are_caught_and_told() {
+    let system = builder(1).start().unwrap();
+    let builds = Arc::new(AtomicUsize::new(0));
+    let counter = builds.clone();
+    let factory = move || -> Fragile {
+        counter.fetch_add(1, Ordering::Relaxed);
+        panic!("in factory")
+    };
+    let actor = system.spawn(factory, Supervision { max_restarts: 1, ..quick() });
+    let reason = soon("it ends", actor.closed()).await;
+    let last = "panicked: in factory".to_owned();
+    assert_eq!(reason, ExitReason::RestartsExhausted { restarts: 1, last });
+    assert_eq!(builds.load(Ordering::Relaxed), 2);
+
+    let table = [
+        ((true, false, false), ExitReason::Panicked("in start".into())),
+        ((false, true, false), ExitReason::Stopped),
+        ((false, false, true), ExitReason::Stopped),
+        ((false, true, true), ExitReason::Stopped),
+        ((true, true, true), ExitReason::Panicked("in start".into())),
+    ];
+    for ((in_start, in_stop, in_drop), expected) in table {
+        let actor = system.spawn(move || Fragile { in_start, in_stop, in_drop }, Supervision::never());
+        assert_eq!(soon("it ends", actor.closed()).await, expected);
+    }
+    // The thread has survived all of it.
+    let alive = probe(&system, &Seen::default(), Supervision::never());
+    assert_eq!(alive.ask(Note(1), PATIENCE).await.unwrap(), 0);
+    stop(&[&system]).await;
+}
