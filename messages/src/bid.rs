@@ -1,0 +1,206 @@
+//! `Bid` and `Decline`: a provider's two answers to a [`crate::BidRequest`]; `Release`: the requester
+//! gives a bid back.
+//!
+//! Bid: signed, direct; backed by a lock that is on disk before the bid leaves; answered with an
+//! [`crate::Invocation`] or a [`Release`]; void when its lease ends. Decline: signed, direct; answers
+//! nothing. Release: a frame, direct.
+
+use std::fmt;
+
+use dms_actors::signed::Document;
+use serde::{Deserialize, Serialize};
+
+use crate::capability::{ExecutorKind, Resources, Shortfall};
+use crate::ids::{BidId, BidRequestId};
+use crate::units::{Millis, Price};
+use crate::{check_text, units};
+
+/// A promise of capacity, for as long as its lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bid {
+    /// Names this bid.
+    pub id: BidId,
+    /// The request it answers.
+    pub request: BidRequestId,
+    /// What is locked for it.
+    pub resources: Resources,
+    /// Price per hour.
+    pub price: Price,
+    /// How well the bidder thinks it fits, 0 to 1000; a hint for ranking, not for fitting.
+    pub score: u16,
+    /// How long the lock holds, counted by the provider from its commit and by the requester from when it
+    /// sent the request, so that the requester's view ends first.
+    pub lease: Millis,
+}
+
+impl Document for Bid {
+    const KIND: &'static str = "dms.bid";
+    const VERSION: u16 = 1;
+
+    fn check(&self) -> Result<(), String> {
+        if self.score > 1000 {
+            return Err("a score is between 0 and 1000".to_owned());
+        }
+        if self.lease == units::Millis(0) {
+            Err("a bid without a lease promises nothing".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Whether asking again later may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// The answer will stay the same.
+    Final,
+    /// The answer may change.
+    Later,
+}
+
+/// Why a provider does not bid.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DeclineReason {
+    /// The machine never has that much.
+    TooBig {
+        /// The dimensions that are short of what is registered.
+        shortfalls: Vec<Shortfall>,
+    },
+    /// The machine has that much, but not free now.
+    Busy {
+        /// The dimensions that are short now.
+        shortfalls: Vec<Shortfall>,
+    },
+    /// The machine does not run this kind of workload.
+    NoExecutor {
+        /// The kind.
+        executor: ExecutorKind,
+    },
+    /// The machine stands elsewhere.
+    Location,
+    /// A label is missing or different.
+    Label {
+        /// Which.
+        key: String,
+    },
+    /// The machine costs more than the limit.
+    TooExpensive {
+        /// Its price per hour.
+        price: Price,
+    },
+    /// The requester is a stranger here.
+    NotTrusted,
+    /// The requester already holds its share of locks that it has not invoked.
+    LockShare,
+    /// The node offers nothing to anybody.
+    NotOnboarded,
+    /// The node is stopping.
+    Draining,
+    /// The node cannot write its books.
+    ReadOnly,
+    /// The request cannot be understood or fulfilled by this version.
+    Unsupported {
+        /// What.
+        what: String,
+    },
+}
+
+impl DeclineReason {
+    /// Whether asking again later may help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Busy { .. } | Self::LockShare | Self::Draining | Self::ReadOnly => Retry::Later,
+            _ => Retry::Final,
+        }
+    }
+}
+
+impl fmt::Display for DeclineReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, shortfalls: &[Shortfall]| {
+            for (index, shortfall) in shortfalls.iter().enumerate() {
+                if index > 0 {
+                    f.write_str("; ")?;
+                }
+                fmt::Display::fmt(shortfall, f)?;
+            }
+            Ok(())
+        };
+        match self {
+            Self::TooBig { shortfalls } => list(f, shortfalls),
+            Self::Busy { shortfalls } if shortfalls.is_empty() => f.write_str("has too much to do just now"),
+            Self::Busy { shortfalls } => {
+                f.write_str("busy: ")?;
+                list(f, shortfalls)
+            }
+            Self::NoExecutor { executor } => write!(f, "does not run {executor}"),
+            Self::Location => f.write_str("stands in another location"),
+            Self::Label { key } => write!(f, "label {key:?} is missing or different"),
+            Self::TooExpensive { price } => write!(f, "costs {price} per hour, over the limit"),
+            Self::NotTrusted => f.write_str("does not trust the requester"),
+            Self::LockShare => f.write_str("the requester already holds its share of locks"),
+            Self::NotOnboarded => f.write_str("offers no capacity (not onboarded)"),
+            Self::Draining => f.write_str("is stopping"),
+            Self::ReadOnly => f.write_str("cannot write its books"),
+            Self::Unsupported { what } => write!(f, "does not support {what}"),
+        }
+    }
+}
+
+/// A provider's typed no.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decline {
+    /// The request it answers.
+    pub request: BidRequestId,
+    /// Why.
+    pub reason: DeclineReason,
+    /// Whether asking again later may help.
+    pub retry: Retry,
+}
+
+impl Document for Decline {
+    const KIND: &'static str = "dms.decline";
+    const VERSION: u16 = 1;
+
+    fn check(&self) -> Result<(), String> {
+        match &self.reason {
+            DeclineReason::Label { key: text } | DeclineReason::Unsupported { what: text } => {
+                check_text("reason", text)
+            }
+            DeclineReason::TooBig { shortfalls } | DeclineReason::Busy { shortfalls }
+                if shortfalls.len() > 16 =>
+            {
+                Err("more shortfalls than dimensions".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a lock is given back, or why an auction let a bid go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseCause {
+    /// Another bid was chosen.
+    NotChosen,
+    /// The bid came after the auction.
+    TooLate,
+    /// The job was cancelled.
+    Cancelled,
+    /// The bid is not what was asked for.
+    NotAcceptable,
+}
+
+/// Tells a bidder that its lock is not needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The bid let go.
+    pub bid: BidId,
+    /// Why.
+    pub cause: ReleaseCause,
+}
+
+dms_actors::wire_message!(Release, "dms.release", 1);

@@ -1,0 +1,256 @@
+//! Golden bytes: the words as they are on the wire. A changed byte here is a changed protocol.
+//!
+//! Also the examples that the other tests of this crate start from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use dms_actors::signed::{DocumentId, SignOptions, Signed};
+use dms_actors::wire::DecodeContext;
+use dms_actors::{ContentId, Did, Keypair, WireMessage, cbor};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::*;
+
+/// A job that breaks no rule.
+pub(crate) fn example_job() -> Job {
+    let task = Task {
+        name: "hello".into(),
+        module: ContentId::of_bytes(b"module"),
+        args: vec!["-v".into()],
+        env: BTreeMap::from([("LANG".into(), "C".into())]),
+        stdin: None,
+        input: Some(ContentId::of_bytes(b"tree")),
+        timeout: Millis(60_000),
+    };
+    Job {
+        id: JobId::from_random([1; 16]),
+        name: "hello".into(),
+        pods: vec![Pod { requirement: example_requirement(), tasks: vec![task] }],
+        max_price: Some(Price(500_000)),
+        wanted: 3,
+        wait: Millis(60_000),
+        max_attempts: 5,
+        submitted: Timestamp(1_700_000_000_000),
+    }
+}
+
+fn example_requirement() -> Requirement {
+    Requirement {
+        cpu: CpuMillis(1000),
+        memory: MemoryMib(64),
+        disk: DiskMib(16),
+        gpus: vec![],
+        executor: ExecutorKind::Wasm,
+        locations: BTreeSet::new(),
+        labels: BTreeMap::new(),
+    }
+}
+
+fn resources() -> Resources {
+    Resources {
+        cpu: CpuMillis(1000),
+        memory: MemoryMib(64),
+        disk: DiskMib(16),
+        gpus: BTreeSet::from([GpuId(1)]),
+    }
+}
+
+fn keypair() -> Keypair {
+    Keypair::from_secret(&[7; 32])
+}
+
+fn attempt() -> AttemptId {
+    AttemptId { job: JobId::from_random([1; 16]), pod: 0, number: 2 }
+}
+
+fn options() -> SignOptions {
+    SignOptions {
+        network: "test".into(),
+        audience: None,
+        issued_at: Timestamp(1_700_000_000_000),
+        ttl: std::time::Duration::from_secs(60),
+        id: DocumentId([5; 16]),
+    }
+}
+
+fn contract() -> Contract {
+    Contract {
+        requester: keypair().did(),
+        provider: Keypair::from_secret(&[8; 32]).did(),
+        attempt: attempt(),
+        request: BidRequestId::from_random([2; 16]),
+        bid: BidId::from_random([3; 16]),
+        resources: resources(),
+        price: Price(250_000),
+        pod: example_job().pods.remove(0),
+        orphan_after: Millis(60_000),
+    }
+}
+
+/// The golden value is a digest of the canonical bytes where they are long, so that the file stays readable.
+#[track_caller]
+fn golden<T: Serialize + DeserializeOwned + Debug>(value: &T, digest: &str) {
+    let bytes = cbor::to_canonical(value).unwrap();
+    cbor::check(&bytes, cbor::MAX_LENGTH).unwrap();
+    let back: T = cbor::from_canonical(&bytes).unwrap();
+    assert_eq!(format!("{back:?}"), format!("{value:?}"), "round trip");
+    let found = ContentId::of_document(&bytes).to_string();
+    assert_eq!(&found[found.len() - 16..], digest, "golden bytes of {value:?}");
+}
+
+#[test]
+fn every_word_has_its_golden_bytes() {
+    let did = keypair().did();
+    golden(
+        &NodeCard {
+            uuid: NodeUuid::from_random([4; 16]),
+            did,
+            peer_id: did.peer_id(),
+            created: Timestamp(1),
+        },
+        "vw4pzi3d6bmje3oa",
+    );
+    golden(
+        &Advert {
+            card: ContentId::of_bytes(b"card"),
+            addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+            executors: BTreeSet::from([ExecutorKind::Wasm]),
+            available: resources(),
+            prices: PriceList::default(),
+            sequence: 9,
+        },
+        "vmn3dqafhhyq33iy",
+    );
+    golden(
+        &BidRequest {
+            id: BidRequestId::from_random([2; 16]),
+            job: attempt().job,
+            pod: 0,
+            requirement: example_requirement(),
+            run_time: Millis(60_000),
+            max_price: None,
+            wanted: 3,
+            addresses: vec![],
+        },
+        "2la26rh5njbj7x3u",
+    );
+    golden(
+        &Bid {
+            id: BidId::from_random([3; 16]),
+            request: BidRequestId::from_random([2; 16]),
+            resources: resources(),
+            price: Price(250_000),
+            score: 900,
+            lease: Millis(10_000),
+        },
+        "emnkkekfrpitttye",
+    );
+    let shortfalls = vec![Shortfall { dimension: Dimension::Memory, needed: 8192, had: 4096 }];
+    golden(
+        &Decline {
+            request: BidRequestId::from_random([2; 16]),
+            reason: DeclineReason::Busy { shortfalls },
+            retry: Retry::Later,
+        },
+        "6svqtxkquab4ysqe",
+    );
+    golden(&Release { bid: BidId::from_random([3; 16]), cause: ReleaseCause::NotChosen }, "ahmli5ofs4sitewm");
+    golden(&contract(), "ww3fnyagcbbpgnuq");
+    golden(
+        &Accepted {
+            attempt: attempt(),
+            contract: ContentId::of_bytes(b"contract"),
+            allocation: AllocationId::from_random([6; 16]),
+        },
+        "qd5sabdd5nnxi4ai",
+    );
+    golden(&Refused { attempt: attempt(), reason: RefusedReason::LeaseEnded }, "3em6cfd7dp6jfdte");
+    golden(
+        &AllocationStatus {
+            attempt: attempt(),
+            allocation: AllocationId::from_random([6; 16]),
+            state: AllocationState::Failed { cause: FailureCause::ExitCode { code: -7 } },
+            result: Some(AllocationResult {
+                stdout: ContentId::of_bytes(b"out"),
+                stderr: ContentId::of_bytes(b""),
+                output: None,
+                wall: Millis(12),
+                peak_memory: MemoryMib(1),
+                output_dropped: 0,
+            }),
+        },
+        "xxnnnchjfaaurymi",
+    );
+    golden(
+        &AllocationStatusRequest { attempt: attempt(), stdout_offset: 1, stderr_offset: 2 },
+        "h434uodcmqr4arhi",
+    );
+    golden(
+        &AllocationOutput {
+            attempt: attempt(),
+            stream: OutputStream::Stderr,
+            offset: 3,
+            bytes: b"hi".to_vec(),
+        },
+        "c4a7ujlohm4yq34a",
+    );
+    golden(&Acknowledge { attempt: attempt() }, "bsibkek5g57zcray");
+    golden(&Cancel { attempt: attempt(), cause: StopCause::Cancelled }, "w4fpgclx77y765ee");
+    golden(&example_job(), "vagfe6mbopxu6a6y");
+}
+
+#[test]
+fn one_word_is_written_out_in_full() {
+    let release = Release { bid: BidId::from_random([3; 16]), cause: ReleaseCause::TooLate };
+    let mut expected = vec![0xa2, 0x63];
+    expected.extend(b"bid\x50");
+    expected.extend([3, 3, 3, 3, 3, 3, 0x43, 3, 0x83, 3, 3, 3, 3, 3, 3, 3]);
+    expected.extend(b"\x65cause\x68too_late");
+    assert_eq!(release.encode_body().unwrap(), expected);
+}
+
+#[test]
+fn an_invocation_carries_its_contract_as_a_document_of_its_own() {
+    let contract = Signed::sign(contract(), &keypair(), options()).unwrap();
+    let invocation = Invocation { bid: contract.value().bid, contract: contract.clone() };
+    let signed = Signed::sign(invocation.clone(), &keypair(), options()).unwrap();
+    let context =
+        DecodeContext { me: keypair().did(), now: Timestamp(1_700_000_001_000), network: "test".to_owned() };
+    let back = Signed::<Invocation>::decode_body(signed.bytes(), &context).unwrap();
+    assert_eq!(back.value().contract.bytes(), contract.bytes());
+
+    let other = Invocation { bid: BidId::from_random([9; 16]), ..invocation };
+    assert!(Signed::sign(other, &keypair(), options()).is_err(), "a contract for another bid");
+}
+
+#[test]
+fn words_that_break_a_rule_of_their_type_cannot_be_signed() {
+    let refuse = |result: Result<(), String>| assert!(result.is_err());
+    let stranger: Did = Keypair::from_secret(&[9; 32]).did();
+    let card = NodeCard {
+        uuid: NodeUuid::from_random([4; 16]),
+        did: keypair().did(),
+        peer_id: stranger.peer_id(),
+        created: Timestamp(1),
+    };
+    refuse(Document::check(&card));
+    refuse(Document::check(&Contract { attempt: AttemptId { number: 0, ..attempt() }, ..contract() }));
+    let status = AllocationStatus {
+        attempt: attempt(),
+        allocation: AllocationId::from_random([6; 16]),
+        state: AllocationState::Succeeded,
+        result: None,
+    };
+    refuse(Document::check(&status));
+    let cause = FailureCause::Trapped { text: "x".repeat(MAX_TEXT_LENGTH + 1) };
+    refuse(Document::check(&AllocationStatus { state: AllocationState::Failed { cause }, ..status }));
+}
+
+#[test]
+fn text_from_errors_is_cut_at_a_character() {
+    assert_eq!(bounded_text("short"), "short");
+    let cut = bounded_text("ä".repeat(MAX_TEXT_LENGTH));
+    assert!(cut.len() <= MAX_TEXT_LENGTH && cut.ends_with('…'));
+}

@@ -1,0 +1,78 @@
+//! The words of the mesh, in the order they are spoken.
+//!
+//! A node introduces itself ([`NodeCard`], [`Advert`]). A requester asks for capacity ([`BidRequest`]);
+//! providers answer with a [`Bid`] (backed by a lock) or a [`Decline`]. The winner gets an
+//! [`Invocation`] holding the [`Contract`] and answers [`Accepted`] or [`Refused`]; everybody else gets
+//! a [`Release`]. The allocation reports [`AllocationStatus`] and [`AllocationOutput`], and keeps its
+//! result until [`Acknowledge`]d. [`Cancel`] ends it early.
+//!
+//! Plain data with checked constructors and units: no I/O, no clock, no decision. Documents are
+//! [`Signed`] (COSE) and can be checked offline; the rest are frames, proven by the link they arrive on.
+
+mod advert;
+mod bid;
+mod bid_request;
+mod capability;
+mod contract;
+mod file_tree;
+mod ids;
+mod invocation;
+mod job;
+mod node_card;
+mod status;
+mod units;
+
+pub use advert::{Advert, MAX_ADDRESSES};
+pub use bid::{Bid, Decline, DeclineReason, Release, ReleaseCause, Retry};
+pub use bid_request::{BidRequest, MAX_WANTED};
+pub use capability::{
+    Capability, CpuInfo, Dimension, ExecutorKind, Gpu, GpuId, GpuRequirement, PriceList, Requirement,
+    Resources, Shortfall,
+};
+pub use contract::Contract;
+pub use file_tree::{FileEntry, FileTree, FileTreeError, RelativePath};
+pub use ids::{AllocationId, AttemptId, BidId, BidRequestId, IdError, JobId, NodeId, NodeUuid};
+pub use invocation::{Accepted, Invocation, Refused, RefusedReason};
+pub use job::{Job, JobEnd, JobError, JobFailure, JobPhase, Pod, Task};
+pub use node_card::NodeCard;
+pub use status::{
+    Acknowledge, AllocationOutput, AllocationResult, AllocationState, AllocationStatus,
+    AllocationStatusRequest, Cancel, FailureCause, OutputStream, StopCause,
+};
+pub use units::{CpuMillis, DiskMib, MemoryMib, Millis, Price, UnitError};
+
+pub use dms_actors::cbor::{
+    CborError, from_canonical, from_canonical_within, to_canonical, to_canonical_within,
+};
+pub use dms_actors::clock::Timestamp;
+pub use dms_actors::signed::{Document, DocumentId, SignOptions};
+pub use dms_actors::{ContentId, Did, Keypair, Kind, Message, Signed, WireMessage};
+
+/// Longest free text in a word (reasons, names), in bytes; longer text is refused, never cut.
+pub const MAX_TEXT_LENGTH: usize = 512;
+
+/// Cuts `text` to [`MAX_TEXT_LENGTH`] at a character boundary, for text that comes from errors.
+pub fn bounded_text(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if text.len() > MAX_TEXT_LENGTH {
+        let mut end = MAX_TEXT_LENGTH - '…'.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// Refuses text over [`MAX_TEXT_LENGTH`], naming the field.
+fn check_text(field: &str, text: &str) -> Result<(), String> {
+    if text.len() > MAX_TEXT_LENGTH {
+        Err(format!("{field} is longer than {MAX_TEXT_LENGTH} bytes"))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod golden;
