@@ -1,0 +1,219 @@
+//! The rows that the books consist of, in memory and on disk alike.
+
+use std::collections::BTreeMap;
+
+use dms_messages::{
+    Accepted, AllocationId, AllocationResult, AllocationState, AttemptId, Bid, BidId, BidRequest, ContentId,
+    Contract, DeclineReason, Did, Job, JobEnd, JobId, JobPhase, RefusedReason, Resources, Signed, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use super::event::LockEnd;
+
+/// A request for bids of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BidRequestSentRow {
+    /// The request.
+    pub request: BidRequest,
+    /// When it was put out.
+    pub at: Timestamp,
+    /// When it is void.
+    pub expires: Timestamp,
+}
+
+/// A request for bids of a peer's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BidRequestReceivedRow {
+    /// Who asked.
+    pub requester: Did,
+    /// The request.
+    pub request: BidRequest,
+    /// When it was answered.
+    pub at: Timestamp,
+    /// The reason of the decline; none if a bid was made.
+    pub declined: Option<DeclineReason>,
+}
+
+/// What became of a bid of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockState {
+    /// Its lock holds.
+    Held,
+    /// Its lock ended.
+    Ended(LockEnd),
+}
+
+/// A bid of ours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BidSentRow {
+    /// For whom.
+    pub requester: Did,
+    /// The bid.
+    pub bid: Signed<Bid>,
+    /// When it was made.
+    pub at: Timestamp,
+    /// What became of it.
+    pub lock: LockState,
+}
+
+/// A bid of a peer's on a job of ours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BidReceivedRow {
+    /// The job.
+    pub job: JobId,
+    /// The bid.
+    pub bid: Signed<Bid>,
+    /// When it arrived.
+    pub at: Timestamp,
+}
+
+/// An allocation that was ever started here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocationRow {
+    /// The allocation.
+    pub id: AllocationId,
+    /// Which attempt it runs.
+    pub attempt: AttemptId,
+    /// For whom.
+    pub requester: Did,
+    /// Under which contract.
+    pub contract: ContentId,
+    /// By which bid.
+    pub bid: BidId,
+    /// What is granted.
+    pub resources: Resources,
+    /// How it stands.
+    pub state: AllocationState,
+    /// What it left.
+    pub result: Option<AllocationResult>,
+    /// When it was accepted.
+    pub accepted: Timestamp,
+    /// When it last moved.
+    pub moved: Timestamp,
+    /// True once the requester has the result.
+    pub is_acknowledged: bool,
+}
+
+/// A contract, ours or a peer's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContractRow {
+    /// The other party.
+    pub peer: Did,
+    /// Signed by the requester.
+    pub contract: Signed<Contract>,
+    /// Countersigned by the provider, once it is.
+    pub accepted: Option<Signed<Accepted>>,
+}
+
+/// How an attempt of ours stands, as far as we know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "attempt", rename_all = "snake_case")]
+pub enum AttemptState {
+    /// The invocation may have left; no answer yet.
+    Invoked,
+    /// The provider reported this.
+    Observed {
+        /// The state.
+        state: AllocationState,
+    },
+    /// The provider refused or disowned it.
+    Refused {
+        /// Why.
+        reason: RefusedReason,
+    },
+    /// The provider is lost.
+    Lost {
+        /// Why it is counted lost.
+        reason: String,
+    },
+}
+
+impl AttemptState {
+    /// True if the attempt is over, one way or another.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Invoked => false,
+            Self::Observed { state } => state.is_terminal(),
+            Self::Refused { .. } | Self::Lost { .. } => true,
+        }
+    }
+}
+
+/// One try to run a job of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRow {
+    /// The attempt.
+    pub id: AttemptId,
+    /// Where it runs.
+    pub provider: Did,
+    /// Where that provider can be dialled.
+    pub addresses: Vec<String>,
+    /// Under which contract.
+    pub contract: ContentId,
+    /// The provider's allocation, once accepted.
+    pub allocation: Option<AllocationId>,
+    /// How it stands.
+    pub state: AttemptState,
+    /// What it left.
+    pub result: Option<AllocationResult>,
+    /// When it was minted.
+    pub minted: Timestamp,
+    /// When it last moved.
+    pub moved: Timestamp,
+}
+
+/// Why one node does not run a job of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum NodeAnswer {
+    /// It said no.
+    Declined {
+        /// Why.
+        reason: DeclineReason,
+    },
+    /// It was not asked, or could not be.
+    NotAsked {
+        /// Why.
+        reason: String,
+    },
+    /// It made a bid.
+    Bid {
+        /// The bid.
+        bid: BidId,
+    },
+}
+
+/// A job of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRow {
+    /// The job.
+    pub job: Job,
+    /// Where it stands.
+    pub phase: JobPhase,
+    /// True once somebody wants it ended.
+    pub is_cancel_wanted: bool,
+    /// Its attempts, oldest first; bounded by the job's `max_attempts`.
+    pub attempts: Vec<AttemptRow>,
+    /// The last answer of each node.
+    pub answers: BTreeMap<Did, NodeAnswer>,
+    /// How it ended.
+    pub end: Option<JobEnd>,
+    /// When it last moved.
+    pub moved: Timestamp,
+}
+
+impl JobRow {
+    /// The attempt that counts: the newest.
+    pub fn current_attempt(&self) -> Option<&AttemptRow> {
+        self.attempts.last()
+    }
+
+    /// The exit code that a person's shell should see, if the program ended by itself.
+    pub fn exit_code(&self) -> Option<i32> {
+        match &self.current_attempt()?.state {
+            AttemptState::Observed { state } => state.exit_code(),
+            _ => None,
+        }
+    }
+}
