@@ -1,0 +1,346 @@
+//! Starting, asking and stopping one peer: [`P2p`], and the handles that `dms-actors` speaks to.
+//!
+//! The handles send commands to the loop through a bounded channel and read its published status;
+//! they own no part of the swarm. Every wait ends: with an answer, with a time limit, or with the loop.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dms_actors::clock::SystemClock;
+use dms_actors::mesh::{Gossip, GossipId, MAX_GOSSIP_LENGTH, Mesh, PublishError, Topic, Verdict};
+use dms_actors::transport::{OpenError, PROTOCOLS, Pipe, Transport, TransportEvent};
+use dms_actors::{Did, Keypair};
+use futures::future::BoxFuture;
+use libp2p::{identity, noise, tcp, yamux};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::behaviour::{self, Behaviour};
+use crate::bootstrap::Bootstrap;
+use crate::config::{Checked, ConfigError, P2pConfig};
+use crate::dial::{Dialer, SharedBook};
+use crate::event::Outbox;
+use crate::gossip::Desk;
+use crate::links::{OpenFailure, OpenStream};
+use crate::listen::{self, Pending};
+use crate::peer;
+use crate::status::P2pStatus;
+use crate::swarm::{Command, Judgement, Loop};
+
+/// Commands on their way to the loop; it empties the channel before it looks at the network.
+const COMMANDS: usize = 256;
+/// Verdicts on their way: four times what can wait for one, so that none is lost to a burst.
+const VERDICTS: usize = 1024;
+/// Streams being opened at once; more wait their turn within their time limit.
+const OPENS: usize = 256;
+/// Streams on one connection: bounds what one peer can make us hold (256 KiB of window each).
+const MAX_STREAMS: usize = 128;
+/// libp2p's own limit for agreeing on the protocol of a stream.
+const NEGOTIATION_TIME: Duration = Duration::from_secs(10);
+/// Longest time to bind the listeners: the system answers at once or never.
+const BINDING_TIME: Duration = Duration::from_secs(10);
+/// How often a stream is tried whose connection closes under it, and the wait between two tries, in
+/// which the loop learns of the close.
+const OPEN_ATTEMPTS: u32 = 3;
+const OPEN_RETRY_WAIT: Duration = Duration::from_millis(50);
+
+/// Why a peer could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum P2pError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on; usually its port is in use.
+    #[error("cannot listen on {address}: {reason}")]
+    ListenFailed {
+        /// The address as it was given.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// libp2p refused what we built; a mistake in this crate.
+    #[error("the peer could not be built: {0}")]
+    Internal(String),
+}
+
+/// One peer on the network. Runs until [`P2p::shutdown`], or until it and all of its handles are dropped.
+pub struct P2p {
+    handle: Arc<Handle>,
+    did: Did,
+    stop: CancellationToken,
+    stopped: CancellationToken,
+}
+
+impl P2p {
+    /// Starts a peer with the given key and returns when all of its listeners are bound. Must be
+    /// called inside a tokio runtime; the swarm lives on that runtime in one task.
+    pub async fn start(keypair: &Keypair, config: P2pConfig) -> Result<Self, P2pError> {
+        let config = config.check()?;
+        for address in &config.listen {
+            listen::probe(address)?;
+        }
+        let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
+        let (started_sender, mut started) = oneshot::channel();
+        let (swarm_loop, handle) = build(keypair, config, started_sender)?;
+
+        let (loop_stop, has_stopped) = (stop.clone(), stopped.clone().drop_guard());
+        tokio::spawn(async move {
+            swarm_loop.run(loop_stop).await;
+            // Only now is the swarm gone and its ports are free.
+            drop(has_stopped);
+        });
+
+        let peer = Self { handle: Arc::new(handle), did: keypair.did(), stop, stopped };
+        let result = match tokio::time::timeout(BINDING_TIME, &mut started).await {
+            Ok(result) => result,
+            Err(_) => {
+                // The loop names what is still unbound when it is told to stop.
+                peer.stop.cancel();
+                started.await
+            }
+        };
+        match result {
+            Ok(Ok(())) => Ok(peer),
+            Ok(Err(error)) => {
+                peer.shutdown().await;
+                Err(error)
+            }
+            Err(_) => Err(P2pError::Internal("the loop ended while it started".to_owned())),
+        }
+    }
+
+    /// Who this peer is.
+    pub fn did(&self) -> Did {
+        self.did
+    }
+
+    /// Streams to and from other peers.
+    pub fn transport(&self) -> Arc<dyn Transport> {
+        self.handle.clone()
+    }
+
+    /// Gossip with every peer of the network.
+    pub fn mesh(&self) -> Arc<dyn Mesh> {
+        self.handle.clone()
+    }
+
+    /// Where this peer can be dialled, each address ending in `/p2p/<peer id>`.
+    pub fn listen_addresses(&self) -> Vec<String> {
+        self.handle.listen_addresses()
+    }
+
+    /// What the loop last published about itself.
+    pub fn status(&self) -> P2pStatus {
+        self.handle.status.borrow().clone()
+    }
+
+    /// The status as it changes; ends when the peer is stopped.
+    pub fn watch_status(&self) -> watch::Receiver<P2pStatus> {
+        self.handle.status.clone()
+    }
+
+    /// Closes every connection and frees the ports; returns when that is done, within about a second.
+    /// Streams end, waiting calls fail with `Closed`, and a second call returns at once.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.stopped.cancelled().await;
+    }
+}
+
+impl fmt::Debug for P2p {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("P2p").field("did", &self.did).finish_non_exhaustive()
+    }
+}
+
+/// Builds the loop with its listeners begun, and the handle that speaks to it.
+fn build(
+    keypair: &Keypair,
+    config: Checked,
+    started: oneshot::Sender<Result<(), P2pError>>,
+) -> Result<(Loop, Handle), P2pError> {
+    let mut swarm = build_swarm(keypair, &config)?;
+    let mut pending = Pending::default();
+    for address in &config.listen {
+        let listener = swarm.listen_on(address.clone());
+        let listener = listener.map_err(|error| listen::failed(address, error.to_string()))?;
+        pending.add(listener, address.clone());
+    }
+
+    let timing = &config.timing;
+    let local = *swarm.local_peer_id();
+    let bootstrap =
+        Bootstrap::new(config.bootstrap, local, timing.redial_initial, timing.redial_max, Instant::now());
+    let book = SharedBook::default();
+    let (commands_sender, commands) = mpsc::channel(COMMANDS);
+    let (verdicts_sender, verdicts) = mpsc::channel(VERDICTS);
+    let (outbox, events) = Outbox::new();
+    let (desk, gossip) = Desk::new(&config.network);
+    let (status, status_receiver) = watch::channel(P2pStatus::default());
+
+    let handle = Handle {
+        commands: commands_sender,
+        verdicts: verdicts_sender,
+        opens: Arc::new(Semaphore::new(OPENS)),
+        open_time: timing.dial_timeout + NEGOTIATION_TIME,
+        book: book.clone(),
+        status: status_receiver,
+        events: Mutex::new(Some(events)),
+        gossip: Mutex::new(Some(gossip)),
+    };
+    let swarm_loop = Loop {
+        swarm,
+        commands,
+        verdicts,
+        dialer: Dialer::new(book.clone(), bootstrap, SystemClock::shared()),
+        book,
+        desk,
+        outbox,
+        status,
+        pending,
+        started: Some(started),
+        connections: Default::default(),
+    };
+    Ok((swarm_loop, handle))
+}
+
+fn build_swarm(keypair: &Keypair, config: &Checked) -> Result<libp2p::Swarm<Behaviour>, P2pError> {
+    let internal = |error: &dyn fmt::Display| P2pError::Internal(error.to_string());
+    let mut secret = keypair.secret();
+    // Wipes the secret that it is given.
+    let key = identity::Keypair::ed25519_from_bytes(&mut secret[..]).map_err(|error| internal(&error))?;
+    let behaviour = behaviour::build(&key, config)?;
+    let swarm = libp2p::SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, || {
+            let mut yamux = yamux::Config::default();
+            yamux.set_max_num_streams(MAX_STREAMS);
+            yamux
+        })
+        .map_err(|error| internal(&error))?
+        .with_behaviour(|_| behaviour)
+        .map_err(|error| internal(&error))?
+        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(config.timing.idle_timeout))
+        .with_connection_timeout(config.timing.dial_timeout)
+        .build();
+    Ok(swarm)
+}
+
+/// The handle behind `Transport` and `Mesh`.
+struct Handle {
+    commands: mpsc::Sender<Command>,
+    verdicts: mpsc::Sender<Judgement>,
+    opens: Arc<Semaphore>,
+    open_time: Duration,
+    book: SharedBook,
+    status: watch::Receiver<P2pStatus>,
+    events: Mutex<Option<mpsc::Receiver<TransportEvent>>>,
+    gossip: Mutex<Option<mpsc::Receiver<Gossip>>>,
+}
+
+impl Transport for Handle {
+    fn open(&self, peer: Did, protocol: &'static str) -> BoxFuture<'static, Result<Pipe, OpenError>> {
+        let (commands, opens, limit) = (self.commands.clone(), self.opens.clone(), self.open_time);
+        Box::pin(async move {
+            let opening = async {
+                let _place = opens.acquire().await.map_err(|_| OpenError::Closed)?;
+                open_stream(&commands, peer, protocol).await
+            };
+            match tokio::time::timeout(limit, opening).await {
+                Ok(result) => result,
+                Err(_) => Err(unreachable_because(peer, format!("no stream within {limit:?}"))),
+            }
+        })
+    }
+
+    fn add_addresses(&self, peer: Did, addresses: Vec<String>) {
+        self.book.lock().add_texts(peer::peer_id(&peer), &addresses);
+    }
+
+    fn listen_addresses(&self) -> Vec<String> {
+        self.status.borrow().listen_addresses.clone()
+    }
+
+    fn connected_peers(&self) -> Vec<Did> {
+        self.status.borrow().connected_peers.clone()
+    }
+
+    fn take_events(&self) -> Option<mpsc::Receiver<TransportEvent>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Mesh for Handle {
+    fn publish(&self, topic: Topic, body: Vec<u8>) -> BoxFuture<'static, Result<(), PublishError>> {
+        let commands = self.commands.clone();
+        Box::pin(async move {
+            // Checked before the loop so that a huge body never waits in a queue.
+            if body.len() > MAX_GOSSIP_LENGTH {
+                return Err(PublishError::TooLong(body.len()));
+            }
+            let (reply, answer) = oneshot::channel();
+            commands.try_send(Command::Publish { topic, body, reply }).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => PublishError::Busy,
+                mpsc::error::TrySendError::Closed(_) => PublishError::Closed,
+            })?;
+            answer.await.unwrap_or(Err(PublishError::Closed))
+        })
+    }
+
+    fn subscribe(&self, topic: Topic) -> BoxFuture<'static, Result<(), PublishError>> {
+        let commands = self.commands.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            commands.send(Command::Subscribe { topic, reply }).await.map_err(|_| PublishError::Closed)?;
+            answer.await.unwrap_or(Err(PublishError::Closed))
+        })
+    }
+
+    fn verdict(&self, id: GossipId, forwarder: Did, verdict: Verdict) {
+        // A verdict that does not fit is a message that is not forwarded: gossip allows for that.
+        if self.verdicts.try_send(Judgement { id, forwarder, verdict }).is_err() {
+            tracing::debug!("a verdict was dropped");
+        }
+    }
+
+    fn take_gossip(&self) -> Option<mpsc::Receiver<Gossip>> {
+        self.gossip.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Asks the loop for a stream; again if the connection that it was asked on closes (it may have been
+/// idle for just too long).
+async fn open_stream(
+    commands: &mpsc::Sender<Command>,
+    peer: Did,
+    protocol: &'static str,
+) -> Result<Pipe, OpenError> {
+    if !PROTOCOLS.contains(&protocol) {
+        return Err(OpenError::Unsupported { peer, protocol });
+    }
+    for attempt in 0..OPEN_ATTEMPTS {
+        if attempt > 0 {
+            tokio::time::sleep(OPEN_RETRY_WAIT).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Open { peer: peer::peer_id(&peer), wish: OpenStream { protocol, reply } };
+        commands.send(command).await.map_err(|_| OpenError::Closed)?;
+        match answer.await {
+            Ok(Ok(stream)) => return Ok(Box::new(stream.compat())),
+            Ok(Err(OpenFailure::NoRoute)) => return Err(OpenError::NoRoute(peer)),
+            Ok(Err(OpenFailure::Unsupported)) => return Err(OpenError::Unsupported { peer, protocol }),
+            Ok(Err(OpenFailure::Unreachable(reason))) => return Err(unreachable_because(peer, reason)),
+            Err(_) if commands.is_closed() => return Err(OpenError::Closed),
+            Err(_) => {}
+        }
+    }
+    Err(unreachable_because(peer, "the connection closed while the stream was opened".to_owned()))
+}
+
+fn unreachable_because(peer: Did, reason: String) -> OpenError {
+    OpenError::Unreachable { peer, reason }
+}
