@@ -1,0 +1,305 @@
+//! The API's client: the routes of [`super::types`] as typed calls over the Unix socket.
+//!
+//! For the CLI, tests and other programs in Rust. One connection per call: nothing is kept between calls,
+//! so a node that was restarted meanwhile is no special case.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dms_messages::{Capability, ContentId, JobId, OutputStream};
+use futures::future::{Either, select};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::http::response::Parts;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::types::{ApiError, BlobStored, JobCreated, JobView, NewJob};
+use super::{ATTEMPT_HEADER, OFFSET_HEADER};
+use crate::commands::{CapabilityView, Explanation, NodeStatus};
+
+/// How long one call may take: the server gives up on the Node after 10 s, and 16 MiB take less than a second.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer: a thousand jobs, each with the answers of many nodes.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Nobody listens at the socket.
+    #[error("no node is running at {}", socket.display())]
+    NotRunning {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The socket cannot be used.
+    #[error("cannot use the node's socket {}", socket.display())]
+    Socket {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The node refuses.
+    #[error(transparent)]
+    Refused(#[from] ApiError),
+    /// The node did not answer in time: unknown whether it did what was asked.
+    #[error("the node did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    TimedOut,
+    /// What answers is not a node of this version.
+    #[error("the node's answer cannot be understood: {0}")]
+    Protocol(String),
+}
+
+/// A piece of live output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The number of the attempt it is of; when it changes, output begins again.
+    pub attempt: Option<u32>,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// The bytes; empty if there is nothing new.
+    pub bytes: Bytes,
+}
+
+/// A node's API on this machine.
+#[derive(Debug, Clone)]
+pub struct ApiClient {
+    socket: PathBuf,
+}
+
+impl ApiClient {
+    /// A client of the node that listens at `socket`. Nothing is opened yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// How the node stands.
+    pub async fn status(&self) -> Result<NodeStatus, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// The capability books.
+    pub async fn capability(&self) -> Result<CapabilityView, ClientError> {
+        self.get("/v1/capability").await
+    }
+
+    /// Registers what this machine offers.
+    pub async fn onboard(&self, capability: &Capability) -> Result<(), ClientError> {
+        self.call(Method::POST, "/v1/onboard", Some(json(capability)?)).await.map(drop)
+    }
+
+    /// Stores a blob, at most 16 MiB.
+    pub async fn put_blob(&self, bytes: impl Into<Bytes>) -> Result<BlobStored, ClientError> {
+        let bytes = bytes.into();
+        let expected = ContentId::of_bytes(&bytes);
+        let body = ("application/octet-stream", bytes);
+        let stored: BlobStored = parse(&self.call(Method::PUT, "/v1/blobs", Some(body)).await?.1)?;
+        if stored.cid != expected {
+            return Err(ClientError::Protocol("a blob was stored under another identifier".to_owned()));
+        }
+        Ok(stored)
+    }
+
+    /// A stored blob; its content is checked.
+    pub async fn blob(&self, cid: &ContentId) -> Result<Bytes, ClientError> {
+        let (_, bytes) = self.call(Method::GET, &format!("/v1/blobs/{cid}"), None).await?;
+        if cid.is_of(&bytes) {
+            Ok(bytes)
+        } else {
+            Err(ClientError::Protocol(format!("blob {cid} is damaged")))
+        }
+    }
+
+    /// Hands in a job; it is on disk when this returns.
+    pub async fn submit(&self, job: &NewJob) -> Result<JobId, ClientError> {
+        let (_, bytes) = self.call(Method::POST, "/v1/jobs", Some(json(job)?)).await?;
+        Ok(parse::<JobCreated>(&bytes)?.job)
+    }
+
+    /// The newest jobs, newest first, at most `limit`.
+    pub async fn jobs(&self, limit: usize) -> Result<Vec<JobView>, ClientError> {
+        self.get(&format!("/v1/jobs?limit={limit}")).await
+    }
+
+    /// How a job stands.
+    pub async fn job(&self, id: JobId) -> Result<JobView, ClientError> {
+        self.get(&format!("/v1/jobs/{id}")).await
+    }
+
+    /// Live output of a job's newest attempt, from `offset` on.
+    pub async fn output(&self, id: JobId, stream: OutputStream, offset: u64) -> Result<Output, ClientError> {
+        let stream = match stream {
+            OutputStream::Stdout => "stdout",
+            OutputStream::Stderr => "stderr",
+        };
+        let path = format!("/v1/jobs/{id}/output?stream={stream}&offset={offset}");
+        let (parts, bytes) = self.call(Method::GET, &path, None).await?;
+        let number = |name: &str| -> Result<Option<u64>, ClientError> {
+            let Some(value) = parts.headers.get(name) else { return Ok(None) };
+            let number = value.to_str().ok().and_then(|text| text.parse().ok());
+            number.map(Some).ok_or_else(|| ClientError::Protocol(format!("header {name} is not a number")))
+        };
+        let attempt = number(ATTEMPT_HEADER)?.map(u32::try_from).transpose();
+        Ok(Output {
+            attempt: attempt
+                .map_err(|_| ClientError::Protocol("an attempt's number is too large".to_owned()))?,
+            offset: number(OFFSET_HEADER)?.unwrap_or(offset),
+            bytes,
+        })
+    }
+
+    /// Why each node did or did not take a job.
+    pub async fn explain(&self, id: JobId) -> Result<Explanation, ClientError> {
+        self.get(&format!("/v1/jobs/{id}/explain")).await
+    }
+
+    /// Wants a job ended.
+    pub async fn cancel(&self, id: JobId) -> Result<(), ClientError> {
+        self.call(Method::POST, &format!("/v1/jobs/{id}/cancel"), None).await.map(drop)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        parse(&self.call(Method::GET, path, None).await?.1)
+    }
+
+    /// One request and its answer, both whole.
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, Bytes)>,
+    ) -> Result<(Parts, Bytes), ClientError> {
+        let exchange = self.exchange(method, path, body);
+        tokio::time::timeout(CALL_TIMEOUT, exchange).await.map_err(|_| ClientError::TimedOut)?
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, Bytes)>,
+    ) -> Result<(Parts, Bytes), ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::NotRunning { socket: self.socket.clone() }
+            }
+            _ => ClientError::Socket { socket: self.socket.clone(), source },
+        })?;
+        let broken = |error: hyper::Error| ClientError::Protocol(error.to_string());
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let mut request = Request::builder().method(method).uri(path).header(HOST, "dms");
+        let body = match body {
+            Some((content_type, bytes)) => {
+                request = request.header(CONTENT_TYPE, content_type);
+                Full::new(bytes)
+            }
+            None => Full::default(),
+        };
+        let request = request.body(body).map_err(|error| ClientError::Protocol(error.to_string()))?;
+        let answer = std::pin::pin!(async {
+            let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
+            let bytes = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| {
+                ClientError::Protocol(match error.downcast_ref::<LengthLimitError>() {
+                    Some(_) => format!("more than {MAX_ANSWER_BYTES} bytes"),
+                    None => error.to_string(),
+                })
+            })?;
+            Ok::<_, ClientError>((parts, bytes.to_bytes()))
+        });
+        // The connection moves the bytes; it is dropped, and so closed, once the answer is whole.
+        let (parts, bytes) = match select(answer, std::pin::pin!(connection)).await {
+            Either::Left((answer, _)) => answer?,
+            Either::Right((_, answer)) => answer.await?,
+        };
+        if parts.status.is_success() {
+            return Ok((parts, bytes));
+        }
+        match serde_json::from_slice::<ApiError>(&bytes) {
+            Ok(error) => Err(ClientError::Refused(error)),
+            Err(_) => Err(ClientError::Protocol(format!("status {}", parts.status.as_u16()))),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<(&'static str, Bytes), ClientError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| ClientError::Protocol(error.to_string()))?;
+    Ok(("application/json", bytes.into()))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(bytes).map_err(|error| ClientError::Protocol(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::{get, put};
+
+    async fn stub(router: Router) -> (tempfile::TempDir, ApiClient) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (directory, ApiClient::new(path))
+    }
+
+    #[tokio::test]
+    async fn a_missing_and_a_dead_socket_both_mean_that_no_node_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        let client = ApiClient::new(&path);
+        assert!(matches!(client.status().await, Err(ClientError::NotRunning { .. })));
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(matches!(client.status().await, Err(ClientError::NotRunning { .. })));
+    }
+
+    #[tokio::test]
+    async fn refusals_are_typed_and_nonsense_is_not_believed() {
+        let refusal = || async {
+            (StatusCode::NOT_FOUND, r#"{"code":"unknown_job","message":"no job is known here"}"#)
+        };
+        let router = Router::new()
+            .route("/v1/status", get(|| async { "not json" }))
+            .route("/v1/capability", get(|| async { (StatusCode::BAD_GATEWAY, "<html>") }))
+            .route("/v1/jobs/{id}", get(refusal))
+            .route("/v1/blobs/{cid}", get(|| async { "other bytes" }))
+            .route(
+                "/v1/blobs",
+                put(|| async { axum::Json(BlobStored { cid: ContentId::of_bytes(b"other"), length: 5 }) }),
+            );
+        let (_directory, client) = stub(router).await;
+        assert!(matches!(client.status().await, Err(ClientError::Protocol(_))));
+        assert!(matches!(client.capability().await, Err(ClientError::Protocol(_))));
+        let refused = client.job(JobId::from_random([1; 16])).await;
+        assert!(matches!(refused, Err(ClientError::Refused(ApiError { code, .. })) if code == "unknown_job"));
+        assert!(matches!(client.blob(&ContentId::of_bytes(b"these")).await, Err(ClientError::Protocol(_))));
+        assert!(matches!(client.put_blob("these").await, Err(ClientError::Protocol(_))));
+    }
+
+    #[tokio::test]
+    async fn output_comes_with_its_attempt_and_offset() {
+        let router = Router::new().route(
+            "/v1/jobs/{id}/output",
+            get(|| async { ([("dms-attempt", "2"), ("dms-offset", "5")], "more") }),
+        );
+        let (_directory, client) = stub(router).await;
+        let piece = client.output(JobId::from_random([1; 16]), OutputStream::Stdout, 9).await.unwrap();
+        assert_eq!(piece, Output { attempt: Some(2), offset: 5, bytes: "more".into() });
+    }
+}

@@ -1,0 +1,163 @@
+//! The shapes of the local API: what the CLI and other programs on this machine send and get.
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `GET /v1/status` | – | [`crate::commands::NodeStatus`] |
+//! | `GET /v1/capability` | – | [`crate::commands::CapabilityView`] |
+//! | `POST /v1/onboard` | a capability | 204 |
+//! | `PUT /v1/blobs` | raw bytes, ≤ 16 MiB | [`BlobStored`] |
+//! | `GET /v1/blobs/{cid}` | – | raw bytes |
+//! | `POST /v1/jobs` | [`NewJob`] | [`JobCreated`] |
+//! | `GET /v1/jobs?limit=N` | – | list of [`JobView`], newest first |
+//! | `GET /v1/jobs/{id}` | – | [`JobView`] |
+//! | `GET /v1/jobs/{id}/output?stream=stdout&offset=N` | – | raw bytes; headers `dms-attempt` (number), `dms-offset` |
+//! | `GET /v1/jobs/{id}/explain` | – | [`crate::commands::Explanation`] |
+//! | `POST /v1/jobs/{id}/cancel` | – | 204 |
+//!
+//! An error is a JSON [`ApiError`] with status 400 (malformed), 404 (unknown), 409 (ended, not acceptable
+//! now), 413 (too large), 422 (breaks a rule), 503 (busy, stopping, read-only).
+
+use dms_messages::{ContentId, Did, Job, JobId, JobPhase, Millis, Pod, Price};
+use dms_storage::books::JobRow;
+use serde::{Deserialize, Serialize};
+
+/// A refused or failed request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// A stable word for programs (`unknown_job`, `invalid_job`, `busy`…).
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// A blob was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobStored {
+    /// Its identifier.
+    pub cid: ContentId,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// A job to run; everything it names by identifier was stored before with `PUT /v1/blobs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewJob {
+    /// A name for people.
+    pub name: String,
+    /// What runs; exactly one pod in this version.
+    pub pods: Vec<Pod>,
+    /// Highest acceptable price per hour.
+    #[serde(default)]
+    pub max_price: Option<Price>,
+    /// How many bids are wanted; the node's default if absent.
+    #[serde(default)]
+    pub wanted: Option<u16>,
+    /// How long to go on asking; the node's default (60 s) if absent.
+    #[serde(default)]
+    pub wait: Option<Millis>,
+    /// How many attempts; the node's default (5) if absent.
+    #[serde(default)]
+    pub max_attempts: Option<u32>,
+}
+
+/// A job was accepted, and is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCreated {
+    /// Its id.
+    pub job: JobId,
+}
+
+/// How a job stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub phase: JobPhase,
+    /// A line for people: the allocation's state, or why it failed.
+    pub detail: String,
+    /// Where its newest attempt runs or ran.
+    pub provider: Option<Did>,
+    /// How many attempts were made.
+    pub attempt_count: u32,
+    /// The program's exit code, if it ended by itself.
+    pub exit_code: Option<i32>,
+    /// True once nothing follows.
+    pub is_terminal: bool,
+    /// Standard output, once the job has ended and it was collected.
+    pub stdout: Option<ContentId>,
+    /// Standard error, likewise.
+    pub stderr: Option<ContentId>,
+    /// The file tree of the output directory, likewise, if anything was in it.
+    pub output: Option<ContentId>,
+    /// The whole row, for programs.
+    pub row: JobRow,
+}
+
+impl NewJob {
+    /// The job that this asks for, with the node's defaults.
+    pub fn into_job(self, id: JobId, submitted: dms_messages::Timestamp, defaults: &JobDefaults) -> Job {
+        Job {
+            id,
+            name: self.name,
+            pods: self.pods,
+            max_price: self.max_price,
+            wanted: self.wanted.unwrap_or(defaults.wanted),
+            wait: self.wait.unwrap_or(defaults.wait),
+            max_attempts: self.max_attempts.unwrap_or(defaults.max_attempts),
+            submitted,
+        }
+    }
+}
+
+/// What a job gets where it does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobDefaults {
+    /// Bids wanted.
+    pub wanted: u16,
+    /// How long to go on asking.
+    pub wait: Millis,
+    /// Attempts.
+    pub max_attempts: u32,
+}
+
+impl Default for JobDefaults {
+    fn default() -> Self {
+        Self { wanted: 3, wait: Millis(60_000), max_attempts: 5 }
+    }
+}
+
+impl JobView {
+    /// What people see of a job row.
+    pub fn of(row: JobRow) -> Self {
+        use dms_storage::books::AttemptState;
+        let attempt = row.current_attempt();
+        let detail = match (&row.end, attempt.map(|attempt| &attempt.state)) {
+            (Some(dms_messages::JobEnd::Failed { failure }), _) => failure.to_string(),
+            (Some(_), _) | (None, None) => String::new(),
+            (None, Some(AttemptState::Invoked)) => "waiting for the provider's signature".to_owned(),
+            (None, Some(AttemptState::Observed { state })) => state.to_string(),
+            (None, Some(AttemptState::Refused { reason })) => format!("refused: {reason}"),
+            (None, Some(AttemptState::Lost { reason })) => format!("lost: {reason}"),
+        };
+        let result = attempt.and_then(|attempt| attempt.result.as_ref());
+        Self {
+            id: row.job.id,
+            name: row.job.name.clone(),
+            phase: row.phase,
+            detail,
+            provider: attempt.map(|attempt| attempt.provider),
+            attempt_count: attempt.map_or(0, |attempt| attempt.id.number),
+            exit_code: row.exit_code(),
+            is_terminal: row.phase.is_terminal(),
+            stdout: result.map(|result| result.stdout),
+            stderr: result.map(|result| result.stderr),
+            output: result.and_then(|result| result.output),
+            row,
+        }
+    }
+}

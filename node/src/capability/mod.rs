@@ -1,0 +1,3 @@
+//! The rules of capacity: pure decisions over the books, no await, no I/O.
+
+pub mod ledger;

@@ -1,0 +1,123 @@
+//! How a command fails: what a person reads, what they can do about it, and the exit code.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use super::Session;
+use super::output::{escaped, say};
+use crate::api::client::ClientError;
+use crate::config::ConfigError;
+use crate::errors::whole;
+use crate::host::HostError;
+use crate::identity::IdentityError;
+use crate::job_file::JobFileError;
+use crate::startup::StartupError;
+
+/// Failed for another reason.
+pub(super) const FAILED: u8 = 1;
+/// Wrong usage; clap's own code.
+pub(super) const USAGE: u8 = 2;
+/// The job file is malformed.
+pub(super) const BAD_JOB: u8 = 64;
+/// No node is running, or none can take the job (`EX_UNAVAILABLE`).
+pub(super) const UNAVAILABLE: u8 = 69;
+/// Internal error (`EX_SOFTWARE`).
+pub(super) const INTERNAL: u8 = 70;
+/// Try again later (`EX_TEMPFAIL`).
+pub(super) const LATER: u8 = 75;
+/// The configuration or the identity is not usable (`EX_CONFIG`).
+pub(super) const CONFIG: u8 = 78;
+/// The program ran into its time limit, as `timeout` of coreutils says it.
+pub(super) const TIMED_OUT: u8 = 124;
+/// Interrupted, as shells say it.
+pub(super) const INTERRUPTED: u8 = 130;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    JobFile(#[from] JobFileError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Startup(Box<StartupError>),
+    #[error("{message}")]
+    Plain { code: u8, message: String },
+    #[error("{message}")]
+    Caused { code: u8, message: String, source: Box<dyn Error + Send + Sync> },
+}
+
+impl From<StartupError> for CliError {
+    fn from(error: StartupError) -> Self {
+        Self::Startup(Box::new(error))
+    }
+}
+
+impl CliError {
+    /// What was typed cannot be done.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::Plain { code: USAGE, message: message.into() }
+    }
+
+    /// It failed.
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::Plain { code: FAILED, message: message.into() }
+    }
+
+    /// It failed because of `source`.
+    pub(super) fn caused(message: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Caused { code: FAILED, message: message.into(), source: Box::new(source) }
+    }
+
+    /// Something that should not happen did.
+    pub(super) fn internal(message: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Caused { code: INTERNAL, message: message.into(), source: Box::new(source) }
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Client(ClientError::NotRunning { .. } | ClientError::Socket { .. }) => UNAVAILABLE,
+            Self::Client(ClientError::TimedOut) => LATER,
+            Self::Client(ClientError::Protocol(_)) => INTERNAL,
+            Self::Client(ClientError::Refused(error)) => match error.code.as_str() {
+                "busy" | "stopping" | "timed_out" | "too_many_jobs" => LATER,
+                "invalid_job" => BAD_JOB,
+                "internal" => INTERNAL,
+                _ => FAILED,
+            },
+            Self::Config(_) | Self::Identity(_) => CONFIG,
+            Self::JobFile(_) => BAD_JOB,
+            Self::Startup(error) => match **error {
+                StartupError::ForeignBooks { .. } | StartupError::Identity(_) => CONFIG,
+                _ => FAILED,
+            },
+            Self::Host(_) => FAILED,
+            Self::Plain { code, .. } | Self::Caused { code, .. } => *code,
+        }
+    }
+
+    /// What a person can do about it.
+    fn hint(&self, session: &Session) -> Option<String> {
+        match self {
+            Self::Client(ClientError::NotRunning { .. }) => {
+                Some(format!("start one with `{}`", session.command("run")))
+            }
+            _ => None,
+        }
+    }
+
+    /// Tells it on standard error, and gives the exit code.
+    pub(super) fn report(self, session: Option<&Session>) -> ExitCode {
+        say(&format!("error: {}", escaped(&whole(&self))));
+        if let Some(hint) = session.and_then(|session| self.hint(session)) {
+            say(&format!("hint: {hint}"));
+        }
+        ExitCode::from(self.code())
+    }
+}

@@ -1,0 +1,231 @@
+//! `dms job run`: a file or flags, uploaded, handed in, followed.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use dms_messages::{DiskMib, JobId, Millis, Price};
+use serde::Serialize;
+
+use super::follow::{self, Collected, Streams};
+use super::{detached, exit_code, files};
+use crate::api::client::ApiClient;
+use crate::api::types::JobView;
+use crate::cli::error::{CliError, INTERRUPTED};
+use crate::cli::{Session, output};
+use crate::config::key_value;
+use crate::job_file::{
+    Attempts, Cpu, JobFile, JobResources, JobSpec, Memory, Name, Timeout, Uploads, Wanted,
+};
+
+/// Run a program on some node of the mesh, and watch it
+///
+/// The job comes from a YAML or JSON file, from flags, or from both: flags win. What the program writes comes
+/// out here as it is written; notes about the job go to standard error. Ctrl-C stops watching, not the job.
+/// With --json, one document with the job and its whole output is printed when it has ended.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Job file, YAML or JSON; paths in it begin at its own directory
+    #[arg(value_name = "FILE", required_unless_present = "wasm")]
+    file: Option<PathBuf>,
+    /// WebAssembly module to run, binary or text
+    #[arg(long, value_name = "FILE")]
+    wasm: Option<PathBuf>,
+    /// Name for people [default: the module's file name]
+    #[arg(long)]
+    name: Option<Name>,
+    /// Argument for the program; may be repeated
+    #[arg(long = "arg", value_name = "ARG", allow_hyphen_values = true)]
+    arg: Vec<String>,
+    /// Arguments for the program
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+    /// Environment variable for the program; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    env: Vec<(String, String)>,
+    /// File for the program's standard input
+    #[arg(long, value_name = "FILE")]
+    stdin: Option<PathBuf>,
+    /// Directory that the program sees as /input
+    #[arg(long, value_name = "DIR")]
+    input: Option<PathBuf>,
+    /// Directory for the files that the program writes to /output; files of the same names are replaced
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Cores that it needs (1, 0.5 or 500m) [default: 1]
+    #[arg(long, value_name = "CORES")]
+    cpu: Option<Cpu>,
+    /// Memory that it needs [default: 64MiB]
+    #[arg(long, value_name = "AMOUNT")]
+    memory: Option<Memory>,
+    /// Disk that it needs [default: 64MiB]
+    #[arg(long, value_name = "AMOUNT")]
+    disk: Option<DiskMib>,
+    /// How long it may run (30s, 5m, 2h) [default: 10m]
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Timeout>,
+    /// Highest acceptable price, in credits per hour
+    #[arg(long, value_name = "CREDITS")]
+    max_price: Option<Price>,
+    /// How long to go on asking when nobody can take it now [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    wait: Option<Millis>,
+    /// How many bids are wanted [default: 3]
+    #[arg(long, value_name = "COUNT")]
+    wanted: Option<Wanted>,
+    /// How many attempts it may have when nodes are lost [default: 5]
+    #[arg(long, value_name = "COUNT")]
+    attempts: Option<Attempts>,
+    /// Acceptable location; may be repeated [default: anywhere]
+    #[arg(long = "location", value_name = "PLACE")]
+    locations: Vec<String>,
+    /// Label that the machine must carry; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
+    labels: Vec<(String, String)>,
+    /// Hand the job in, print its id, and do not watch
+    #[arg(long)]
+    detach: bool,
+}
+
+impl Args {
+    /// The file with the flags over it.
+    fn spec(self) -> Result<JobSpec, CliError> {
+        let file = self.file.as_deref().map(JobFile::read).transpose()?.unwrap_or_default();
+        let args: Vec<_> = self.arg.into_iter().chain(self.args).collect();
+        let flags = JobFile {
+            name: self.name,
+            wasm: self.wasm,
+            args: (!args.is_empty()).then_some(args),
+            env: (!self.env.is_empty()).then(|| self.env.into_iter().collect()),
+            stdin: self.stdin,
+            input: self.input,
+            output: self.output,
+            resources: JobResources { cpu: self.cpu, memory: self.memory, disk: self.disk },
+            timeout: self.timeout,
+            max_price: self.max_price,
+            wait: self.wait,
+            wanted: self.wanted,
+            attempts: self.attempts,
+            locations: (!self.locations.is_empty()).then(|| self.locations.into_iter().collect()),
+            labels: (!self.labels.is_empty()).then(|| self.labels.into_iter().collect()),
+        };
+        Ok(file.overridden_by(flags).complete()?)
+    }
+}
+
+/// What `--json` prints at the end.
+#[derive(Debug, Serialize)]
+struct Finished<'a> {
+    job: &'a JobView,
+    #[serde(flatten)]
+    output: Collected,
+    /// The files written to `--output`.
+    files: Vec<String>,
+}
+
+pub(super) async fn run(args: Args, client: &ApiClient, session: &Session) -> Result<ExitCode, CliError> {
+    let is_detached = args.detach;
+    let spec = args.spec()?;
+    let directory = spec.output.clone();
+    if let Some(directory) = &directory {
+        files::check_directory(directory)?;
+    }
+    let id = tokio::select! {
+        biased;
+        id = submit(client, spec) => id?,
+        _ = tokio::signal::ctrl_c() => {
+            session.out.note("interrupted before the job was handed in, unless it was in that very moment: see `dms job ls`");
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
+    if is_detached {
+        if let Some(directory) = &directory {
+            let words = format!("job get {} --output {}", output::short_id(&id), directory.display());
+            session
+                .out
+                .note(&format!("when it has ended, fetch its files with `{}`", session.command(&words)));
+        }
+        session.out.document(&serde_json::json!({ "job": id }), |_| format!("{id}\n"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    session.out.note(&format!("job {id}"));
+    let streams = if session.out.is_json() { Streams::None } else { Streams::Both };
+    let Some(view) = follow::to_end(client, session, id, streams).await? else {
+        return Ok(detached(session, id));
+    };
+    let files = match &directory {
+        Some(directory) => files::download(client, view.output, directory).await?,
+        None => Vec::new(),
+    };
+    if session.out.is_json() {
+        let output = follow::collected(client, &view).await?;
+        session.out.json(&Finished { job: &view, output, files });
+    } else {
+        for file in &files {
+            let path = directory.as_deref().unwrap_or(Path::new("")).join(file);
+            session.out.note(&format!("wrote {}", path.display()));
+        }
+        explain(client, session, &view).await;
+    }
+    Ok(exit_code(&view))
+}
+
+/// Uploads what the job names, and hands it in.
+async fn submit(client: &ApiClient, spec: JobSpec) -> Result<JobId, CliError> {
+    // Asked first, so that a person without a node does not wait for an upload to fail.
+    client.status().await?;
+    let module = files::upload_file(client, &spec.wasm).await?;
+    let stdin = match &spec.stdin {
+        Some(path) => Some(files::upload_file(client, path).await?),
+        None => None,
+    };
+    let input = match &spec.input {
+        Some(path) => Some(files::upload_directory(client, path).await?),
+        None => None,
+    };
+    Ok(client.submit(&spec.into_new_job(Uploads { module, stdin, input })).await?)
+}
+
+/// Why nobody took a job, at once, and where to read more.
+async fn explain(client: &ApiClient, session: &Session, job: &JobView) {
+    use dms_messages::{JobEnd, JobFailure};
+    let is_untaken = |failure: &JobFailure| {
+        matches!(failure, JobFailure::NobodyTookIt { .. } | JobFailure::AttemptsExhausted { .. })
+    };
+    if !matches!(&job.row.end, Some(JobEnd::Failed { failure }) if is_untaken(failure)) {
+        return;
+    }
+    // Without an answer there is still the command to ask again.
+    if let Ok(explanation) = client.explain(job.id).await {
+        output::reasons(&explanation).iter().for_each(|line| session.out.note(&format!("  {line}")));
+    }
+    let short = output::short_id(&job.id);
+    session.out.note(&format!("more: {}", session.command(&format!("job explain {short}"))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn flags_make_a_whole_job_and_win_over_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("j.yaml");
+        std::fs::write(&file, "wasm: a.wasm\nargs: [x]\nname: filed\nresources: {cpu: 2}\n").unwrap();
+        let path = file.to_str().unwrap();
+        let line = ["x", path, "--cpu", "0.5", "--env", "A=b=c", "--arg=-v", "--", "--top", "10"];
+        let spec = Line::try_parse_from(line).unwrap().args.spec().unwrap();
+        assert_eq!(spec.name, "filed");
+        assert_eq!(spec.wasm, directory.path().join("a.wasm"));
+        assert_eq!(spec.args, ["-v", "--top", "10"]);
+        assert_eq!(spec.env["A"], "b=c");
+        assert_eq!(spec.requirement.cpu.0, 500);
+        assert!(Line::try_parse_from(["x"]).is_err(), "a file or a module is needed");
+    }
+}

@@ -1,0 +1,242 @@
+//! People: parses what they type, asks the API or the library, prints through [`output`].
+//!
+//! One file per noun, each with its `Args` and a `run`. No work is done here that a program could not ask
+//! of the library. Text for people goes to standard output, notes and progress to standard error; with
+//! `--json` standard output is exactly one JSON document.
+
+mod capability;
+mod config;
+mod error;
+mod id;
+mod job;
+mod onboard;
+pub mod output;
+mod run;
+mod status;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::error::CliError;
+use self::output::Output;
+use crate::api::client::ApiClient;
+use crate::config::{Layer, Loaded};
+
+/// What every `--help` ends with.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done; for `job run` and `job logs --follow`, the program's own exit code
+  1    failed for another reason
+  2    wrong usage
+  64   the job file is malformed
+  69   no node is running, or no node can take the job
+  70   internal error
+  75   busy or stopping, or nobody took the job in time: try again later
+  78   the configuration or the identity is not usable
+  124  the program ran into its time limit
+  130  interrupted; a job that was handed in goes on";
+
+/// A node of the DMS mesh: shares this machine, and runs jobs on others.
+#[derive(Debug, Parser)]
+#[command(name = "dms", version, after_long_help = EXIT_CODES, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Directory of the key, the books, the blobs and config.toml [default: ~/.local/share/dms]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "DMS_DATA",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    data: Option<PathBuf>,
+    /// Print one JSON document instead of text (errors stay text on standard error)
+    #[arg(long, global = true, help_heading = "Global options")]
+    json: bool,
+    /// Path of the node's socket [default: api.sock in the data directory]
+    #[arg(long, global = true, help_heading = "Global options", value_name = "PATH")]
+    api: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Onboard(onboard::Args),
+    Run(run::Args),
+    Status(status::Args),
+    Capability(capability::Args),
+    Job(job::Args),
+    Id(id::Args),
+    Config(config::Args),
+}
+
+/// What a command works with.
+#[derive(Debug)]
+struct Session {
+    /// The data directory.
+    data: PathBuf,
+    /// True if somebody said so, by flag or environment: then hints repeat it.
+    is_data_chosen: bool,
+    /// The socket, if somebody said so by flag.
+    api: Option<PathBuf>,
+    /// Where results go.
+    out: Output,
+}
+
+impl Session {
+    /// The settings, with `flags` over them.
+    fn settings(&self, flags: Layer) -> Result<Loaded, CliError> {
+        let flags = Layer { api: self.api.clone().or(flags.api.clone()), ..flags };
+        Ok(crate::config::load(&self.data, flags)?)
+    }
+
+    /// A client of the node on this data directory.
+    fn client(&self) -> Result<ApiClient, CliError> {
+        Ok(ApiClient::new(self.settings(Layer::default())?.settings.api))
+    }
+
+    /// A command line for a hint, with the flags that make it mean this node.
+    fn command(&self, words: &str) -> String {
+        let mut line = format!("dms {words}");
+        let mut push = |flag: &str, path: &Path| {
+            line.push_str(&format!(" {flag} {}", quoted(&path.display().to_string())));
+        };
+        if self.is_data_chosen {
+            push("--data", &self.data);
+        }
+        if let Some(api) = &self.api {
+            push("--api", api);
+        }
+        line
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The program: parses the arguments, runs the command, and says how it went.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let out = Output::new(global.json);
+    let is_data_chosen = global.data.is_some();
+    let session = match global.data.map_or_else(default_data_dir, Ok).and_then(absolute) {
+        Ok(data) => Session { data, is_data_chosen, api: global.api, out },
+        Err(error) => return error.report(None),
+    };
+    let result = match command {
+        Command::Onboard(args) => onboard::run(args, &session),
+        Command::Run(args) => run::run(args, &session),
+        Command::Status(args) => status::run(args, &session),
+        Command::Capability(args) => capability::run(args, &session),
+        Command::Job(args) => job::run(args, &session),
+        Command::Id(args) => id::run(args, &session),
+        Command::Config(args) => config::run(args, &session),
+    };
+    match result {
+        Ok(code) if code == ExitCode::SUCCESS && output::is_output_lost() => ExitCode::FAILURE,
+        Ok(code) => code,
+        Err(error) => error.report(Some(&session)),
+    }
+}
+
+/// Where a person's programs keep their data, by the XDG rules.
+fn default_data_dir() -> Result<PathBuf, CliError> {
+    let absolute =
+        |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|base| base.join("dms"))
+        .ok_or_else(|| CliError::usage("there is no home directory; say where data goes with --data DIR"))
+}
+
+/// A path that stays the same for programs started elsewhere.
+fn absolute(path: PathBuf) -> Result<PathBuf, CliError> {
+    std::path::absolute(&path).map_err(|error| CliError::usage(format!("--data {}: {error}", path.display())))
+}
+
+/// A runtime for a command that asks a few questions.
+fn small_runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::internal("cannot start", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_command_is_understood() {
+        let table: &[&[&str]] = &[
+            &["onboard", "--yes", "--cpu", "2", "--memory", "4GiB", "--disk", "10GiB", "--label", "disk=ssd"],
+            &["run", "--listen", "/ip4/127.0.0.1/tcp/0", "--open", "--network", "test", "--json"],
+            &["status"],
+            &["capability"],
+            &["capability", "locks"],
+            &["job", "run", "job.yaml", "--detach"],
+            &["job", "run", "--wasm", "a.wasm", "--env", "A=b", "--", "--top", "10"],
+            &["job", "ls"],
+            &["job", "show", "0192"],
+            &["job", "logs", "0192", "--follow"],
+            &["job", "cancel", "0192"],
+            &["job", "explain", "0192"],
+            &["job", "get", "0192", "--output", "out"],
+            &["id", "show", "--document"],
+            &["config", "show", "--data", "/tmp/x"],
+        ];
+        for words in table {
+            let line = ["dms"].iter().chain(*words);
+            assert!(Cli::try_parse_from(line).is_ok(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused_while_parsing() {
+        let table: &[&[&str]] = &[
+            &["onboard", "--cpu", "many"],
+            &["run", "--listen", "localhost"],
+            &["run", "--trust", "did:web:x"],
+            &["job", "run", "--wasm", "a", "--wanted", "0"],
+            &["job", "run", "--wasm", "a", "--env", "novalue"],
+            &["job", "run", "--wasm", "a", "--timeout", "soon"],
+            &["job", "get", "0192"],
+        ];
+        for words in table {
+            let line = ["dms"].iter().chain(*words);
+            assert!(Cli::try_parse_from(line).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn hints_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted("/data/dms"), "/data/dms");
+        assert_eq!(quoted("my data"), "'my data'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,177 @@
+//! `dms onboard`: makes this machine a part of the mesh: an identity, and a share of its capacity.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use dms_messages::{Capability, CpuMillis, DiskMib, MemoryMib};
+
+use super::error::CliError;
+use super::{Session, output};
+use crate::api::client::{ApiClient, ClientError};
+use crate::config::{Layer, Settings, key_value};
+use crate::host::{HostFacts, HostInfo, SystemHost, default_capability};
+use crate::identity::Identity;
+
+/// Offer a share of this machine to the mesh
+///
+/// Makes the node's identity if there is none, looks at the machine, and registers a sensible share of it:
+/// 80 % of the processor, 80 % of the memory that is free now, and half of the free disk, unless the flags
+/// say otherwise. Run it again to offer more or less.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Do not ask; needed where there is no terminal
+    #[arg(long, short)]
+    yes: bool,
+    /// Cores to share (2, 0.5 or 500m)
+    #[arg(long, value_name = "CORES")]
+    cpu: Option<CpuMillis>,
+    /// Memory to share (4GiB)
+    #[arg(long, value_name = "AMOUNT")]
+    memory: Option<MemoryMib>,
+    /// Disk to share (20GiB)
+    #[arg(long, value_name = "AMOUNT")]
+    disk: Option<DiskMib>,
+    /// Where the machine stands, in words that jobs may ask for (eu-west, CH)
+    #[arg(long, value_name = "PLACE")]
+    location: Option<String>,
+    /// A label that jobs may ask for; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
+    labels: Vec<(String, String)>,
+}
+
+pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
+    let is_sure = args.yes;
+    let settings = session.settings(Layer::default())?.settings;
+    let host = SystemHost.facts(&session.data)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::internal("cannot start", error))?;
+    let registered = runtime.block_on(async {
+        match ApiClient::new(&settings.api).capability().await {
+            Ok(books) => Ok(books.registered),
+            Err(ClientError::NotRunning { .. }) => Ok(crate::startup::registered_offline(&settings)?),
+            Err(error) => Err(CliError::from(error)),
+        }
+    })?;
+    let capability = wanted(args, &settings, &host, registered)?;
+    if !is_sure {
+        confirm(&capability, &host, session)?;
+    }
+    let identity = Identity::load_or_create(&session.data)?;
+    let (id, is_running) = runtime.block_on(async {
+        let client = ApiClient::new(&settings.api);
+        match client.onboard(&capability).await {
+            Ok(()) => Ok((client.status().await?.id, true)),
+            Err(ClientError::NotRunning { .. }) => {
+                Ok((crate::startup::onboard_offline(&settings, capability.clone()).await?, false))
+            }
+            Err(error) => Err(CliError::from(error)),
+        }
+    })?;
+    if id.did != identity.did() {
+        return Err(CliError::failed(format!("the node at {} has another identity", settings.api.display())));
+    }
+    session.out.document(&output::Onboarded { id, capability }, output::onboarded);
+    if !is_running {
+        session.out.note(&format!("next: `{}`", session.command("run")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be offered: what was registered before (or else the sensible share), the settings, then the
+/// flags.
+fn wanted(
+    args: Args,
+    settings: &Settings,
+    host: &HostInfo,
+    registered: Option<Capability>,
+) -> Result<Capability, CliError> {
+    let mut capability = default_capability(host);
+    let (mut location, mut labels) = (None, Default::default());
+    if let Some(registered) = registered {
+        capability.resources = registered.resources;
+        (location, labels) = (registered.location, registered.labels);
+    }
+    let resources = &mut capability.resources;
+    resources.cpu = args.cpu.unwrap_or(resources.cpu);
+    resources.memory = args.memory.unwrap_or(resources.memory);
+    resources.disk = args.disk.unwrap_or(resources.disk);
+    let cores = CpuMillis(u64::from(host.cpu_info.cores) * 1000);
+    if resources.cpu > cores {
+        return Err(CliError::usage(format!("--cpu {}: this machine has {cores} cores", resources.cpu)));
+    }
+    if resources.memory > host.memory_total {
+        let (wanted, has) = (resources.memory, host.memory_total);
+        return Err(CliError::usage(format!("--memory {wanted}: this machine has {has}")));
+    }
+    if resources.disk > host.disk_free {
+        let (wanted, has) = (resources.disk, host.disk_free);
+        return Err(CliError::usage(format!("--disk {wanted}: {has} are free at the data directory")));
+    }
+    capability.prices = settings.prices;
+    capability.location = args.location.or_else(|| settings.location.clone()).or(location);
+    capability.labels = labels;
+    capability.labels.extend(settings.labels.clone());
+    capability.labels.extend(args.labels);
+    capability.check().map_err(CliError::usage)?;
+    Ok(capability)
+}
+
+/// Shows what would be shared, and asks.
+fn confirm(capability: &Capability, host: &HostInfo, session: &Session) -> Result<(), CliError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::usage(
+            "nobody is at a terminal to be asked; say --yes to share without being asked",
+        ));
+    }
+    eprint!("{}\nShare this? [y/N] ", output::offer(capability, host, &session.data));
+    let failed = |error| CliError::caused("cannot ask", error);
+    std::io::stderr().flush().map_err(failed)?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(failed)?;
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(CliError::failed("nothing was shared"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use dms_messages::CpuInfo;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn wanted_by(words: &[&str]) -> Result<Capability, CliError> {
+        let host = HostInfo {
+            cpu_info: CpuInfo { cores: 4, ..CpuInfo::default() },
+            memory_total: MemoryMib(8192),
+            memory_available: MemoryMib(4096),
+            disk_free: DiskMib(10_240),
+        };
+        let args = Line::try_parse_from(["x"].iter().chain(words)).unwrap().args;
+        let mut settings = Settings::for_data_dir("/data");
+        settings.labels.insert("disk".to_owned(), "hdd".to_owned());
+        wanted(args, &settings, &host, None)
+    }
+
+    #[test]
+    fn flags_win_and_more_than_there_is_cannot_be_offered() {
+        let capability = wanted_by(&["--cpu", "4", "--memory", "6GiB", "--label", "disk=ssd"]).unwrap();
+        assert_eq!(capability.resources.cpu, CpuMillis(4000));
+        assert_eq!(capability.resources.memory, MemoryMib(6144));
+        assert_eq!(capability.labels["disk"], "ssd");
+        for words in [["--cpu", "4.001"], ["--memory", "9GiB"], ["--disk", "11GiB"]] {
+            let error = wanted_by(&words).unwrap_err().to_string();
+            assert!(error.starts_with(words[0]), "{error}");
+        }
+    }
+}

@@ -1,0 +1,690 @@
+//! Prints: every sentence and table that a person reads, and the JSON that programs read.
+//!
+//! The functions that make text are pure, so that tests see exactly what people see. Whatever a peer or a
+//! file may have written is escaped first: no name moves the cursor of somebody's terminal.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use dms_actors::clock::SystemClock;
+use dms_messages::{Capability, CpuInfo, JobEnd, JobId, JobPhase, NodeId, Resources, Timestamp};
+use dms_storage::Lock;
+use dms_storage::books::AttemptState;
+use serde::Serialize;
+
+use super::id::Names;
+use crate::api::types::JobView;
+use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup};
+use crate::config::{Loaded, Source};
+use crate::host::HostInfo;
+use crate::startup::Ready;
+
+/// Longest cell of a table, in characters; the whole text is in `--json` and in `show`.
+const MAX_CELL: usize = 48;
+/// Peers, nodes and the like that are listed before the rest is only counted.
+const MAX_LISTED: usize = 16;
+/// What is said when the first signal came.
+pub(super) const STOPPING: &str = "stopping: running work is told and saved (once more to end at once)";
+
+/// Where results go, and in which form.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    is_json: bool,
+}
+
+impl Output {
+    pub(super) fn new(is_json: bool) -> Self {
+        Self { is_json }
+    }
+
+    /// True if standard output is for programs.
+    pub(super) fn is_json(self) -> bool {
+        self.is_json
+    }
+
+    /// Prints a result: as JSON, or as the text that `text` makes of it.
+    pub(super) fn document<T: Serialize + ?Sized>(self, value: &T, text: impl FnOnce(&T) -> String) {
+        if self.is_json {
+            self.json(value);
+        } else {
+            print(&text(value));
+        }
+    }
+
+    /// Prints a value as JSON whatever was asked for.
+    pub(super) fn json<T: Serialize + ?Sized>(self, value: &T) {
+        let mut text = serde_json::to_string_pretty(value).expect("what is printed is plain data");
+        text.push('\n');
+        print(&text);
+    }
+
+    /// Prints a line beside the result, on standard error; programs do not get it.
+    pub(super) fn note(self, line: &str) {
+        if !self.is_json {
+            say(&escaped(line));
+        }
+    }
+
+    /// Says that the node can be used: a block for people, one line for programs.
+    pub(super) fn ready(self, ready: &Ready) {
+        if self.is_json {
+            let line = serde_json::json!({
+                "event": "ready",
+                "id": ready.id,
+                "addresses": ready.addresses,
+                "api": ready.api,
+                "is_onboarded": ready.is_onboarded,
+            });
+            print(&format!("{line}\n"));
+        } else {
+            print(&self::ready(ready));
+        }
+    }
+}
+
+/// Writes to standard output. A reader that went away has seen enough; everything else is told once.
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        say(&format!("error: cannot write to standard output: {error}"));
+        IS_OUTPUT_LOST.store(true, Ordering::Relaxed);
+    }
+}
+
+/// True once something could not be written to standard output, though somebody wanted it.
+static IS_OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether anything that was printed is lost: then success would be a lie.
+pub(super) fn is_output_lost() -> bool {
+    IS_OUTPUT_LOST.load(Ordering::Relaxed)
+}
+
+/// Writes a line to standard error. Nobody may be listening, and there is nobody else to tell.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The time, for ages.
+pub(super) fn now() -> Timestamp {
+    SystemClock::shared().now()
+}
+
+/// `text` without anything that a terminal would obey: control characters and those that turn the
+/// direction of writing are shown by their code.
+pub(super) fn escaped(text: &str) -> String {
+    let is_harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_harmful) {
+        return text.to_owned();
+    }
+    text.chars().fold(String::with_capacity(text.len() + 8), |mut escaped, c| {
+        match c {
+            c if is_harmful(c) => escaped.extend(c.escape_default()),
+            c => escaped.push(c),
+        }
+        escaped
+    })
+}
+
+/// `text` escaped and cut to the width of a cell.
+fn cell(text: &str) -> String {
+    let text = escaped(text);
+    if text.chars().count() <= MAX_CELL {
+        text
+    } else {
+        text.chars().take(MAX_CELL - 1).chain(['…']).collect()
+    }
+}
+
+/// Columns aligned by their widest cell, two blanks between them, nothing at line ends.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|title| title.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(cells) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        format!("{}\n", line.trim_end())
+    };
+    let mut text = line(&mut head.iter().copied());
+    for row in rows {
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
+/// Lines of `name  value`, the values aligned.
+fn fields(fields: &[(&str, String)]) -> String {
+    let width = fields.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    fields.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+}
+
+/// A duration in the one unit that a person would say.
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+fn age(since: Timestamp, now: Timestamp) -> String {
+    span(now.saturating_since(since))
+}
+
+/// A number of things.
+fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+/// The part of a job's id that tables show and commands accept.
+pub(super) fn short_id(id: &JobId) -> String {
+    id.to_string().chars().take(8).collect()
+}
+
+fn yes(flag: bool) -> &'static str {
+    if flag { "yes" } else { "no" }
+}
+
+fn names_of(id: &NodeId) -> Vec<(&'static str, String)> {
+    vec![
+        ("DID", id.did.to_string()),
+        ("peer id", escaped(&id.peer_id)),
+        ("CID", id.cid.to_string()),
+        ("UUID", id.uuid.to_string()),
+    ]
+}
+
+/// `dms status`.
+pub(super) fn status(status: &NodeStatus, now: Timestamp) -> String {
+    let mode = match &status.mode {
+        NodeMode::Serving => "serving".to_owned(),
+        NodeMode::Draining => "stopping: nothing new is taken".to_owned(),
+        NodeMode::ReadOnly { reason } => format!("read-only: {}", escaped(reason)),
+    };
+    let mut lines = names_of(&status.id);
+    lines.push(("mode", mode));
+    lines.push((
+        "onboarded",
+        if status.is_onboarded { "yes".into() } else { "no: it asks, and offers nothing".into() },
+    ));
+    lines.push(("up for", format!("{} (version {})", age(status.started, now), escaped(&status.version))));
+    lines.push(("jobs", format!("{} unfinished, {} in all", status.active_job_count, status.job_count)));
+    lines.push((
+        "allocations",
+        format!("{} running, {} locked", status.active_allocation_count, status.lock_count),
+    ));
+    lines.push(("events", status.event_count.to_string()));
+    lines.extend(status.addresses.iter().map(|address| ("address", escaped(address))));
+    let mut text = fields(&lines);
+    text.push_str(&format!("\n{}\n", count(status.peers.len(), "peer")));
+    if !status.peers.is_empty() {
+        let row = |peer: &crate::commands::PeerStatus| {
+            vec![peer.did.to_string(), yes(peer.is_provider).to_owned(), yes(peer.is_trusted).to_owned()]
+        };
+        let rows: Vec<_> = status.peers.iter().take(MAX_LISTED).map(row).collect();
+        text.push_str(&table(&["DID", "OFFERS", "TRUSTED"], &rows));
+        text.push_str(&rest(status.peers.len()));
+    }
+    text
+}
+
+/// What is said of the entries that were not listed.
+fn rest(length: usize) -> String {
+    if length > MAX_LISTED {
+        format!("… and {} more (all with --json)\n", length - MAX_LISTED)
+    } else {
+        String::new()
+    }
+}
+
+fn resource_row(name: &str, resources: &Resources) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        resources.cpu.to_string(),
+        resources.memory.to_string(),
+        resources.disk.to_string(),
+        resources.gpus.len().to_string(),
+    ]
+}
+
+/// `dms capability`.
+pub(super) fn capability(view: &CapabilityView) -> String {
+    let Some(registered) = &view.registered else {
+        return "this node offers nothing yet (see `dms onboard --help`)\n".to_owned();
+    };
+    let rows = [
+        resource_row("registered", &registered.resources),
+        resource_row("available", &view.available),
+        resource_row("locked", &view.locked),
+        resource_row("allocated", &view.allocated),
+    ];
+    let mut text = table(&["", "CORES", "MEMORY", "DISK", "GPUS"], &rows);
+    text.push('\n');
+    text.push_str(&fields(&described(registered)));
+    if !view.allocations.is_empty() {
+        let row = |row: &dms_storage::books::AllocationRow| {
+            vec![
+                short_id(&row.attempt.job),
+                row.requester.short(),
+                row.state.to_string(),
+                row.resources.to_string(),
+            ]
+        };
+        text.push('\n');
+        let rows: Vec<_> = view.allocations.iter().take(MAX_LISTED).map(row).collect();
+        text.push_str(&table(&["JOB", "FOR", "STATE", "GRANTED"], &rows));
+        text.push_str(&rest(view.allocations.len()));
+    }
+    text
+}
+
+/// `dms capability locks`.
+pub(super) fn locks(locks: &[Lock], now: Timestamp) -> String {
+    if locks.is_empty() {
+        return "no locks: nothing is promised to a bid\n".to_owned();
+    }
+    let row = |lock: &Lock| {
+        vec![
+            short_id(&lock.job),
+            lock.requester.short(),
+            lock.resources.to_string(),
+            span(lock.expires.saturating_since(now)),
+        ]
+    };
+    let rows: Vec<_> = locks.iter().map(row).collect();
+    table(&["JOB", "FOR", "LOCKED", "ENDS IN"], &rows)
+}
+
+/// The part of a capability that is only described.
+fn described(capability: &Capability) -> Vec<(&'static str, String)> {
+    let CpuInfo { architecture, model, cores, clock_mhz } = &capability.cpu_info;
+    let clock = if *clock_mhz == 0 { String::new() } else { format!(", {clock_mhz} MHz") };
+    let processor = format!("{} ({}, {cores} cores{clock})", escaped(model), escaped(architecture));
+    let mut lines = vec![("processor", processor.trim_start().to_owned())];
+    let kinds: Vec<_> = capability.executors.iter().map(ToString::to_string).collect();
+    lines.push(("runs", kinds.join(", ")));
+    if let Some(location) = &capability.location {
+        lines.push(("location", escaped(location)));
+    }
+    if !capability.labels.is_empty() {
+        let labels: Vec<_> =
+            capability.labels.iter().map(|(key, value)| escaped(&format!("{key}={value}"))).collect();
+        lines.push(("labels", labels.join(", ")));
+    }
+    let prices = capability.prices;
+    let price = if prices == dms_messages::PriceList::default() {
+        "free".to_owned()
+    } else {
+        format!(
+            "per hour: {} a core, {} a GiB of memory, {} a GiB of disk, {} a GPU, at least {}",
+            prices.core_hour, prices.memory_gib_hour, prices.disk_gib_hour, prices.gpu_hour, prices.minimum
+        )
+    };
+    lines.push(("price", price));
+    lines
+}
+
+/// What `dms onboard` would share.
+pub(super) fn offer(capability: &Capability, host: &HostInfo, data: &Path) -> String {
+    let shared = &capability.resources;
+    let rows = [
+        vec!["cores".to_owned(), shared.cpu.to_string(), format!("{} in all", host.cpu_info.cores)],
+        vec![
+            "memory".to_owned(),
+            shared.memory.to_string(),
+            format!("{} free of {}", host.memory_available, host.memory_total),
+        ],
+        vec![
+            "disk".to_owned(),
+            shared.disk.to_string(),
+            format!("{} free at {}", host.disk_free, escaped(&data.display().to_string())),
+        ],
+    ];
+    format!("{}\n{}", table(&["", "SHARED", "OF"], &rows), fields(&described(capability)))
+}
+
+/// What `dms onboard` did.
+#[derive(Debug, Serialize)]
+pub(super) struct Onboarded {
+    pub(super) id: NodeId,
+    pub(super) capability: Capability,
+}
+
+/// `dms onboard`.
+pub(super) fn onboarded(onboarded: &Onboarded) -> String {
+    let mut lines = names_of(&onboarded.id);
+    lines.push(("shares", onboarded.capability.resources.to_string()));
+    lines.extend(described(&onboarded.capability));
+    fields(&lines)
+}
+
+/// `dms id show`.
+pub(super) fn names(names: &Names) -> String {
+    let unknown = || "known while the node runs".to_owned();
+    fields(&[
+        ("DID", names.did.clone()),
+        ("peer id", names.peer_id.clone()),
+        ("CID", names.cid.clone().unwrap_or_else(unknown)),
+        ("UUID", names.uuid.clone().unwrap_or_else(unknown)),
+    ])
+}
+
+/// The readiness block of `dms run`.
+fn ready(ready: &Ready) -> String {
+    let mut lines = vec![("DID", ready.id.did.to_string()), ("peer id", escaped(&ready.id.peer_id))];
+    lines.push(("api", escaped(&ready.api.display().to_string())));
+    lines.push((
+        "onboarded",
+        if ready.is_onboarded { "yes".into() } else { "no: it asks, and offers nothing".into() },
+    ));
+    let suffix = format!("/p2p/{}", ready.id.peer_id);
+    for address in &ready.addresses {
+        let whole = if address.contains("/p2p/") { address.clone() } else { format!("{address}{suffix}") };
+        lines.push(("address", escaped(&whole)));
+    }
+    format!("ready\n{}", fields(&lines))
+}
+
+/// A setting with where it came from.
+#[derive(Debug, Serialize)]
+pub(super) struct ConfigEntry {
+    key: &'static str,
+    value: Option<toml::Value>,
+    source: Source,
+    variable: Option<&'static str>,
+    doc: &'static str,
+}
+
+/// What `dms config show` shows.
+pub(super) fn config_entries(loaded: &Loaded) -> Vec<ConfigEntry> {
+    let entry = |(key, value, source): (&crate::config::Key, _, _)| ConfigEntry {
+        key: key.name,
+        value,
+        source,
+        variable: key.variable,
+        doc: key.doc,
+    };
+    loaded.entries().into_iter().map(entry).collect()
+}
+
+/// `dms config show`: a `config.toml` that would set the same.
+pub(super) fn config(data: &Path, entries: &[ConfigEntry]) -> String {
+    let mut text = format!("# data directory: {}\n", escaped(&data.display().to_string()));
+    for entry in entries {
+        let variable = entry.variable.map(|variable| format!(" ({variable})")).unwrap_or_default();
+        text.push_str(&format!("\n# {}{variable}\n", entry.doc));
+        text.push_str(&match &entry.value {
+            Some(value) => format!("{} = {}  # {}\n", entry.key, inline(value), entry.source),
+            None => format!("# {} =  # not set\n", entry.key),
+        });
+    }
+    text
+}
+
+/// A value on one line, in TOML.
+fn inline(value: &toml::Value) -> String {
+    match value {
+        toml::Value::Table(table) => {
+            // Keys are quoted always: a label's key may be anything.
+            let quote = |key: &str| toml::Value::from(key).to_string();
+            let pairs: Vec<_> =
+                table.iter().map(|(key, value)| format!("{} = {}", quote(key), inline(value))).collect();
+            if pairs.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", pairs.join(", ")) }
+        }
+        value => value.to_string(),
+    }
+}
+
+/// `dms job ls`.
+pub(super) fn jobs(jobs: &[JobView], now: Timestamp) -> String {
+    if jobs.is_empty() {
+        return "no jobs yet (see `dms job run --help`)\n".to_owned();
+    }
+    let row = |job: &JobView| {
+        vec![
+            short_id(&job.id),
+            cell(&job.name),
+            job.phase.to_string(),
+            job.attempt_count.to_string(),
+            job.provider.map_or_else(|| "-".to_owned(), |provider| provider.short()),
+            age(job.row.job.submitted, now),
+            cell(&job.detail),
+        ]
+    };
+    let rows: Vec<_> = jobs.iter().map(row).collect();
+    table(&["ID", "NAME", "STATE", "TRIES", "NODE", "AGE", "DETAIL"], &rows)
+}
+
+/// `dms job show`.
+pub(super) fn job(job: &JobView, now: Timestamp) -> String {
+    let state = if job.detail.is_empty() {
+        job.phase.to_string()
+    } else {
+        format!("{}: {}", job.phase, escaped(&job.detail))
+    };
+    let mut lines = vec![
+        ("id", job.id.to_string()),
+        ("name", escaped(&job.name)),
+        ("state", state),
+        ("submitted", format!("{} ago", age(job.row.job.submitted, now))),
+        ("changed", format!("{} ago", age(job.row.moved, now))),
+    ];
+    if job.row.is_cancel_wanted && !job.is_terminal {
+        lines.push(("cancel", "wanted".to_owned()));
+    }
+    if let Some(code) = job.exit_code {
+        lines.push(("exit code", code.to_string()));
+    }
+    if let Some(pod) = job.row.job.pods.first() {
+        let need = &pod.requirement;
+        lines.push(("needs", format!("{} cores, {} memory, {} disk", need.cpu, need.memory, need.disk)));
+        lines.push(("time limit", pod.run_time().to_string()));
+        for task in &pod.tasks {
+            lines.push(("module", task.module.to_string()));
+        }
+    }
+    if let Some(price) = job.row.job.max_price {
+        lines.push(("at most", format!("{price} credits per hour")));
+    }
+    let contents = [("stdout", job.stdout), ("stderr", job.stderr), ("output", job.output)];
+    lines.extend(contents.into_iter().filter_map(|(name, cid)| Some((name, cid?.to_string()))));
+    if let Some(dropped) = dropped(job) {
+        lines.push(("warning", dropped));
+    }
+    let mut text = fields(&lines);
+    if !job.row.attempts.is_empty() {
+        let row = |attempt: &dms_storage::books::AttemptRow| {
+            vec![
+                attempt.id.number.to_string(),
+                attempt.provider.short(),
+                cell(&attempt_state(&attempt.state)),
+                age(attempt.minted, now),
+                attempt.result.as_ref().map_or_else(|| "-".to_owned(), |result| result.wall.to_string()),
+                attempt
+                    .result
+                    .as_ref()
+                    .map_or_else(|| "-".to_owned(), |result| result.peak_memory.to_string()),
+            ]
+        };
+        let rows: Vec<_> = job.row.attempts.iter().map(row).collect();
+        text.push('\n');
+        text.push_str(&table(&["TRY", "NODE", "STATE", "AGE", "RAN", "PEAK MEMORY"], &rows));
+    }
+    text
+}
+
+fn attempt_state(state: &AttemptState) -> String {
+    match state {
+        AttemptState::Invoked => "waiting for its signature".to_owned(),
+        AttemptState::Observed { state } => state.to_string(),
+        AttemptState::Refused { reason } => format!("refused: {reason}"),
+        AttemptState::Lost { reason } => format!("lost: {reason}"),
+    }
+}
+
+/// One line per reason.
+pub(super) fn reasons(explanation: &Explanation) -> Vec<String> {
+    let line = |group: &ReasonGroup| {
+        let later = if group.is_later { " (may change)" } else { "" };
+        // "5 nodes not asked: …" reads better than "5 nodes: not asked: …".
+        let colon = if group.reason.starts_with("not asked") { "" } else { ":" };
+        format!("{}{colon} {}{later}", count(group.nodes.len(), "node"), escaped(&group.reason))
+    };
+    let mut lines: Vec<String> = explanation.groups.iter().map(line).collect();
+    if lines.is_empty() {
+        lines.push("no node is known that could be asked".to_owned());
+    }
+    lines
+}
+
+/// `dms job explain`.
+pub(super) fn explanation(explanation: &Explanation) -> String {
+    let end = match &explanation.end {
+        Some(JobEnd::Failed { failure }) => format!(": {failure}"),
+        _ => String::new(),
+    };
+    let mut text = format!("job {} is {}{}\n", explanation.job, explanation.phase, escaped(&end));
+    for (index, line) in reasons(explanation).iter().enumerate() {
+        text.push_str(&format!("  {line}\n"));
+        let nodes = explanation.groups.get(index).map(|group| group.nodes.as_slice()).unwrap_or_default();
+        for did in nodes.iter().take(MAX_LISTED) {
+            text.push_str(&format!("      {did}\n"));
+        }
+        if nodes.len() > MAX_LISTED {
+            text.push_str(&format!("      … and {} more\n", nodes.len() - MAX_LISTED));
+        }
+    }
+    if !explanation.attempts.is_empty() {
+        text.push_str("attempts\n");
+        for attempt in &explanation.attempts {
+            text.push_str(&format!("  {}\n", escaped(attempt)));
+        }
+    }
+    text
+}
+
+/// What is said of output that was over the provider's limit.
+pub(super) fn dropped(job: &JobView) -> Option<String> {
+    let dropped = job.row.current_attempt()?.result.as_ref()?.output_dropped;
+    (dropped > 0).then(|| {
+        format!("{dropped} bytes of output are lost: they were over the limit of the node that ran it")
+    })
+}
+
+/// The line that a person who follows a job sees when it moves.
+pub(super) fn progress(job: &JobView) -> String {
+    let node = job.provider.map_or_else(|| "?".to_owned(), |provider| provider.short());
+    let detail = escaped(&job.detail);
+    let sentence = match job.phase {
+        JobPhase::Submitted => "submitted".to_owned(),
+        JobPhase::Bidding if detail.is_empty() => "bidding".to_owned(),
+        JobPhase::Bidding => format!("bidding again ({detail})"),
+        JobPhase::Invoking => format!("won by {node}"),
+        JobPhase::Running if detail == "running" || detail.is_empty() => format!("running on {node}"),
+        JobPhase::Running => format!("{detail} on {node}"),
+        JobPhase::Rescheduling => format!("rescheduling ({detail})"),
+        JobPhase::Succeeded => format!("succeeded on {node}"),
+        JobPhase::Failed => format!("failed: {detail}"),
+        JobPhase::Cancelled => "cancelled".to_owned(),
+    };
+    if job.attempt_count > 1 { format!("{sentence}, try {}", job.attempt_count) } else { sentence }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::ReasonGroup;
+    use dms_messages::Keypair;
+
+    #[test]
+    fn nothing_that_a_peer_wrote_moves_the_cursor() {
+        let table = [
+            ("plain text, schön", "plain text, schön"),
+            ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
+            ("two\nlines\ttab\r", "two\\nlines\\ttab\\r"),
+            ("abc\u{202e}txt.exe", "abc\\u{202e}txt.exe"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+        ];
+        for (text, shown) in table {
+            assert_eq!(escaped(text), shown);
+        }
+        assert_eq!(cell(&"x".repeat(100)).chars().count(), MAX_CELL);
+    }
+
+    #[test]
+    fn columns_are_aligned_by_characters_and_lines_have_no_blanks_at_their_end() {
+        let rows = vec![
+            vec!["a".to_owned(), "größer".to_owned(), String::new()],
+            vec!["long".to_owned(), "b".to_owned(), "c".to_owned()],
+        ];
+        assert_eq!(table(&["ID", "N", "X"], &rows), "ID    N       X\na     größer\nlong  b       c\n");
+    }
+
+    #[test]
+    fn reasons_are_grouped_and_counted() {
+        let nodes = |seeds: &[u8]| {
+            seeds.iter().map(|seed| Keypair::from_secret(&[*seed; 32]).did()).collect::<Vec<_>>()
+        };
+        let explanation = Explanation {
+            job: JobId::from_random([1; 16]),
+            phase: JobPhase::Failed,
+            end: Some(JobEnd::Failed { failure: dms_messages::JobFailure::NobodyTookIt { is_final: true } }),
+            groups: vec![
+                ReasonGroup {
+                    reason: "needs 8 GiB memory, have 4 GiB".to_owned(),
+                    is_later: false,
+                    nodes: nodes(&[1, 2, 3]),
+                },
+                ReasonGroup { reason: "busy\u{7}".to_owned(), is_later: true, nodes: nodes(&[4]) },
+                ReasonGroup {
+                    reason: "not asked: enough others were asked".to_owned(),
+                    is_later: true,
+                    nodes: nodes(&[5, 6]),
+                },
+            ],
+            not_asked_count: 2,
+            attempts: vec![],
+        };
+        let text = self::explanation(&explanation);
+        assert!(text.contains("is failed: no node can take it\n"), "{text}");
+        assert!(text.contains("  3 nodes: needs 8 GiB memory, have 4 GiB\n"), "{text}");
+        assert!(text.contains("  1 node: busy\\u{7} (may change)\n"), "{text}");
+        assert!(text.contains("  2 nodes not asked: enough others were asked (may change)\n"), "{text}");
+    }
+
+    #[test]
+    fn ages_are_said_in_one_unit() {
+        let table = [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 d")];
+        for (seconds, text) in table {
+            assert_eq!(span(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn what_config_shows_is_a_config_file() {
+        let loaded = crate::config::merge(
+            Path::new("/data"),
+            crate::config::Layer::from_toml(Path::new("c"), "[labels]\n\"a b\" = \"c\"").unwrap(),
+            crate::config::Layer::default(),
+            crate::config::Layer::default(),
+        );
+        let text = config(Path::new("/data"), &config_entries(&loaded));
+        let layer = crate::config::Layer::from_toml(Path::new("c"), &text)
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(layer.labels.unwrap()["a b"], "c");
+    }
+}

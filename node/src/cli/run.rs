@@ -1,0 +1,122 @@
+//! `dms run`: the node itself, until a signal.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use dms_messages::Did;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+
+use super::error::{CliError, INTERRUPTED};
+use super::{Session, output};
+use crate::config::{Address, Layer, LogFormat, Network, Settings};
+use crate::identity::Identity;
+
+/// How long the node may take to stop after the first signal: its own drain has 10 s, and then it syncs.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Run the node until it is stopped
+///
+/// A node that is onboarded bids for jobs of those it trusts; any node takes jobs from this machine's owner
+/// and puts them out to bid. The first SIGINT or SIGTERM lets running work be told and saved, for at most 10
+/// seconds; a second one ends at once, which loses nothing that was acknowledged.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Address to listen on (/ip4/0.0.0.0/tcp/4001); may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<Address>,
+    /// Address of a node to dial first; may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    bootstrap: Vec<Address>,
+    /// Let strangers ask this node to run jobs, and ask strangers
+    #[arg(long)]
+    open: bool,
+    /// DID that may ask this node to run jobs, and is asked; may be repeated
+    #[arg(long, value_name = "DID")]
+    trust: Vec<Did>,
+    /// Name of the mesh to join
+    #[arg(long, value_name = "NAME")]
+    network: Option<Network>,
+}
+
+pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
+    let given = |list: Vec<Address>| (!list.is_empty()).then_some(list);
+    let flags = Layer {
+        listen: given(args.listen),
+        bootstrap: given(args.bootstrap),
+        open: args.open.then_some(true),
+        trust: (!args.trust.is_empty()).then_some(args.trust),
+        network: args.network,
+        ..Layer::default()
+    };
+    let settings = session.settings(flags)?.settings;
+    start_log(&settings);
+    // A node that only asks needs no onboarding, but every node needs a name.
+    Identity::load_or_create(&session.data)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::internal("cannot start", error))?;
+    runtime.block_on(serve(settings, session))
+}
+
+/// Log lines go to standard error; standard output is for the readiness block alone.
+fn start_log(settings: &Settings) {
+    let filter = EnvFilter::try_new(&settings.log).expect("the settings are checked");
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A log that nobody reads any more must not take the node down with it.
+        .log_internal_errors(false);
+    match settings.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+async fn serve(settings: Settings, session: &Session) -> Result<ExitCode, CliError> {
+    let cannot_listen = |error| CliError::internal("cannot listen for signals", error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_listen)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot_listen)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let out = session.out;
+    let node = crate::startup::run(
+        settings,
+        async move {
+            // Ends when a signal came; a dropped sender means that this task is gone, which is the same.
+            let _ = stopped.await;
+        },
+        move |ready| out.ready(&ready),
+    );
+    let mut node = std::pin::pin!(node);
+    tokio::select! {
+        biased;
+        ended = &mut node => {
+            ended?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    session.out.note(output::STOPPING);
+    // The node may have ended in this very moment; then nobody needs to be told.
+    let _ = stop.send(());
+    tokio::select! {
+        biased;
+        ended = &mut node => {
+            ended?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ = interrupt.recv() => Ok(at_once()),
+        _ = terminate.recv() => Ok(at_once()),
+        () = tokio::time::sleep(STOP_TIMEOUT) => {
+            Err(CliError::failed(format!("the node did not stop within {} s", STOP_TIMEOUT.as_secs())))
+        }
+    }
+}
+
+/// Ends the process without waiting for anybody: dropping the runtime would wait for blocking work.
+fn at_once() -> ExitCode {
+    std::process::exit(i32::from(INTERRUPTED))
+}

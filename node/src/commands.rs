@@ -1,0 +1,261 @@
+//! What the API, the CLI and tests ask the Node actor; each is one message with one reply.
+//!
+//! Nothing here travels between machines: words that do are in `dms-messages`.
+
+use dms_actors::Message;
+use dms_messages::{
+    AttemptId, Capability, Did, Job, JobEnd, JobId, JobPhase, NodeId, OutputStream, Resources, Timestamp,
+};
+use dms_storage::Lock;
+use dms_storage::books::{AllocationRow, JobRow};
+use serde::{Deserialize, Serialize};
+
+/// Why the Node does not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The job breaks a rule.
+    #[error("the job is not acceptable: {0}")]
+    InvalidJob(dms_messages::JobError),
+    /// The capability breaks a rule, or less than what is promised.
+    #[error("the capability is not acceptable: {0}")]
+    InvalidCapability(String),
+    /// No such job.
+    #[error("no job {0} is known here")]
+    UnknownJob(JobId),
+    /// The job has ended.
+    #[error("job {0} has already ended")]
+    JobEnded(JobId),
+    /// Too many jobs are running or waiting.
+    #[error("this node follows {limit} unfinished jobs already")]
+    TooManyJobs {
+        /// The limit.
+        limit: usize,
+    },
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Draining,
+    /// The node cannot write its books.
+    #[error("the node is read-only: {0}")]
+    ReadOnly(String),
+    /// The node has more to write than it can; ask again.
+    #[error("the node is busy")]
+    Busy,
+}
+
+/// Hands in a job. Answered when it is on disk.
+#[derive(Debug)]
+pub struct SubmitJob {
+    /// The job, complete with its id.
+    pub job: Job,
+}
+
+impl Message for SubmitJob {
+    type Reply = Result<JobId, CommandError>;
+}
+
+/// Wants a job ended. Answered when the wish is on disk; the job ends a little later.
+#[derive(Debug)]
+pub struct CancelJob {
+    /// Which.
+    pub job: JobId,
+}
+
+impl Message for CancelJob {
+    type Reply = Result<(), CommandError>;
+}
+
+/// Asks for every job, newest first, at most `limit`.
+#[derive(Debug)]
+pub struct ListJobs {
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl Message for ListJobs {
+    type Reply = Vec<JobRow>;
+}
+
+/// Asks how a job stands.
+#[derive(Debug)]
+pub struct ShowJob {
+    /// Which.
+    pub job: JobId,
+}
+
+impl Message for ShowJob {
+    type Reply = Result<JobRow, CommandError>;
+}
+
+/// Asks for live output of a job's newest attempt.
+#[derive(Debug)]
+pub struct ReadOutput {
+    /// Which job.
+    pub job: JobId,
+    /// Which stream.
+    pub stream: OutputStream,
+    /// From which byte on.
+    pub offset: u64,
+}
+
+/// A piece of live output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputPiece {
+    /// The attempt it is of; when it changes, output begins again at 0.
+    pub attempt: Option<AttemptId>,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// The bytes; empty if there is nothing new.
+    pub bytes: Vec<u8>,
+}
+
+impl Message for ReadOutput {
+    type Reply = Result<OutputPiece, CommandError>;
+}
+
+/// Asks why each node did or did not take a job.
+#[derive(Debug)]
+pub struct ExplainJob {
+    /// Which.
+    pub job: JobId,
+}
+
+impl Message for ExplainJob {
+    type Reply = Result<Explanation, CommandError>;
+}
+
+/// Why each node did or did not take a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The job.
+    pub job: JobId,
+    /// Where it stands.
+    pub phase: JobPhase,
+    /// How it ended, if it did.
+    pub end: Option<JobEnd>,
+    /// One line per reason, the most frequent first.
+    pub groups: Vec<ReasonGroup>,
+    /// How many known nodes were not asked.
+    pub not_asked_count: usize,
+    /// The attempts, oldest first: who, and what became of it.
+    pub attempts: Vec<String>,
+}
+
+/// Nodes that gave one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonGroup {
+    /// The reason, in words.
+    pub reason: String,
+    /// True if asking again later may help.
+    pub is_later: bool,
+    /// Who gave it.
+    pub nodes: Vec<Did>,
+}
+
+/// Asks how the node stands.
+#[derive(Debug)]
+pub struct GetStatus;
+
+/// What the node may do now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum NodeMode {
+    /// Everything.
+    Serving,
+    /// Stopping: nothing new is taken.
+    Draining,
+    /// The books cannot be written.
+    ReadOnly {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How a node stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its names.
+    pub id: NodeId,
+    /// What it may do now.
+    pub mode: NodeMode,
+    /// True if it offers capacity.
+    pub is_onboarded: bool,
+    /// The peers that are connected, and whether each is known to offer capacity.
+    pub peers: Vec<PeerStatus>,
+    /// Where it can be dialled.
+    pub addresses: Vec<String>,
+    /// Jobs of its own that have not ended.
+    pub active_job_count: usize,
+    /// Jobs of its own in all.
+    pub job_count: usize,
+    /// Allocations running for others (or itself).
+    pub active_allocation_count: usize,
+    /// Live locks.
+    pub lock_count: usize,
+    /// Events in its log.
+    pub event_count: u64,
+    /// When it was started.
+    pub started: Timestamp,
+    /// The program's version.
+    pub version: String,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Who.
+    pub did: Did,
+    /// True if it advertises capacity.
+    pub is_provider: bool,
+    /// True if this node trusts it.
+    pub is_trusted: bool,
+}
+
+impl Message for GetStatus {
+    type Reply = NodeStatus;
+}
+
+/// Asks for the capability books.
+#[derive(Debug)]
+pub struct GetCapability;
+
+/// The capability books: in every dimension registered = available + locked + allocated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapabilityView {
+    /// What is registered, if the node is onboarded.
+    pub registered: Option<Capability>,
+    /// What is free.
+    pub available: Resources,
+    /// What is locked for bids.
+    pub locked: Resources,
+    /// What is allocated.
+    pub allocated: Resources,
+    /// The live locks.
+    pub locks: Vec<Lock>,
+    /// The live allocations.
+    pub allocations: Vec<AllocationRow>,
+}
+
+impl Message for GetCapability {
+    type Reply = CapabilityView;
+}
+
+/// Registers what this machine offers. Answered when it is on disk.
+#[derive(Debug)]
+#[doc(alias = "setRegisteredCapability")]
+pub struct Onboard {
+    /// What is offered from now on.
+    pub capability: Capability,
+}
+
+impl Message for Onboard {
+    type Reply = Result<(), CommandError>;
+}
+
+/// Stops taking new work, stops what runs, and answers when everything is on disk and told.
+#[derive(Debug)]
+pub struct Drain;
+
+impl Message for Drain {
+    type Reply = ();
+}

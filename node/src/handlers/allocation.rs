@@ -1,0 +1,115 @@
+//! Words about allocations: at the provider `AllocationStatusRequest`, `Cancel` and `Acknowledge`; at the
+//! requester `AllocationStatus` and `AllocationOutput`.
+
+use dms_actors::{Answer, Context, Did, Handler};
+use dms_messages::{
+    Acknowledge, AllocationOutput, AllocationStatus, AllocationStatusRequest, AttemptId, Cancel,
+    RefusedReason, Signed, StopCause,
+};
+use dms_storage::Event;
+
+use crate::allocation::{self, OutputFrom};
+use crate::blobs::GrantId;
+use crate::commands::NodeMode;
+use crate::job::{Happened, Output};
+use crate::node::Node;
+use crate::orchestrator::job_state::Input;
+use crate::word::{Addressed, Word};
+
+impl Node {
+    /// Says how an attempt stands, as the books have it, or that it is not known here. One whose
+    /// acceptance is still on its way to the disk is not spoken of: it will speak for itself.
+    fn answer_about(&mut self, requester: Did, attempt: AttemptId, ctx: &mut Context<'_, Self>) {
+        if matches!(self.mode, NodeMode::ReadOnly { .. }) {
+            return self.refuse(requester, attempt, RefusedReason::ReadOnly, ctx);
+        }
+        let Some(row) = self.books.allocation_of(requester, attempt) else {
+            return self.refuse(requester, attempt, RefusedReason::UnknownAttempt, ctx);
+        };
+        let (id, is_over) = (row.id, row.state.is_terminal());
+        let is_told = is_over || (self.is_attended(id, ctx) && !self.is_accepting(id));
+        if is_told && let Some(word) = self.books.allocations().get(&id).and_then(|row| self.status_word(row))
+        {
+            self.say(ctx, vec![word]);
+        }
+    }
+}
+
+impl Handler<AllocationStatusRequest> for Node {
+    fn handle(&mut self, request: AllocationStatusRequest, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        let requester = ctx.sender();
+        if let Some(actor) = self.route_to_allocation(requester, request.attempt) {
+            // A mailbox that is full is one that hears of its requester soon enough.
+            let _ = actor.try_tell(allocation::Heard);
+            let from = OutputFrom { stdout: request.stdout_offset, stderr: request.stderr_offset };
+            let _ = actor.try_tell(from);
+        }
+        self.answer_about(requester, request.attempt, ctx);
+        ().into()
+    }
+}
+
+impl Handler<Cancel> for Node {
+    fn handle(&mut self, cancel: Cancel, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        let requester = ctx.sender();
+        // The end is told when it is on disk.
+        if !self.stop_allocation(requester, cancel.attempt, cancel.cause) {
+            self.answer_about(requester, cancel.attempt, ctx);
+        }
+        ().into()
+    }
+}
+
+impl Handler<Acknowledge> for Node {
+    fn handle(&mut self, acknowledge: Acknowledge, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        let row = self.books.allocation_of(ctx.sender(), acknowledge.attempt);
+        if let Some(row) = row.filter(|row| row.state.is_terminal() && !row.is_acknowledged) {
+            let allocation = row.id;
+            let event = Event::AllocationAcknowledged { allocation };
+            self.record(ctx, vec![event], move |node, _, _| {
+                node.parts.blobs.revoke(GrantId::Allocation(allocation))
+            });
+        }
+        ().into()
+    }
+}
+
+impl Handler<Signed<AllocationStatus>> for Node {
+    fn handle(&mut self, status: Signed<AllocationStatus>, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        if status.issuer() != ctx.sender() {
+            return ().into();
+        }
+        let provider = status.issuer();
+        let attempt = status.value().attempt;
+        let Some(job) = self.books.jobs().get(&attempt.job) else { return ().into() };
+        if !job.attempts.iter().any(|row| row.id == attempt && row.provider == provider) {
+            return ().into();
+        }
+        let is_over = job.phase.is_terminal();
+        if let Some(actor) = self.route_to_job(attempt.job) {
+            // What is lost here is learned from the next heartbeat.
+            let _ = actor.try_tell(Happened(Input::Status(status)));
+        } else if is_over && self.mode == NodeMode::Serving {
+            // Nobody waits for it any more: let it be forgotten, or stopped.
+            let word = match status.value().state.is_terminal() {
+                true => Word::Acknowledge(Acknowledge { attempt }),
+                false => Word::Cancel(Cancel { attempt, cause: StopCause::Superseded }),
+            };
+            self.say(ctx, vec![Addressed::new(provider, word)]);
+        }
+        ().into()
+    }
+}
+
+impl Handler<AllocationOutput> for Node {
+    fn handle(&mut self, output: AllocationOutput, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        let attempt = self.books.jobs().get(&output.attempt.job).and_then(|row| row.current_attempt());
+        let is_providers =
+            attempt.is_some_and(|row| row.id == output.attempt && row.provider == ctx.sender());
+        if is_providers && let Some(actor) = self.route_to_job(output.attempt.job) {
+            // A convenience: the whole is in the result.
+            let _ = actor.try_tell(Output(output));
+        }
+        ().into()
+    }
+}

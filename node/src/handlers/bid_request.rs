@@ -1,0 +1,208 @@
+//! `BidRequest`: a peer (or this node) asks who would run a pod. Answered with a bid backed by a lock that
+//! is on disk, or with a typed decline; a request heard by gossip is not declined.
+
+use std::time::Duration;
+
+use dms_actors::{Answer, Context, Did, Handler};
+use dms_messages::{Bid, BidId, BidRequest, Decline, DeclineReason, Millis, Retry, Signed, Timestamp};
+use dms_storage::{Event, Lock, LockEnd};
+
+use crate::capability::ledger::LEASE_GRACE;
+use crate::commands::NodeMode;
+use crate::network::Heard;
+use crate::node::{Node, NotRecorded};
+use crate::orchestrator::matching::{self, Offer};
+use crate::signer::ANSWER_TTL;
+use crate::word::{Addressed, Word};
+
+/// Longest life of a request that is answered: until then its id is remembered.
+const MAX_REQUEST_LIFETIME: Duration = Duration::from_secs(300);
+/// Most requests remembered, each for an hour: beyond, requests are declined as too much, and not kept.
+const MAX_REQUESTS: usize = 16_384;
+
+/// How a request reached us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// On its requester's link: an answer is owed.
+    Directly,
+    /// By gossip: only a bid is worth saying.
+    ByGossip,
+}
+
+impl Handler<Signed<BidRequest>> for Node {
+    fn handle(&mut self, request: Signed<BidRequest>, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        if request.issuer() == ctx.sender() {
+            self.answer_request(&request, Asked::Directly, ctx);
+        } else {
+            tracing::debug!(sender = %ctx.sender(), issuer = %request.issuer(), "a request was passed on by another");
+        }
+        ().into()
+    }
+}
+
+impl Handler<Heard> for Node {
+    fn handle(&mut self, heard: Heard, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        match heard {
+            Heard::BidRequest(request) if request.issuer() != self.me() => {
+                self.network.remember(request.issuer(), request.value().addresses.clone());
+                self.answer_request(&request, Asked::ByGossip, ctx);
+            }
+            Heard::Advert(advert) => self.note_advert(&advert),
+            Heard::BidRequest(_) => {}
+        }
+        ().into()
+    }
+}
+
+impl Node {
+    fn answer_request(&mut self, request: &Signed<BidRequest>, asked: Asked, ctx: &mut Context<'_, Self>) {
+        let requester = request.issuer();
+        // Check: a repeat gets the same answer while that holds, and no second lock.
+        if self.books.has_seen(request.id()) {
+            return self.repeat_answer(request, asked, ctx);
+        }
+        if !self.trusts(requester) {
+            // Nothing of a stranger's is kept, and only so many get an answer a second.
+            if asked == Asked::Directly && self.may_answer_stranger() {
+                self.decline(requester, request.value().id, DeclineReason::NotTrusted, ctx);
+            }
+            return;
+        }
+        // Decide.
+        let decision = self.decide(requester, request);
+        // Record, speak, report.
+        let seen = Event::DocumentSeen { id: request.id(), until: remembered_until(request) };
+        match decision {
+            Ok(offer) => self.make_bid(request, offer, seen, asked, ctx),
+            Err(reason) => {
+                tracing::info!(%requester, request = %request.value().id, %reason, "declined");
+                let received = Event::BidRequestReceived {
+                    requester,
+                    request: request.value().clone(),
+                    declined: Some(reason.clone()),
+                };
+                let id = request.value().id;
+                // A decline promises nothing: it need not wait for the disk, nor for books that are full or closed.
+                if self.books.requests_received().len() < MAX_REQUESTS {
+                    self.record(ctx, vec![received, seen], |_, _, _| {});
+                }
+                if asked == Asked::Directly {
+                    self.decline(requester, id, reason, ctx);
+                }
+            }
+        }
+    }
+
+    fn decide(&self, requester: Did, signed: &Signed<BidRequest>) -> Result<Offer, DeclineReason> {
+        let request = signed.value();
+        let header = signed.header();
+        if header.expires_at.saturating_since(header.issued_at) > MAX_REQUEST_LIFETIME {
+            return Err(DeclineReason::Unsupported {
+                what: "requests that live for more than 5 minutes".to_owned(),
+            });
+        }
+        if self.books.requests_received().len() >= MAX_REQUESTS || self.books.seen_count() >= MAX_REQUESTS {
+            return Err(DeclineReason::Busy { shortfalls: Vec::new() });
+        }
+        match &self.mode {
+            NodeMode::Draining => return Err(DeclineReason::Draining),
+            NodeMode::ReadOnly { .. } => return Err(DeclineReason::ReadOnly),
+            NodeMode::Serving => {}
+        }
+        matching::decide(&self.books, requester, self.me(), request)
+    }
+
+    fn make_bid(
+        &mut self,
+        request: &Signed<BidRequest>,
+        offer: Offer,
+        seen: Event,
+        asked: Asked,
+        ctx: &mut Context<'_, Self>,
+    ) {
+        let requester = request.issuer();
+        let lease = self.parts.provider_rules.lease;
+        let bid = Bid {
+            id: BidId::from_random(self.parts.clock.random()),
+            request: request.value().id,
+            resources: offer.resources.clone(),
+            price: offer.price,
+            score: offer.score,
+            lease: Millis::from(lease),
+        };
+        let lock = Lock {
+            bid: bid.id,
+            request: bid.request,
+            requester,
+            job: request.value().job,
+            pod: request.value().pod,
+            resources: offer.resources,
+            expires: self.now().saturating_add(lease + LEASE_GRACE),
+        };
+        let id = bid.id;
+        let Some(signed) = self.sign(bid, requester, ANSWER_TTL) else { return };
+        let received =
+            Event::BidRequestReceived { requester, request: request.value().clone(), declined: None };
+        let sent = Event::BidSent { bid: signed.clone(), lock };
+        self.record(ctx, vec![received, sent, seen], move |node, outcome, ctx| match outcome {
+            Ok(()) => {
+                tracing::info!(%requester, bid = %id, "bid");
+                node.say(ctx, vec![Addressed::new(requester, Word::Bid(signed))]);
+            }
+            Err(NotRecorded::Overloaded(_)) if asked == Asked::Directly => {
+                let reason = DeclineReason::Busy { shortfalls: Vec::new() };
+                node.decline(requester, signed.value().request, reason, ctx);
+            }
+            Err(NotRecorded::ReadOnly(_)) if asked == Asked::Directly => {
+                node.decline(requester, signed.value().request, DeclineReason::ReadOnly, ctx);
+            }
+            Err(_) => {}
+        });
+    }
+
+    fn decline(
+        &mut self,
+        requester: Did,
+        request: dms_messages::BidRequestId,
+        reason: DeclineReason,
+        ctx: &mut Context<'_, Self>,
+    ) {
+        let retry: Retry = reason.retry();
+        if let Some(decline) = self.sign(Decline { request, reason, retry }, requester, ANSWER_TTL) {
+            self.say(ctx, vec![Addressed::new(requester, Word::Decline(decline))]);
+        }
+    }
+
+    /// The same request again: the same answer, as long as it holds.
+    fn repeat_answer(&mut self, request: &Signed<BidRequest>, asked: Asked, ctx: &mut Context<'_, Self>) {
+        let row = self.books.requests_received().get(&request.value().id);
+        let row = row.filter(|row| row.requester == request.issuer());
+        if let Some(reason) = row.and_then(|row| row.declined.clone()) {
+            if asked == Asked::Directly {
+                self.decline(request.issuer(), request.value().id, reason, ctx);
+            }
+            return;
+        }
+        let held =
+            self.books.locks().values().find(|lock| lock.request == request.value().id).map(|lock| lock.bid);
+        if let Some(row) = held.and_then(|bid| self.books.bids_sent().get(&bid))
+            && row.requester == request.issuer()
+        {
+            let word = Addressed::new(row.requester, Word::Bid(row.bid.clone()));
+            self.say(ctx, vec![word]);
+        }
+    }
+
+    /// A bid that could not be brought to its requester holds nothing any longer.
+    pub(crate) fn release_lock(&mut self, bid: BidId, ctx: &mut Context<'_, Self>) {
+        if self.books.locks().contains_key(&bid) {
+            self.record(ctx, vec![Event::LockEnded { bid, end: LockEnd::Released }], |_, _, _| {});
+        }
+    }
+}
+
+/// Until when a signed word must be remembered, so that a repeat has no effect: expiry and skew.
+pub(crate) fn remembered_until<T>(document: &Signed<T>) -> Timestamp {
+    const SKEW: Duration = dms_actors::signed::SKEW;
+    document.header().expires_at.saturating_add(SKEW)
+}

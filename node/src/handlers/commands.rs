@@ -1,0 +1,217 @@
+//! What the API, the CLI and tests ask: see [`crate::commands`].
+
+use std::time::Duration;
+
+use dms_actors::{Answer, Context, Handler, Message};
+use dms_messages::JobId;
+use dms_storage::Event;
+
+use crate::capability::ledger;
+use crate::commands::{
+    CancelJob, CapabilityView, CommandError, Drain, ExplainJob, GetCapability, GetStatus, ListJobs, NodeMode,
+    NodeStatus, Onboard, OutputPiece, PeerStatus, ReadOutput, ShowJob, SubmitJob,
+};
+use crate::job::Happened;
+use crate::node::{Node, NotRecorded};
+use crate::orchestrator::explain;
+use crate::orchestrator::job_state::Input;
+
+impl From<NotRecorded> for CommandError {
+    fn from(error: NotRecorded) -> Self {
+        match error {
+            NotRecorded::ReadOnly(reason) => Self::ReadOnly(reason),
+            NotRecorded::Overloaded(_) => Self::Busy,
+        }
+    }
+}
+
+impl Node {
+    fn check_serving(&self) -> Result<(), CommandError> {
+        match &self.mode {
+            NodeMode::Serving => Ok(()),
+            NodeMode::Draining => Err(CommandError::Draining),
+            NodeMode::ReadOnly { reason } => Err(CommandError::ReadOnly(reason.clone())),
+        }
+    }
+
+    fn check_submission(&self, submit: &SubmitJob) -> Result<(), CommandError> {
+        self.check_serving()?;
+        submit.job.check().map_err(CommandError::InvalidJob)?;
+        let limit = self.parts.max_jobs;
+        if self.jobs.len() >= limit { Err(CommandError::TooManyJobs { limit }) } else { Ok(()) }
+    }
+
+    fn check_cancel(&self, job: JobId) -> Result<(), CommandError> {
+        let row = self.books.jobs().get(&job).ok_or(CommandError::UnknownJob(job))?;
+        if row.phase.is_terminal() { Err(CommandError::JobEnded(job)) } else { Ok(()) }
+    }
+}
+
+impl Handler<SubmitJob> for Node {
+    fn handle(
+        &mut self,
+        submit: SubmitJob,
+        ctx: &mut Context<'_, Self>,
+    ) -> Answer<<SubmitJob as Message>::Reply> {
+        if let Err(error) = self.check_submission(&submit) {
+            return Err(error).into();
+        }
+        let (responder, answer) = Answer::later();
+        let id = submit.job.id;
+        self.record(ctx, vec![Event::JobSubmitted { job: submit.job }], move |node, outcome, ctx| {
+            if outcome.is_ok() {
+                node.spawn_job(ctx, id);
+            }
+            responder.reply(outcome.map(|()| id).map_err(CommandError::from));
+        });
+        answer
+    }
+}
+
+impl Handler<CancelJob> for Node {
+    fn handle(
+        &mut self,
+        cancel: CancelJob,
+        ctx: &mut Context<'_, Self>,
+    ) -> Answer<<CancelJob as Message>::Reply> {
+        if let Err(error) = self.check_cancel(cancel.job) {
+            return Err(error).into();
+        }
+        let (responder, answer) = Answer::later();
+        self.record(ctx, vec![Event::JobCancelWanted { job: cancel.job }], move |node, outcome, _| {
+            if outcome.is_ok()
+                && let Some(actor) = node.route_to_job(cancel.job)
+                && actor.try_tell(Happened(Input::Cancel)).is_err()
+            {
+                return responder.reply(Err(CommandError::Busy));
+            }
+            responder.reply(outcome.map_err(CommandError::from));
+        });
+        answer
+    }
+}
+
+impl Handler<ListJobs> for Node {
+    fn handle(&mut self, list: ListJobs, _: &mut Context<'_, Self>) -> Answer<<ListJobs as Message>::Reply> {
+        let mut rows: Vec<_> = self.books.jobs().values().collect();
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.job.submitted), row.job.id));
+        rows.into_iter().take(list.limit).cloned().collect::<Vec<_>>().into()
+    }
+}
+
+impl Handler<ShowJob> for Node {
+    fn handle(&mut self, show: ShowJob, _: &mut Context<'_, Self>) -> Answer<<ShowJob as Message>::Reply> {
+        self.books.jobs().get(&show.job).cloned().ok_or(CommandError::UnknownJob(show.job)).into()
+    }
+}
+
+impl Handler<ReadOutput> for Node {
+    fn handle(
+        &mut self,
+        read: ReadOutput,
+        ctx: &mut Context<'_, Self>,
+    ) -> Answer<<ReadOutput as Message>::Reply> {
+        let job = read.job;
+        let offset = read.offset;
+        let Some(row) = self.books.jobs().get(&job) else {
+            return Err(CommandError::UnknownJob(job)).into();
+        };
+        let attempt = row.current_attempt().map(|attempt| attempt.id);
+        let Some(actor) = self.route_to_job(job).cloned() else {
+            // Over: the whole output is in the result.
+            return Ok(OutputPiece { attempt, offset, bytes: Vec::new() }).into();
+        };
+        let (responder, answer) = Answer::later();
+        let asked = async move { actor.ask(read, Duration::from_secs(5)).await };
+        ctx.pipe(asked, move |_, piece, _| {
+            responder.reply(piece.unwrap_or(Ok(OutputPiece { attempt, offset, bytes: Vec::new() })));
+        });
+        answer
+    }
+}
+
+impl Handler<ExplainJob> for Node {
+    fn handle(
+        &mut self,
+        ask: ExplainJob,
+        _: &mut Context<'_, Self>,
+    ) -> Answer<<ExplainJob as Message>::Reply> {
+        let strangers = self.adverts.keys().filter(|did| !self.trusts(**did)).copied().collect();
+        let row = self.books.jobs().get(&ask.job).ok_or(CommandError::UnknownJob(ask.job));
+        row.map(|row| explain::explain(row, &strangers)).into()
+    }
+}
+
+impl Handler<GetStatus> for Node {
+    fn handle(&mut self, _: GetStatus, _: &mut Context<'_, Self>) -> Answer<NodeStatus> {
+        let peers = self.peers.iter().map(|did| PeerStatus {
+            did: *did,
+            is_provider: self.adverts.contains_key(did),
+            is_trusted: self.trusts(*did),
+        });
+        let id = self
+            .id()
+            .or_else(|| crate::node::new_card(&self.parts.signer).map(|card| crate::node::node_id(&card)));
+        NodeStatus {
+            id: id.expect("a card of our own key can be signed"),
+            mode: self.mode.clone(),
+            is_onboarded: self.books.registered().is_some(),
+            peers: peers.collect(),
+            addresses: self.network.addresses(),
+            active_job_count: self.books.jobs().values().filter(|row| !row.phase.is_terminal()).count(),
+            job_count: self.books.jobs().len(),
+            active_allocation_count: self.books.live_allocations().count(),
+            lock_count: self.books.locks().len(),
+            event_count: self.event_count(),
+            started: self.started,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+        .into()
+    }
+}
+
+impl Handler<GetCapability> for Node {
+    fn handle(&mut self, _: GetCapability, _: &mut Context<'_, Self>) -> Answer<CapabilityView> {
+        CapabilityView {
+            registered: self.books.registered().cloned(),
+            available: self.books.available().clone(),
+            locked: self.books.locked(),
+            allocated: self.books.allocated(),
+            locks: self.books.locks().values().cloned().collect(),
+            allocations: self.books.live_allocations().cloned().collect(),
+        }
+        .into()
+    }
+}
+
+impl Handler<Onboard> for Node {
+    fn handle(
+        &mut self,
+        onboard: Onboard,
+        ctx: &mut Context<'_, Self>,
+    ) -> Answer<<Onboard as Message>::Reply> {
+        if let Err(error) = self.check_serving() {
+            return Err(error).into();
+        }
+        if let Err(text) = ledger::register(&self.books, &onboard.capability) {
+            return Err(CommandError::InvalidCapability(text)).into();
+        }
+        let (responder, answer) = Answer::later();
+        let event = Event::CapabilityRegistered { capability: onboard.capability };
+        self.record(ctx, vec![event], move |node, outcome, ctx| {
+            if outcome.is_ok() {
+                node.advertise(ctx);
+            }
+            responder.reply(outcome.map_err(CommandError::from));
+        });
+        answer
+    }
+}
+
+impl Handler<Drain> for Node {
+    fn handle(&mut self, _: Drain, _: &mut Context<'_, Self>) -> Answer<()> {
+        let (responder, answer) = Answer::later();
+        self.begin_drain(responder);
+        answer
+    }
+}

@@ -1,0 +1,165 @@
+//! `Invocation`: a requester takes our bid. Its lock becomes an allocation in one batch with the
+//! countersigned contract; only then does the allocation's actor start and the acceptance leave.
+//!
+//! `Accepted` and `Refused`, our providers' answers, go to the job's actor.
+
+use dms_actors::wire::DecodeContext;
+use dms_actors::{Answer, Context, Did, Handler};
+use dms_messages::{
+    Accepted, AllocationId, AttemptId, Invocation, Refused, RefusedReason, Signed, StopCause,
+};
+use dms_storage::Event;
+
+use crate::capability::ledger;
+use crate::commands::NodeMode;
+use crate::job::Happened;
+use crate::node::{Node, NotRecorded};
+use crate::orchestrator::job_state::Input;
+use crate::signer::{ANSWER_TTL, RECORD_TTL};
+use crate::word::{Addressed, Word};
+
+impl Handler<Signed<Invocation>> for Node {
+    fn handle(&mut self, invocation: Signed<Invocation>, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        let requester = ctx.sender();
+        let attempt = invocation.value().contract.value().attempt;
+        // Check: an attempt that started once is never started again, but answered again.
+        if invocation.issuer() != requester {
+            self.refuse(requester, attempt, RefusedReason::NotYours, ctx);
+        } else if !self.repeat_acceptance(requester, attempt, ctx) {
+            // Decide.
+            match self.may_invoke(requester, invocation.value()) {
+                Ok(()) => self.accept(&invocation, ctx),
+                Err(reason) => {
+                    tracing::info!(%requester, %attempt, %reason, "invocation refused");
+                    self.refuse(requester, attempt, reason, ctx);
+                }
+            }
+        }
+        ().into()
+    }
+}
+
+impl Node {
+    fn may_invoke(&self, requester: Did, invocation: &Invocation) -> Result<(), RefusedReason> {
+        match &self.mode {
+            NodeMode::Draining => return Err(RefusedReason::Draining),
+            NodeMode::ReadOnly { .. } => return Err(RefusedReason::ReadOnly),
+            NodeMode::Serving => {}
+        }
+        if !self.trusts(requester) {
+            return Err(RefusedReason::NotTrusted);
+        }
+        let terms = invocation.contract.value();
+        let contract = invocation.contract.header();
+        if terms.provider != self.me() || contract.audience != Some(self.me()) {
+            return Err(RefusedReason::NotYours);
+        }
+        let context = DecodeContext {
+            me: self.me(),
+            now: self.now(),
+            network: self.parts.network.system.network().to_owned(),
+        };
+        if let Err(error) = contract.check(&context) {
+            return Err(RefusedReason::ContractDiffers { what: error.to_string() });
+        }
+        if terms.pod.tasks.len() != 1 {
+            return Err(RefusedReason::ContractDiffers { what: "number of tasks".to_owned() });
+        }
+        ledger::take(&self.books, requester, invocation, self.now()).map(|_| ())
+    }
+
+    /// Records and starts; older attempts of the same pod stop.
+    fn accept(&mut self, invocation: &Signed<Invocation>, ctx: &mut Context<'_, Self>) {
+        let contract = invocation.value().contract.clone();
+        let attempt = contract.value().attempt;
+        let requester = contract.value().requester;
+        let allocation = AllocationId::from_random(self.parts.clock.random());
+        let accepted = Accepted { attempt, contract: contract.content_id(), allocation };
+        let Some(accepted) = self.sign(accepted, requester, RECORD_TTL) else { return };
+        let superseded = self.books.newest_attempt_like(requester, attempt);
+        let events = vec![Event::AllocationAccepted { allocation, contract, accepted: accepted.clone() }];
+        self.begin_accepting(allocation);
+        self.record(ctx, events, move |node, outcome, ctx| {
+            node.end_accepting(allocation);
+            match outcome {
+                Ok(()) => {
+                    tracing::info!(%requester, %attempt, %allocation, "invocation accepted");
+                    if let Some(older) = superseded {
+                        node.stop_allocation(requester, older, StopCause::Superseded);
+                    }
+                    node.say(ctx, vec![Addressed::new(requester, Word::Accepted(accepted))]);
+                    node.spawn_allocation(ctx, allocation);
+                }
+                Err(NotRecorded::Overloaded(_)) => node.refuse(requester, attempt, RefusedReason::Busy, ctx),
+                Err(NotRecorded::ReadOnly(_)) => {
+                    node.refuse(requester, attempt, RefusedReason::ReadOnly, ctx)
+                }
+            }
+        });
+    }
+
+    /// Says the acceptance of an attempt that started once again; false if it never did.
+    fn repeat_acceptance(&mut self, requester: Did, attempt: AttemptId, ctx: &mut Context<'_, Self>) -> bool {
+        let Some(row) = self.books.allocation_of(requester, attempt) else {
+            return false;
+        };
+        let accepted = self.books.contracts().get(&row.contract).and_then(|row| row.accepted.clone());
+        if let Some(accepted) = accepted {
+            self.say(ctx, vec![Addressed::new(requester, Word::Accepted(accepted))]);
+        }
+        true
+    }
+
+    /// Says a typed no; strangers get only so many.
+    pub(crate) fn refuse(
+        &mut self,
+        to: Did,
+        attempt: AttemptId,
+        reason: RefusedReason,
+        ctx: &mut Context<'_, Self>,
+    ) {
+        if !self.trusts(to) && !self.may_answer_stranger() {
+            return;
+        }
+        if let Some(refused) = self.sign(Refused { attempt, reason }, to, ANSWER_TTL) {
+            self.say(ctx, vec![Addressed::new(to, Word::Refused(refused))]);
+        }
+    }
+}
+
+impl Handler<Signed<Accepted>> for Node {
+    fn handle(&mut self, accepted: Signed<Accepted>, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        let attempt = accepted.value().attempt;
+        let is_ours =
+            self.books.jobs().get(&attempt.job).and_then(|row| row.current_attempt()).is_some_and(|row| {
+                row.id == attempt
+                    && row.contract == accepted.value().contract
+                    && row.provider == accepted.issuer()
+            });
+        if accepted.issuer() == ctx.sender()
+            && is_ours
+            && let Some(actor) = self.route_to_job(attempt.job)
+        {
+            // What is lost here is learned from the next status.
+            let _ = actor.try_tell(Happened(Input::Accepted(accepted)));
+        }
+        ().into()
+    }
+}
+
+impl Handler<Signed<Refused>> for Node {
+    fn handle(&mut self, refused: Signed<Refused>, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        let from = ctx.sender();
+        let Refused { attempt, reason } = refused.value().clone();
+        let job = self.books.jobs().get(&attempt.job);
+        let is_ours =
+            job.is_some_and(|row| row.attempts.iter().any(|row| row.id == attempt && row.provider == from));
+        if refused.issuer() == from
+            && is_ours
+            && let Some(actor) = self.route_to_job(attempt.job)
+        {
+            let _ = actor.try_tell(Happened(Input::Refused { from, attempt, reason }));
+        }
+        ().into()
+    }
+}

@@ -1,0 +1,10 @@
+//! What the Node does with each word that arrives, one file per word. A handler reads in five sentences:
+//! check, decide (pure code), record (one batch), speak (when it is on disk), report.
+
+mod advert;
+mod allocation;
+mod bid;
+mod bid_request;
+mod commands;
+mod invocation;
+mod peers;

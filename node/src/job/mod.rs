@@ -1,0 +1,290 @@
+//! The Job actor: follows one job of ours to its end; effects around
+//! [`JobMachine`].
+//!
+//! It keeps the live output of the newest attempt, bounded, for whoever watches. Everything it wants
+//! recorded or said goes through the Node, in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dms_actors::{Actor, ActorRef, Answer, Context, Handler, Message};
+use dms_messages::{AllocationOutput, AllocationResult, AttemptId, Did, OutputStream};
+use dms_storage::books::JobRow;
+
+use crate::blobs::{BlobError, GrantId};
+use crate::commands::{OutputPiece, ReadOutput};
+use crate::errors::whole;
+use crate::node::{Author, Commit, Node, NodeParts};
+use crate::orchestrator::job_state::{Candidate, Candidates, CollectFailure, Effect, Input, JobMachine};
+
+/// Most live output kept, of each stream: what a person can still read; the whole is in the result.
+const MAX_LIVE_OUTPUT: usize = 1024 * 1024;
+/// Longest piece of live output in one answer.
+const OUTPUT_PIECE: usize = 256 * 1024;
+/// How long the results are asked for before they count as lost: longer than a link flaps or a node restarts.
+const COLLECT_DEADLINE: Duration = Duration::from_secs(600);
+/// First and longest pause between two tries.
+const COLLECT_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Something happened to the job.
+#[derive(Debug)]
+pub struct Happened(pub Input);
+
+impl Message for Happened {
+    type Reply = ();
+}
+
+/// A piece of live output came.
+#[derive(Debug)]
+pub struct Output(pub AllocationOutput);
+
+impl Message for Output {
+    type Reply = ();
+}
+
+/// Asks the Node who can be asked for bids.
+#[derive(Debug)]
+pub struct FindCandidates;
+
+impl Message for FindCandidates {
+    type Reply = Candidates;
+}
+
+/// Asks the Node to say a request to the whole mesh.
+#[derive(Debug)]
+pub struct GossipRequest(pub dms_messages::Signed<dms_messages::BidRequest>);
+
+impl Message for GossipRequest {
+    type Reply = ();
+}
+
+/// Asks the Node to remember where a peer can be dialled.
+#[derive(Debug)]
+pub struct Remember(pub Candidate);
+
+impl Message for Remember {
+    type Reply = ();
+}
+
+/// What is not yet in the Node's mailbox.
+#[derive(Debug)]
+enum Outgoing {
+    /// Lets the provider read what it will run; done before the invocation that follows it leaves.
+    Grant(AttemptId, Did),
+    Commit(Commit),
+    Gossip(Box<GossipRequest>),
+    Remember(Remember),
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct JobActor {
+    node: ActorRef<Node>,
+    parts: NodeParts,
+    row: JobRow,
+    machine: JobMachine,
+    attempt: Option<AttemptId>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    outgoing: VecDeque<Outgoing>,
+    is_sending: bool,
+    is_finished: bool,
+}
+
+impl JobActor {
+    /// An actor for a job as the books have it.
+    pub fn new(row: JobRow, node: ActorRef<Node>, parts: NodeParts) -> Self {
+        let machine = JobMachine::resume(&row, parts.job_rules, parts.clock.monotonic());
+        Self {
+            attempt: machine.current_attempt(),
+            machine,
+            node,
+            parts,
+            row,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            outgoing: VecDeque::new(),
+            is_sending: false,
+            is_finished: false,
+        }
+    }
+
+    fn step(&mut self, input: Input, ctx: &mut Context<'_, Self>) {
+        let before = self.machine.phase();
+        let signer = self.parts.signer.clone();
+        let effects = self.machine.step(input, &signer);
+        // Known before the last commit is sent: that one is waited for.
+        self.is_finished |= effects.iter().any(|effect| matches!(effect, Effect::Finish));
+        effects.into_iter().for_each(|effect| self.carry_out(effect, ctx));
+        let after = self.machine.phase();
+        if before != after {
+            tracing::info!(job = %self.row.job.id, from = %before, to = %after, "job moved");
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, ctx: &mut Context<'_, Self>) {
+        match effect {
+            Effect::Record { events, words } => {
+                let author = Author::Job(self.row.job.id, ctx.me().id());
+                self.send(Outgoing::Commit(Commit { author, events, words }), ctx);
+            }
+            Effect::Grant(attempt, provider) => self.send(Outgoing::Grant(attempt, provider), ctx),
+            Effect::Revoke(attempt) => self.parts.blobs.revoke(GrantId::Attempt(attempt)),
+            Effect::Gossip(request) => self.send(Outgoing::Gossip(Box::new(GossipRequest(request))), ctx),
+            Effect::Remember(candidate) => self.send(Outgoing::Remember(Remember(candidate)), ctx),
+            Effect::FindCandidates => {
+                let node = self.node.clone();
+                let asked = async move { node.ask(FindCandidates, Duration::from_secs(10)).await };
+                ctx.pipe(asked, |actor, candidates, ctx| {
+                    // A Node too busy to answer knows nobody: the round is fruitless and comes again.
+                    actor.step(Input::Candidates(candidates.unwrap_or_default()), ctx);
+                });
+            }
+            Effect::After(delay, timer) => {
+                ctx.after(delay, move |actor, ctx| actor.step(Input::Timer(timer), ctx));
+            }
+            Effect::Collect { attempt, provider, result } => self.collect(attempt, provider, result, ctx),
+            Effect::ForgetOutput(attempt) => {
+                self.attempt = Some(attempt);
+                self.stdout.clear();
+                self.stderr.clear();
+            }
+            Effect::Finish => self.flush(ctx),
+        }
+    }
+
+    /// Pulls a result, patiently: it is kept for us until we say that we have it.
+    fn collect(
+        &mut self,
+        attempt: AttemptId,
+        provider: Did,
+        result: AllocationResult,
+        ctx: &mut Context<'_, Self>,
+    ) {
+        let blobs = Arc::clone(&self.parts.blobs);
+        let transport = Arc::clone(&self.parts.network.transport);
+        let limit = self.row.job.pods.iter().map(|pod| pod.requirement.disk.bytes()).sum();
+        let pulled = self.parts.network.runtime.spawn(async move {
+            let (mut pause, longest) = COLLECT_PAUSE;
+            loop {
+                match blobs.fetch_result(&*transport, provider, &result, limit).await {
+                    Ok(()) => return Ok(()),
+                    Err(error @ (BlobError::Fetch { .. } | BlobError::Tree(_))) => {
+                        tracing::debug!(%attempt, error = whole(&error), "a result is not here yet");
+                    }
+                    Err(error) => return Err(CollectFailure::Local(whole(&error))),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest);
+            }
+        });
+        let stop = pulled.abort_handle();
+        ctx.pipe(tokio::time::timeout(COLLECT_DEADLINE, pulled), move |actor, pulled, ctx| {
+            stop.abort();
+            let outcome = match pulled {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(error)) => Err(CollectFailure::Local(error.to_string())),
+                Err(_) => {
+                    Err(CollectFailure::Provider(format!("not within {} s", COLLECT_DEADLINE.as_secs())))
+                }
+            };
+            actor.step(Input::Collected { attempt, outcome }, ctx);
+        });
+    }
+
+    /// Hands things to the Node in order, whatever room its mailbox has.
+    fn send(&mut self, outgoing: Outgoing, ctx: &mut Context<'_, Self>) {
+        self.outgoing.push_back(outgoing);
+        self.flush(ctx);
+    }
+
+    fn flush(&mut self, ctx: &mut Context<'_, Self>) {
+        if self.is_sending {
+            return;
+        }
+        let Some(next) = self.outgoing.pop_front() else {
+            if self.is_finished {
+                ctx.stop();
+            }
+            return;
+        };
+        self.is_sending = true;
+        let node = self.node.clone();
+        let is_last = self.is_finished && self.outgoing.is_empty();
+        let blobs = Arc::clone(&self.parts.blobs);
+        let runtime = self.parts.network.runtime.clone();
+        let pods = self.row.job.pods.clone();
+        let sent = async move {
+            // What fails here fails because the Node has ended; so will this actor, then.
+            let _ = match next {
+                // The last commit is waited for: until it is on disk, the books need this actor.
+                Outgoing::Commit(commit) if is_last => {
+                    node.ask(commit, Duration::from_secs(60)).await.is_ok()
+                }
+                Outgoing::Commit(commit) => node.tell(commit).await.is_ok(),
+                Outgoing::Grant(attempt, provider) => {
+                    let grant = move || blobs.grant_pods(attempt, provider, &pods);
+                    runtime.spawn_blocking(grant).await.is_ok()
+                }
+                Outgoing::Gossip(request) => node.tell(*request).await.is_ok(),
+                Outgoing::Remember(candidate) => node.tell(candidate).await.is_ok(),
+            };
+        };
+        ctx.pipe(sent, |actor, (), ctx| {
+            actor.is_sending = false;
+            actor.flush(ctx);
+        });
+    }
+}
+
+impl Actor for JobActor {
+    fn started(&mut self, ctx: &mut Context<'_, Self>) {
+        self.step(Input::Started, ctx);
+    }
+}
+
+impl Handler<Happened> for JobActor {
+    fn handle(&mut self, Happened(input): Happened, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        self.step(input, ctx);
+        ().into()
+    }
+}
+
+impl Handler<Output> for JobActor {
+    fn handle(&mut self, Output(output): Output, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        if self.attempt != Some(output.attempt) {
+            return ().into();
+        }
+        let kept = match output.stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        };
+        let Ok(offset) = usize::try_from(output.offset) else { return ().into() };
+        // Pieces may repeat and overlap; one that would leave a gap is asked for again by the heartbeat.
+        let known = kept.len();
+        if offset <= known && known < MAX_LIVE_OUTPUT {
+            kept.extend(output.bytes.into_iter().skip(known - offset).take(MAX_LIVE_OUTPUT - known));
+        }
+        let input =
+            Input::OutputReceived { stdout: self.stdout.len() as u64, stderr: self.stderr.len() as u64 };
+        self.step(input, ctx);
+        ().into()
+    }
+}
+
+impl Handler<ReadOutput> for JobActor {
+    fn handle(
+        &mut self,
+        read: ReadOutput,
+        _: &mut Context<'_, Self>,
+    ) -> Answer<<ReadOutput as Message>::Reply> {
+        let kept = match read.stream {
+            OutputStream::Stdout => &self.stdout,
+            OutputStream::Stderr => &self.stderr,
+        };
+        let from = usize::try_from(read.offset).unwrap_or(usize::MAX).min(kept.len());
+        let to = kept.len().min(from + OUTPUT_PIECE);
+        Ok(OutputPiece { attempt: self.attempt, offset: from as u64, bytes: kept[from..to].to_vec() }).into()
+    }
+}

@@ -1,0 +1,530 @@
+//! A job as a person writes it: a YAML or JSON file, or flags, with paths of this machine.
+//!
+//! [`crate::cli`] reads it, uploads what the paths name and asks the API for the job. Everything a person
+//! may have mistyped is refused here, with line, column and field, before anything is uploaded. The form:
+//!
+//! ```yaml
+//! name: wordcount              # default: the module's file name
+//! wasm: ../programs/wordcount.wasm
+//! args: ["10"]
+//! env: {LANG: C}
+//! stdin: text.txt              # a file
+//! input: texts                 # a directory, seen by the program as /input
+//! output: out                  # a directory, filled with what the program wrote to /output
+//! resources: {cpu: 1, memory: 64MiB, disk: 64MiB}
+//! timeout: 10m
+//! max_price: 0.5               # credits per hour
+//! wait: 60s                    # how long to go on asking
+//! wanted: 3                    # bids
+//! attempts: 5
+//! locations: [eu-west]
+//! labels: {disk: ssd}
+//! ```
+//!
+//! Relative paths begin at the file's own directory. Only `wasm` is needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use dms_messages::{
+    ContentId, CpuMillis, DiskMib, ExecutorKind, MAX_TEXT_LENGTH, MemoryMib, Millis, Pod, Price, Requirement,
+    Task,
+};
+use serde::{Deserialize, Deserializer};
+
+use crate::api::types::NewJob;
+
+/// Largest job file: several times the longest arguments and environment that a job may have.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// What a job gets where it does not say.
+const DEFAULT_CPU: CpuMillis = CpuMillis(1000);
+const DEFAULT_MEMORY: MemoryMib = MemoryMib(64);
+const DEFAULT_DISK: DiskMib = DiskMib(64);
+const DEFAULT_TIMEOUT: Millis = Millis(600_000);
+/// Longest run time, as the mesh accepts it.
+const MAX_TIMEOUT: Millis = Millis(30 * 24 * 3_600_000);
+
+/// Why a job file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobFileError {
+    /// It cannot be read.
+    #[error("cannot read the job file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It breaks a rule at a place.
+    #[error("{}:{line}:{column}: {}{problem}", path.display(), if field.is_empty() { String::new() } else { format!("{field}: ") })]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// The column, from 1.
+        column: u64,
+        /// The field, if the place belongs to one (`resources.memory`).
+        field: String,
+        /// Which rule.
+        problem: String,
+    },
+    /// A field is missing that has no default.
+    #[error("{field}: missing: it names {meaning} (`{field}:` in the job file, or --{field})")]
+    Missing {
+        /// The field.
+        field: &'static str,
+        /// What it is for.
+        meaning: &'static str,
+    },
+}
+
+/// A job as written; every field may be absent. Flags fill one, a file another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobFile {
+    /// A name for people.
+    #[serde(deserialize_with = "scalar::<_, Name>")]
+    pub name: Option<Name>,
+    /// The WebAssembly module, binary or text.
+    pub wasm: Option<PathBuf>,
+    /// Arguments.
+    pub args: Option<Vec<String>>,
+    /// Environment.
+    pub env: Option<BTreeMap<String, String>>,
+    /// A file for standard input.
+    pub stdin: Option<PathBuf>,
+    /// A directory for `/input`.
+    pub input: Option<PathBuf>,
+    /// A directory for what is in `/output` at the end.
+    pub output: Option<PathBuf>,
+    /// What it needs.
+    pub resources: JobResources,
+    /// How long it may run.
+    #[serde(deserialize_with = "scalar::<_, Timeout>")]
+    pub timeout: Option<Timeout>,
+    /// Highest acceptable price in credits per hour.
+    #[serde(deserialize_with = "scalar::<_, Price>")]
+    pub max_price: Option<Price>,
+    /// How long to go on asking.
+    #[serde(deserialize_with = "scalar::<_, Millis>")]
+    pub wait: Option<Millis>,
+    /// How many bids are wanted.
+    #[serde(deserialize_with = "scalar::<_, Wanted>")]
+    pub wanted: Option<Wanted>,
+    /// How many attempts it may have.
+    #[serde(deserialize_with = "scalar::<_, Attempts>")]
+    pub attempts: Option<Attempts>,
+    /// Acceptable locations.
+    pub locations: Option<BTreeSet<String>>,
+    /// Labels that the machine must carry.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+/// The amounts that a job needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobResources {
+    /// Cores.
+    #[serde(deserialize_with = "scalar::<_, Cpu>")]
+    pub cpu: Option<Cpu>,
+    /// Memory.
+    #[serde(deserialize_with = "scalar::<_, Memory>")]
+    pub memory: Option<Memory>,
+    /// Disk.
+    #[serde(deserialize_with = "scalar::<_, DiskMib>")]
+    pub disk: Option<DiskMib>,
+}
+
+/// Declares a value that is checked when it is read from text, in files and flags alike.
+macro_rules! checked {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $rule:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name(pub $inner);
+
+        impl FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                let is_accepted: fn(&$inner) -> bool = $check;
+                // An amount's own error says how amounts are written; a number's would not help anybody.
+                let value: $inner = match text.parse() {
+                    Ok(value) => value,
+                    Err(error) => return Err(amount_error(text, &error, $rule)),
+                };
+                if is_accepted(&value) { Ok(Self(value)) } else { Err($rule.to_owned()) }
+            }
+        }
+    };
+}
+
+fn amount_error<E: fmt::Display + 'static>(text: &str, error: &E, rule: &str) -> String {
+    match (error as &dyn std::any::Any).downcast_ref::<dms_messages::UnitError>() {
+        Some(error) => error.to_string(),
+        None => format!("{text:?}: {rule}"),
+    }
+}
+
+checked!(
+    /// A name for people.
+    Name(String), "must be 1 to 512 bytes without control characters",
+    |name| !name.is_empty() && name.len() <= MAX_TEXT_LENGTH && !name.chars().any(char::is_control));
+checked!(
+    /// A run time.
+    Timeout(Millis), "must be more than 0 and at most 30 days",
+    |time| *time > Millis(0) && *time <= MAX_TIMEOUT);
+checked!(
+    /// Cores.
+    Cpu(CpuMillis), "must be more than 0", |cpu| cpu.0 > 0);
+checked!(
+    /// Memory.
+    Memory(MemoryMib), "must be more than 0", |memory| memory.0 > 0);
+checked!(
+    /// How many bids are wanted.
+    Wanted(u16), "must be a number from 1 to 64", |wanted| (1..=64).contains(wanted));
+checked!(
+    /// How many attempts a job may have.
+    Attempts(u32), "must be a number from 1 to 100", |attempts| (1..=100).contains(attempts));
+
+/// Reads a value that is written as text or as a number.
+fn scalar<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    struct Visitor<T>(PhantomData<T>);
+    impl<T: FromStr<Err: fmt::Display>> serde::de::Visitor<'_> for Visitor<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a number")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<T, E> {
+            self.visit_str(&number.to_string())
+        }
+        fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
+            self.visit_str(&number.to_string())
+        }
+        fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<T, E> {
+            self.visit_str(&number.to_string())
+        }
+    }
+    deserializer.deserialize_any(Visitor(PhantomData)).map(Some)
+}
+
+impl JobFile {
+    /// Reads a file; its name says the form (`.json`, anything else is YAML).
+    pub fn read(path: &Path) -> Result<Self, JobFileError> {
+        let unreadable = |source| JobFileError::Unreadable { path: path.to_path_buf(), source };
+        let length = std::fs::metadata(path).map_err(unreadable)?.len();
+        if length > MAX_FILE_BYTES {
+            return Err(unreadable(std::io::Error::other(format!("larger than {MAX_FILE_BYTES} bytes"))));
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let mut file = Self::parse(path, &text)?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        for place in
+            [&mut file.wasm, &mut file.stdin, &mut file.input, &mut file.output].into_iter().flatten()
+        {
+            *place = base.join(&*place);
+        }
+        Ok(file)
+    }
+
+    /// Reads a file's text; paths stay as written.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, JobFileError> {
+        let malformed = |place: (u64, u64), field: String, problem: String| JobFileError::Malformed {
+            path: path.to_path_buf(),
+            line: place.0.max(1),
+            column: place.1.max(1),
+            field: field.trim_matches(['.', '?']).to_owned(),
+            problem,
+        };
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+            let mut deserializer = serde_json::Deserializer::from_str(text);
+            let file = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+                let inner = error.inner();
+                let place = (inner.line() as u64, inner.column() as u64);
+                malformed(place, error.path().to_string(), without_place(&inner.to_string()))
+            })?;
+            deserializer.end().map_err(|error| {
+                malformed(
+                    (error.line() as u64, error.column() as u64),
+                    String::new(),
+                    without_place(&error.to_string()),
+                )
+            })?;
+            return Ok(file);
+        }
+        let mut field = String::new();
+        let options = serde_saphyr::options! { with_snippet: false };
+        let result = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+            serde_path_to_error::deserialize(deserializer).map_err(|error| {
+                field = error.path().to_string();
+                error.into_inner()
+            })
+        });
+        result.map_err(|error| {
+            let place = error.location().map_or((1, 1), |location| (location.line(), location.column()));
+            malformed(place, field, without_place(&error.to_string()))
+        })
+    }
+
+    /// This, with every field that `stronger` has taken from there.
+    pub fn overridden_by(self, stronger: Self) -> Self {
+        Self {
+            name: stronger.name.or(self.name),
+            wasm: stronger.wasm.or(self.wasm),
+            args: stronger.args.or(self.args),
+            env: stronger.env.or(self.env),
+            stdin: stronger.stdin.or(self.stdin),
+            input: stronger.input.or(self.input),
+            output: stronger.output.or(self.output),
+            resources: JobResources {
+                cpu: stronger.resources.cpu.or(self.resources.cpu),
+                memory: stronger.resources.memory.or(self.resources.memory),
+                disk: stronger.resources.disk.or(self.resources.disk),
+            },
+            timeout: stronger.timeout.or(self.timeout),
+            max_price: stronger.max_price.or(self.max_price),
+            wait: stronger.wait.or(self.wait),
+            wanted: stronger.wanted.or(self.wanted),
+            attempts: stronger.attempts.or(self.attempts),
+            locations: stronger.locations.or(self.locations),
+            labels: stronger.labels.or(self.labels),
+        }
+    }
+
+    /// The complete job, with defaults. Only the module has none.
+    pub fn complete(self) -> Result<JobSpec, JobFileError> {
+        let wasm = self.wasm.ok_or(JobFileError::Missing { field: "wasm", meaning: "the program to run" })?;
+        let stem =
+            || wasm.file_stem().map(|stem| stem.to_string_lossy().parse().unwrap_or(Name("job".to_owned())));
+        let name = self.name.or_else(stem).unwrap_or(Name("job".to_owned())).0;
+        Ok(JobSpec {
+            name,
+            wasm,
+            args: self.args.unwrap_or_default(),
+            env: self.env.unwrap_or_default(),
+            stdin: self.stdin,
+            input: self.input,
+            output: self.output,
+            requirement: Requirement {
+                cpu: self.resources.cpu.map_or(DEFAULT_CPU, |cpu| cpu.0),
+                memory: self.resources.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
+                disk: self.resources.disk.unwrap_or(DEFAULT_DISK),
+                gpus: Vec::new(),
+                executor: ExecutorKind::Wasm,
+                locations: self.locations.unwrap_or_default(),
+                labels: self.labels.unwrap_or_default(),
+            },
+            timeout: self.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
+            max_price: self.max_price,
+            wait: self.wait,
+            wanted: self.wanted.map(|wanted| wanted.0),
+            max_attempts: self.attempts.map(|attempts| attempts.0),
+        })
+    }
+}
+
+/// An error's first line without the place at its end, which is told in its own words.
+fn without_place(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let end = [" at line ", " (line "].iter().filter_map(|mark| line.rfind(mark)).min().unwrap_or(line.len());
+    line[..end].to_owned()
+}
+
+/// A job that is complete but for its uploads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSpec {
+    /// A name for people.
+    pub name: String,
+    /// The WebAssembly module.
+    pub wasm: PathBuf,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// A file for standard input.
+    pub stdin: Option<PathBuf>,
+    /// A directory for `/input`.
+    pub input: Option<PathBuf>,
+    /// A directory for what is in `/output` at the end.
+    pub output: Option<PathBuf>,
+    /// What it needs.
+    pub requirement: Requirement,
+    /// How long it may run.
+    pub timeout: Millis,
+    /// Highest acceptable price per hour.
+    pub max_price: Option<Price>,
+    /// How long to go on asking; the node's default if absent.
+    pub wait: Option<Millis>,
+    /// How many bids are wanted; the node's default if absent.
+    pub wanted: Option<u16>,
+    /// How many attempts; the node's default if absent.
+    pub max_attempts: Option<u32>,
+}
+
+/// What the paths of a [`JobSpec`] have become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploads {
+    /// The module.
+    pub module: ContentId,
+    /// Standard input.
+    pub stdin: Option<ContentId>,
+    /// The file tree of the input directory.
+    pub input: Option<ContentId>,
+}
+
+impl JobSpec {
+    /// The job to ask for.
+    pub fn into_new_job(self, uploads: Uploads) -> NewJob {
+        let task = Task {
+            name: self.name.clone(),
+            module: uploads.module,
+            args: self.args,
+            env: self.env,
+            stdin: uploads.stdin,
+            input: uploads.input,
+            timeout: self.timeout,
+        };
+        NewJob {
+            name: self.name,
+            pods: vec![Pod { requirement: self.requirement, tasks: vec![task] }],
+            max_price: self.max_price,
+            wanted: self.wanted,
+            wait: self.wait,
+            max_attempts: self.max_attempts,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+name: wordcount
+wasm: ../programs/wordcount.wasm
+args: [--top, 10, "1.10"]
+env: {LANG: C, LEVEL: 3}
+stdin: in.txt
+input: texts
+output: out
+resources: {cpu: 0.5, memory: 1GiB, disk: 64MiB}
+timeout: 60s
+max_price: 0.5
+wait: 2m
+wanted: 3
+attempts: 2
+locations: [eu-west, CH]
+labels: {disk: ssd}
+"#;
+
+    fn error(name: &str, text: &str) -> String {
+        JobFile::parse(Path::new(name), text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn a_whole_file_is_read_and_its_paths_begin_at_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("job.yaml");
+        std::fs::write(&path, WHOLE).unwrap();
+        let job = JobFile::read(&path).unwrap().complete().unwrap();
+        assert_eq!(job.wasm, directory.path().join("../programs/wordcount.wasm"));
+        assert_eq!(job.output, Some(directory.path().join("out")));
+        assert_eq!(job.args, ["--top", "10", "1.10"]);
+        assert_eq!(job.env["LEVEL"], "3");
+        assert_eq!(job.requirement.cpu, CpuMillis(500));
+        assert_eq!(job.requirement.memory, MemoryMib(1024));
+        assert_eq!(job.timeout, Millis(60_000));
+        assert_eq!(job.max_price, Some(Price(500_000)));
+        assert_eq!((job.wanted, job.max_attempts), (Some(3), Some(2)));
+    }
+
+    #[test]
+    fn json_says_the_same() {
+        let json =
+            r#"{"wasm": "a.wasm", "args": ["x"], "resources": {"cpu": 0.5, "memory": "1GiB"}, "wanted": 3}"#;
+        let yaml = "wasm: a.wasm\nargs: [x]\nresources: {cpu: 0.5, memory: 1GiB}\nwanted: 3\n";
+        let parse = |name: &str, text: &str| JobFile::parse(Path::new(name), text).unwrap();
+        assert_eq!(parse("j.json", json), parse("j.yaml", yaml));
+        let job = parse("j.json", json).complete().unwrap();
+        assert_eq!((job.name.as_str(), job.timeout, job.wait), ("a", DEFAULT_TIMEOUT, None));
+    }
+
+    #[test]
+    fn a_malformed_yaml_file_is_refused_with_line_column_and_field() {
+        let table: &[(&str, &str)] = &[
+            ("wasm: a\ncolour: red\n", "j.yaml:2:1: colour: unknown field `colour`"),
+            ("wasm: a\ntimeout: soon\n", "j.yaml:2:10: timeout: \"soon\" is not a duration"),
+            ("wasm: a\ntimeout: 60d\n", "j.yaml:2:10: timeout: \"60d\" is not a duration"),
+            ("wasm: a\ntimeout: 1000h\n", "j.yaml:2:10: timeout: must be more than 0 and at most 30 days"),
+            (
+                "wasm: a\nresources:\n  cpu: 1\n  memory: lots\n",
+                "j.yaml:4:11: resources.memory: \"lots\" is not an amount of memory",
+            ),
+            ("wasm: a\nresources: {cpu: 0}\n", "j.yaml:2:18: resources.cpu: must be more than 0"),
+            ("wasm: a\nresources: {gpu: 1}\n", "j.yaml:2:13: resources.gpu: unknown field `gpu`"),
+            ("wasm: a\nwanted: 65\n", "j.yaml:2:9: wanted: must be a number from 1 to 64"),
+            ("wasm: a\nwanted: many\n", "j.yaml:2:9: wanted: \"many\": must be a number from 1 to 64"),
+            ("wasm: a\nargs: 3\n", "j.yaml:2:7: args: "),
+            ("wasm: a\nenv: [a]\n", "j.yaml:2:6: env: "),
+            ("wasm: a\nname: \"\"\n", "j.yaml:2:7: name: must be 1 to 512 bytes"),
+            ("wasm: a\nwasm: b\n", "j.yaml:2:1: "),
+            ("wasm: [\n", "j.yaml:1:7: wasm: "),
+            ("wasm: \"a\n", "j.yaml:"),
+            ("- wasm\n", "j.yaml:1:1: "),
+        ];
+        for (text, expected) in table {
+            let error = error("j.yaml", text);
+            assert!(error.starts_with(expected), "{text:?}\n  gave     {error}\n  expected {expected}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_json_file_is_refused_with_line_and_field() {
+        let table: &[(&str, &str)] = &[
+            ("{\n \"colour\": 1}", "j.json:2:9: colour: unknown field `colour`"),
+            ("{\n \"timeout\": \"soon\"}", "j.json:2:18: timeout: \"soon\" is not a duration"),
+            ("{\"resources\":\n {\"cpu\": 0}}", "j.json:2:10: resources.cpu: must be more than 0"),
+            ("{\"args\": 3}", "j.json:1:10: args: invalid type"),
+            ("{\"wasm\": \"a\"} x", "j.json:1:15: trailing characters"),
+            ("{", "j.json:1:1: EOF"),
+        ];
+        for (text, expected) in table {
+            let error = error("j.json", text);
+            assert!(error.starts_with(expected), "{text:?}\n  gave     {error}\n  expected {expected}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_of_references_does_not_go_off() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let items = vec![format!("*a{}", level - 1); 10].join(", ");
+            text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
+        }
+        assert!(JobFile::parse(Path::new("j.yaml"), &text).is_err());
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_module_is_needed() {
+        let file =
+            JobFile::parse(Path::new("j.yaml"), "wasm: a.wasm\nwanted: 3\nresources: {cpu: 2, memory: 1GiB}")
+                .unwrap();
+        let flags = JobFile {
+            resources: JobResources { cpu: Some(Cpu(CpuMillis(500))), ..JobResources::default() },
+            ..JobFile::default()
+        };
+        let job = file.overridden_by(flags).complete().unwrap();
+        assert_eq!((job.requirement.cpu, job.requirement.memory), (CpuMillis(500), MemoryMib(1024)));
+        assert!(matches!(JobFile::default().complete(), Err(JobFileError::Missing { field: "wasm", .. })));
+    }
+}

@@ -1,0 +1,449 @@
+//! Joins the mesh to the actors: the only place where words become sends and what is heard becomes words.
+//!
+//! Out: each peer has an outbox, one task that says words in order and reports what could not be brought
+//! to it. In: words on links are decoded and checked by the runtime; gossip is checked here, off the
+//! swarm's loop, and only what may be forwarded is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dms_actors::mesh::{Gossip, Mesh, Topic, Verdict};
+use dms_actors::signed::SignedError;
+use dms_actors::transport::Transport;
+use dms_actors::wire::DecodeContext;
+use dms_actors::{
+    ActorRef, ActorSystem, Address, DeadLetterReason, Did, Message, PeerEvent, Recipient, SendFailure,
+    WireMessage,
+};
+use dms_messages::{Advert, BidId, BidRequest, Signed};
+use tokio::runtime::Handle;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use crate::errors::whole;
+use crate::node::Node;
+use crate::word::{Addressed, Word};
+
+/// Where nodes are, within their systems.
+pub const NODE_PATH: &str = "/node";
+/// Words that may wait for one peer: more than any job or allocation says at once; a peer that does not
+/// take them is as good as unreachable.
+const OUTBOX_CAPACITY: usize = 1024;
+/// Most outboxes: as many as peers that are spoken to at a time.
+const MAX_OUTBOXES: usize = 1024;
+/// How long one word may take to be brought to its peer's link, dialling included.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A word could not be brought to a peer.
+#[derive(Debug)]
+pub struct Undelivered {
+    /// Whom.
+    pub peer: Did,
+    /// The bid, if the word was one.
+    pub bid: Option<BidId>,
+    /// What kind of trouble.
+    pub trouble: Trouble,
+    /// Why.
+    pub reason: String,
+}
+
+/// What kind of trouble kept a word from its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The peer cannot be dialled.
+    Unreachable,
+    /// The link broke after the word was taken: it may have arrived, and dialling again may help.
+    LinkLost,
+    /// The peer is there and did not take this word, or did not take it in time.
+    NotTaken,
+}
+
+impl Message for Undelivered {
+    type Reply = ();
+}
+
+/// A peer came or went.
+#[derive(Debug)]
+pub struct PeerChanged(pub PeerEvent);
+
+impl Message for PeerChanged {
+    type Reply = ();
+}
+
+/// A word heard by gossip, proven to be its issuer's.
+#[derive(Debug)]
+pub enum Heard {
+    /// A provider's offer.
+    Advert(Signed<Advert>),
+    /// A requester's call.
+    BidRequest(Signed<BidRequest>),
+}
+
+impl Message for Heard {
+    type Reply = ();
+}
+
+/// The node's mouth: one owner, the Node actor.
+pub struct Network {
+    system: ActorSystem,
+    transport: Arc<dyn Transport>,
+    mesh: Arc<dyn Mesh>,
+    runtime: Handle,
+    outboxes: BTreeMap<Did, mpsc::Sender<Word>>,
+    pending: watch::Sender<usize>,
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").field("outboxes", &self.outboxes.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a [`Network`] is made of; kept by whoever restarts the Node.
+#[derive(Clone)]
+pub struct NetworkParts {
+    /// The actors.
+    pub system: ActorSystem,
+    /// The links.
+    pub transport: Arc<dyn Transport>,
+    /// The gossip.
+    pub mesh: Arc<dyn Mesh>,
+    /// Where sends run.
+    pub runtime: Handle,
+    /// Words taken and not yet on a link.
+    pub pending: watch::Sender<usize>,
+}
+
+impl fmt::Debug for NetworkParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetworkParts").field("system", &self.system).finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// A mouth that has said nothing yet.
+    pub fn new(parts: NetworkParts) -> Self {
+        let NetworkParts { system, transport, mesh, runtime, pending } = parts;
+        Self { system, transport, mesh, runtime, outboxes: BTreeMap::new(), pending }
+    }
+
+    /// Says a word to a peer's node (or to this one), after all that was said to it before. What cannot
+    /// be brought to it comes back to `node` as [`Undelivered`].
+    pub fn say(&mut self, node: &ActorRef<Node>, addressed: Addressed) {
+        let Addressed { to, word } = addressed;
+        let outbox = match self.outboxes.get(&to) {
+            Some(outbox) if !outbox.is_closed() => outbox,
+            _ => {
+                if self.outboxes.len() >= MAX_OUTBOXES {
+                    // Only empty ones: two outboxes for one peer would lose the order.
+                    self.outboxes.retain(|_, outbox| outbox.capacity() < outbox.max_capacity());
+                }
+                let (tx, rx) = mpsc::channel(OUTBOX_CAPACITY);
+                let sender = Recipients::new(&self.system, to);
+                self.runtime.spawn(run_outbox(to, sender, rx, node.clone(), self.pending.clone()));
+                self.outboxes.insert(to, tx);
+                &self.outboxes[&to]
+            }
+        };
+        self.pending.send_modify(|count| *count += 1);
+        // Live output is a convenience and leaves room for the words that count.
+        let is_output = matches!(word, Word::AllocationOutput(_));
+        let has_room = !is_output || outbox.capacity() > OUTBOX_CAPACITY / 2;
+        let refused =
+            if has_room { outbox.try_send(word).err().map(TrySendError::into_inner) } else { Some(word) };
+        if let Some(word) = refused {
+            self.pending.send_modify(|count| *count = count.saturating_sub(1));
+            if !is_output {
+                let reason = "too many words wait for it".to_owned();
+                report(
+                    node,
+                    Undelivered { peer: to, bid: bid_in(&word), trouble: Trouble::NotTaken, reason },
+                );
+            }
+        }
+    }
+
+    /// Says a request to the whole mesh.
+    pub fn gossip<T>(&self, topic: Topic, document: &Signed<T>) {
+        let published = self.mesh.publish(topic, document.bytes().to_vec());
+        self.runtime.spawn(async move {
+            if let Err(error) = published.await {
+                tracing::debug!(%error, "nothing was gossiped");
+            }
+        });
+    }
+
+    /// Remembers where a peer says it can be dialled.
+    pub fn remember(&self, peer: Did, addresses: Vec<String>) {
+        if peer != self.system.me() && !addresses.is_empty() {
+            self.transport.add_addresses(peer, addresses);
+        }
+    }
+
+    /// Where this node can be dialled.
+    pub fn addresses(&self) -> Vec<String> {
+        self.transport.listen_addresses()
+    }
+
+    /// Who is connected.
+    pub fn peers(&self) -> Vec<Did> {
+        self.transport.connected_peers()
+    }
+
+    /// The links, for whoever fetches contents.
+    pub fn transport(&self) -> Arc<dyn Transport> {
+        Arc::clone(&self.transport)
+    }
+
+    /// Where work that is not an actor's runs.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+}
+
+/// Where gossiped bid requests are heard.
+pub fn bid_request_topic(network: &str) -> Topic {
+    Topic(format!("/dms/{network}/bid-request"))
+}
+
+/// Where adverts are heard.
+pub fn advert_topic(network: &str) -> Topic {
+    Topic(format!("/dms/{network}/advert"))
+}
+
+/// One recipient per kind of word, made when first needed.
+struct Recipients {
+    system: ActorSystem,
+    address: Address,
+}
+
+impl Recipients {
+    fn new(system: &ActorSystem, to: Did) -> Self {
+        let address = Address::new(to, NODE_PATH).expect("the node's path is well-formed");
+        Self { system: system.clone(), address }
+    }
+
+    fn to<M>(&self) -> Recipient<M>
+    where
+        M: Message<Reply = ()> + WireMessage,
+    {
+        self.system.resolve(&self.address)
+    }
+
+    async fn say(&self, word: Word) -> Result<(), SendFailure> {
+        async fn tell<M: Message<Reply = ()> + WireMessage>(
+            to: Recipient<M>,
+            message: M,
+        ) -> Result<(), SendFailure> {
+            to.tell(message).await.map_err(|error| error.reason)
+        }
+        match word {
+            Word::Advert(word) => tell(self.to(), word).await,
+            Word::BidRequest(word) => tell(self.to(), word).await,
+            Word::Bid(word) => tell(self.to(), word).await,
+            Word::Decline(word) => tell(self.to(), word).await,
+            Word::Release(word) => tell(self.to(), word).await,
+            Word::Invocation(word) => tell(self.to(), *word).await,
+            Word::Accepted(word) => tell(self.to(), word).await,
+            Word::Refused(word) => tell(self.to(), word).await,
+            Word::AllocationStatus(word) => tell(self.to(), word).await,
+            Word::AllocationStatusRequest(word) => tell(self.to(), word).await,
+            Word::AllocationOutput(word) => tell(self.to(), word).await,
+            Word::Acknowledge(word) => tell(self.to(), word).await,
+            Word::Cancel(word) => tell(self.to(), word).await,
+        }
+    }
+}
+
+async fn run_outbox(
+    peer: Did,
+    recipients: Recipients,
+    mut words: mpsc::Receiver<Word>,
+    node: ActorRef<Node>,
+    pending: watch::Sender<usize>,
+) {
+    let mut is_unreachable = None;
+    while let Some(word) = words.recv().await {
+        let is_output = matches!(word, Word::AllocationOutput(_));
+        let bid = bid_in(&word);
+        // What waits behind a word that found nobody finds nobody either.
+        let outcome = match is_unreachable.take() {
+            Some(reason) => Err((Trouble::Unreachable, reason)),
+            None => match timeout(SEND_TIMEOUT, recipients.say(word)).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(failure @ (SendFailure::Unreachable(_) | SendFailure::NoRouteYet))) => {
+                    Err((Trouble::Unreachable, whole(&failure)))
+                }
+                Ok(Err(failure)) => Err((Trouble::NotTaken, whole(&failure))),
+                Err(_) => {
+                    Err((Trouble::NotTaken, format!("it took no word within {} s", SEND_TIMEOUT.as_secs())))
+                }
+            },
+        };
+        pending.send_modify(|count| *count = count.saturating_sub(1));
+        let Err((trouble, reason)) = outcome else { continue };
+        tracing::debug!(%peer, %reason, "a word was not delivered");
+        if trouble == Trouble::Unreachable && !words.is_empty() {
+            is_unreachable = Some(reason.clone());
+        }
+        if !is_output {
+            report(&node, Undelivered { peer, bid, trouble, reason });
+        }
+    }
+}
+
+/// The bid, if the word is one: its lock must not outlive a bid that never arrived.
+fn bid_in(word: &Word) -> Option<BidId> {
+    match word {
+        Word::Bid(bid) => Some(bid.value().id),
+        _ => None,
+    }
+}
+
+/// Tells the node; a node whose mailbox is full learns it from the next heartbeat.
+fn report(node: &ActorRef<Node>, undelivered: Undelivered) {
+    if node.try_tell(undelivered).is_err() {
+        tracing::debug!("the node is too busy to hear of an undelivered word");
+    }
+}
+
+/// Brings peers that come and go, lost words and gossip to the node, until the system ends.
+pub fn listen(parts: &NetworkParts, node: &ActorRef<Node>) {
+    parts.runtime.spawn(bring_peers(parts.clone(), node.clone()));
+    parts.runtime.spawn(bring_losses(parts.system.clone(), node.clone()));
+    if let Some(heard) = parts.mesh.take_gossip() {
+        parts.runtime.spawn(bring_gossip(parts.clone(), heard, node.clone()));
+    }
+}
+
+async fn bring_peers(parts: NetworkParts, node: ActorRef<Node>) {
+    let mut events = parts.system.peers();
+    // Peers that were connected before anybody listened.
+    for peer in parts.transport.connected_peers() {
+        if node.tell(PeerChanged(PeerEvent::Up(peer))).await.is_err() {
+            return;
+        }
+    }
+    loop {
+        match events.recv().await {
+            Ok(event) => {
+                if node.tell(PeerChanged(event)).await.is_err() {
+                    return;
+                }
+            }
+            Err(RecvError::Lagged(count)) => {
+                tracing::warn!(count, "missed peers that came or went");
+                for peer in parts.transport.connected_peers() {
+                    if node.tell(PeerChanged(PeerEvent::Up(peer))).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn bring_losses(system: ActorSystem, node: ActorRef<Node>) {
+    let mut letters = system.dead_letters();
+    // A link that dies with many words on it is one event.
+    let mut last_lost: Option<(Did, Instant)> = None;
+    loop {
+        let letter = match letters.recv().await {
+            Ok(letter) => letter,
+            Err(RecvError::Lagged(count)) => {
+                tracing::warn!(count, "missed dead letters");
+                continue;
+            }
+            Err(RecvError::Closed) => return,
+        };
+        tracing::debug!(?letter, "a word was lost");
+        let Some(peer) = letter.peer else { continue };
+        let (trouble, reason) = match letter.reason {
+            DeadLetterReason::LinkLost => {
+                if last_lost.is_some_and(|(lost, at)| lost == peer && at.elapsed() < Duration::from_secs(1)) {
+                    continue;
+                }
+                last_lost = Some((peer, Instant::now()));
+                (Trouble::LinkLost, "the link was lost".to_owned())
+            }
+            DeadLetterReason::Refused(refusal) => {
+                (Trouble::NotTaken, format!("it refused the word: {refusal}"))
+            }
+            _ => continue,
+        };
+        let undelivered = Undelivered { peer, bid: None, trouble, reason };
+        if node.tell(undelivered).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Why a gossiped message is not brought to the node.
+enum Unheard {
+    /// Late, repeated, or of no use here.
+    Ignore,
+    /// Wrong: its forwarder should not have forwarded it.
+    Reject(String),
+}
+
+async fn bring_gossip(parts: NetworkParts, mut heard: mpsc::Receiver<Gossip>, node: ActorRef<Node>) {
+    let topics = [bid_request_topic(parts.system.network()), advert_topic(parts.system.network())];
+    for topic in topics.clone() {
+        if let Err(error) = parts.mesh.subscribe(topic).await {
+            tracing::error!(%error, "cannot listen to gossip");
+        }
+    }
+    while let Some(gossip) = heard.recv().await {
+        let context = DecodeContext {
+            me: parts.system.me(),
+            now: parts.system.clock().now(),
+            network: parts.system.network().to_owned(),
+        };
+        let verdict = match check_gossip(&gossip, &topics, &context) {
+            Ok(word) => {
+                // A full mailbox drops what was heard: nothing is owed to gossip.
+                let _ = node.try_tell(word);
+                Verdict::Accept
+            }
+            Err(Unheard::Ignore) => Verdict::Ignore,
+            Err(Unheard::Reject(reason)) => {
+                tracing::debug!(source = %gossip.source, forwarder = %gossip.forwarder, %reason, "gossip is rejected");
+                Verdict::Reject
+            }
+        };
+        parts.mesh.verdict(gossip.id, gossip.forwarder, verdict);
+    }
+}
+
+fn check_gossip(
+    gossip: &Gossip,
+    [bid_request, advert]: &[Topic; 2],
+    context: &DecodeContext,
+) -> Result<Heard, Unheard> {
+    let reject = |error: SignedError| match error {
+        SignedError::Expired | SignedError::NotYetValid => Unheard::Ignore,
+        error => Unheard::Reject(error.to_string()),
+    };
+    let word = if gossip.topic == *bid_request {
+        Signed::verify(&gossip.body, context).map(Heard::BidRequest)
+    } else if gossip.topic == *advert {
+        Signed::verify(&gossip.body, context).map(Heard::Advert)
+    } else {
+        return Err(Unheard::Ignore);
+    };
+    let word = word.map_err(reject)?;
+    let issuer = match &word {
+        Heard::BidRequest(request) => request.issuer(),
+        Heard::Advert(advert) => advert.issuer(),
+    };
+    if issuer == gossip.source {
+        Ok(word)
+    } else {
+        Err(Unheard::Reject("it was published by another than its issuer".to_owned()))
+    }
+}

@@ -1,0 +1,805 @@
+//! The Node actor: the only writer of the books, and the one every word of the mesh is addressed to.
+//!
+//! ```text
+//!   words ──► handlers ──► decide (pure) ──► record ──► (on disk) ──► say
+//!   jobs, allocations ──► Commit{events, words} ──────┘
+//! ```
+//!
+//! Its children are one [`JobActor`] per unfinished job and one [`AllocationActor`] per live allocation.
+//! It never waits: what takes time is piped and comes back. When a commit fails it drops what memory
+//! knew beyond the disk, turns read-only and says so.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dms_actors::clock::{SharedClock, Timestamp};
+use dms_actors::{
+    Actor, ActorId, ActorRef, Answer, Context, Did, ExitReason, Handler, Message, Responder, Supervision,
+};
+use dms_messages::{
+    Advert, AllocationId, AllocationState, AllocationStatus, AttemptId, FailureCause, JobId, NodeCard,
+    NodeId, NodeUuid, Signed, StopCause,
+};
+use dms_storage::books::AllocationRow;
+use dms_storage::{
+    Books, CommitError, CommitTicket, Committer, Engine, Entry, Event, LockEnd, RecordError, Store,
+    StoreError,
+};
+
+use crate::allocation::{AllocationActor, Stop};
+use crate::blobs::BlobStore;
+use crate::capability::ledger;
+use crate::commands::NodeMode;
+use crate::executors::Executor;
+use crate::job::JobActor;
+use crate::network::{Network, NetworkParts, advert_topic};
+use crate::orchestrator::job_state::JobRules;
+use crate::signer::{RECORD_TTL, Signer};
+use crate::word::{Addressed, Word};
+
+/// How long an advert is believed.
+const ADVERT_TTL: Duration = Duration::from_secs(30 * 60);
+/// How often the advert is said again, to the mesh and to connected peers.
+const ADVERT_PERIOD: Duration = Duration::from_secs(60);
+/// How soon after the start the first one is gossiped: a few heartbeats of the gossip.
+const FIRST_ADVERT: Duration = Duration::from_secs(3);
+/// Most providers known by advert: a row each in memory; the oldest goes first.
+const MAX_ADVERTS: usize = 4096;
+/// How often what is over is forgotten.
+const PRUNE_PERIOD: Duration = Duration::from_secs(600);
+/// How long what is over is kept, for repeats and for people; longer than any word is fresh.
+const PRUNE_AFTER: Duration = Duration::from_secs(3600);
+/// How many strangers get an answer in a second; more are met with silence, so that a flood of strangers
+/// costs them more than us.
+const STRANGER_ANSWERS: u32 = 20;
+/// Most things that wait for the disk before messages are held: as many as commits can wait.
+const MAX_LATER: usize = 1024;
+/// How far another clock may be ahead.
+const SKEW: Duration = dms_actors::signed::SKEW;
+/// Most strangers whose adverts are kept, so that an explanation can name them.
+const MAX_STRANGERS: usize = 64;
+/// Least pause between two sweeps of leases.
+const MIN_SWEEP_PAUSE: Duration = Duration::from_millis(50);
+/// How long a commit waits when the committer's queue is full.
+const OVERLOAD_PAUSE: Duration = Duration::from_millis(5);
+
+/// Who may ask for bids and be asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// True if everybody may.
+    pub is_open: bool,
+    /// Who else may.
+    pub peers: BTreeSet<Did>,
+}
+
+impl Trust {
+    /// True if `did` may.
+    pub fn includes(&self, did: Did) -> bool {
+        self.is_open || self.peers.contains(&did)
+    }
+}
+
+/// The provider's times and limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProviderRules {
+    /// How long a bid's lock holds.
+    pub lease: Duration,
+    /// Bytes of standard output, and of standard error, kept of each program.
+    pub max_output: u64,
+}
+
+/// Everything a Node is made of; outlives its restarts.
+#[derive(Debug, Clone)]
+pub struct NodeParts {
+    /// Where the books lie.
+    pub engine: Arc<dyn Engine>,
+    /// The pen.
+    pub signer: Signer,
+    /// The clock.
+    pub clock: SharedClock,
+    /// Who may.
+    pub trust: Trust,
+    /// The requester's rules.
+    pub job_rules: JobRules,
+    /// The provider's rules.
+    pub provider_rules: ProviderRules,
+    /// Most unfinished jobs.
+    pub max_jobs: usize,
+    /// The contents.
+    pub blobs: Arc<BlobStore>,
+    /// What runs workloads.
+    pub executor: Arc<dyn Executor>,
+    /// The mesh.
+    pub network: NetworkParts,
+    /// Books that were opened already, for the first start.
+    pub opened: Arc<Mutex<Option<(Store, Books)>>>,
+}
+
+/// Opens the books and their committer.
+pub fn open_books(engine: &Arc<dyn Engine>) -> Result<(Store, Books), StoreError> {
+    Store::open(Arc::clone(engine), Committer::start(Arc::clone(engine)))
+}
+
+/// A provider's last offer.
+#[derive(Debug, Clone)]
+pub(crate) struct AdvertNote {
+    pub(crate) advert: Advert,
+    /// As it was signed, for peers that have not heard it.
+    pub(crate) signed: Signed<Advert>,
+    pub(crate) expires: Timestamp,
+}
+
+/// The Node actor.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) parts: NodeParts,
+    pub(crate) network: Network,
+    pub(crate) books: Books,
+    store: Option<Store>,
+    pub(crate) mode: NodeMode,
+    pub(crate) jobs: BTreeMap<JobId, ActorRef<JobActor>>,
+    pub(crate) allocations: BTreeMap<AllocationId, ActorRef<AllocationActor>>,
+    pub(crate) adverts: BTreeMap<Did, AdvertNote>,
+    pub(crate) peers: BTreeSet<Did>,
+    pub(crate) started: Timestamp,
+    /// Stops for allocations whose acceptance is still on its way to the disk.
+    early_stops: BTreeMap<AllocationId, StopCause>,
+    /// How many more strangers are answered this second.
+    stranger_answers: u32,
+    /// When the armed lease timer fires.
+    lease_timer: Option<Timestamp>,
+    /// What waits for the disk, in order; words that need nothing recorded wait their turn here too.
+    later: VecDeque<Step>,
+    is_waiting: bool,
+    is_driving: bool,
+    /// Acceptances on their way to the disk.
+    accepting: BTreeSet<AllocationId>,
+    drain: Vec<Responder<()>>,
+}
+
+/// Why something was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRecorded {
+    #[error("the node is read-only: {0}")]
+    ReadOnly(String),
+    /// Nothing was changed; here are the events again.
+    #[error("the node has more to write than it can")]
+    Overloaded(Vec<Event>),
+}
+
+/// What is done when its turn comes.
+type Then = Box<dyn FnOnce(&mut Node, Result<(), NotRecorded>, &mut Context<'_, Node>)>;
+
+/// One thing that waits for everything recorded before it.
+enum Step {
+    /// Done when the batch is on disk.
+    Written(CommitTicket, Then),
+    /// Done in its turn.
+    Ready(Then),
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Written(..) => "Written",
+            Self::Ready(_) => "Ready",
+        })
+    }
+}
+
+/// Which child speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Author {
+    /// The actor of a job.
+    Job(JobId, ActorId),
+    /// The actor of an allocation.
+    Allocation(AllocationId, ActorId),
+}
+
+/// What a child wants recorded, and said once it is.
+#[derive(Debug)]
+pub struct Commit {
+    /// Who wants it; what a child that has ended left in the mailbox is not recorded.
+    pub author: Author,
+    /// The events, in one batch.
+    pub events: Vec<Event>,
+    /// The words, said when the batch is on disk.
+    pub words: Vec<Addressed>,
+}
+
+impl Message for Commit {
+    type Reply = ();
+}
+
+impl Node {
+    /// A node as its books have it. Books that cannot be opened again make it read-only.
+    pub fn new(parts: NodeParts) -> Self {
+        let opened = parts.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (store, books, mode) = match opened.map_or_else(|| open_books(&parts.engine), Ok) {
+            Ok((store, books)) => (Some(store), books, NodeMode::Serving),
+            Err(error) => (None, Books::default(), NodeMode::ReadOnly { reason: error.to_string() }),
+        };
+        Self {
+            network: Network::new(parts.network.clone()),
+            books,
+            store,
+            mode,
+            jobs: BTreeMap::new(),
+            allocations: BTreeMap::new(),
+            adverts: BTreeMap::new(),
+            peers: BTreeSet::new(),
+            started: parts.clock.now(),
+            early_stops: BTreeMap::new(),
+            stranger_answers: STRANGER_ANSWERS,
+            lease_timer: None,
+            later: VecDeque::new(),
+            is_waiting: false,
+            is_driving: false,
+            accepting: BTreeSet::new(),
+            drain: Vec::new(),
+            parts,
+        }
+    }
+
+    /// This node's DID.
+    pub(crate) fn me(&self) -> Did {
+        self.parts.signer.me()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// True if `did` may ask for bids here, and be asked from here.
+    pub(crate) fn trusts(&self, did: Did) -> bool {
+        did == self.me() || self.parts.trust.includes(did)
+    }
+
+    /// The node's names, once it has introduced itself.
+    pub(crate) fn id(&self) -> Option<NodeId> {
+        self.books.card().map(node_id)
+    }
+
+    pub(crate) fn event_count(&self) -> u64 {
+        self.store.as_ref().map_or(0, Store::event_count)
+    }
+
+    /// Records `events` in one batch and calls `then` when they are on disk, or never will be; calls come
+    /// in the order of the records. Without events it is called in its turn: after everything that was
+    /// recorded before.
+    ///
+    /// Memory changes at once; whoever decides next sees it. Nothing may be said before `then`.
+    pub(crate) fn record(
+        &mut self,
+        ctx: &mut Context<'_, Self>,
+        events: Vec<Event>,
+        then: impl FnOnce(&mut Self, Result<(), NotRecorded>, &mut Context<'_, Self>) + 'static,
+    ) {
+        if events.is_empty() {
+            return self.do_later(ctx, Step::Ready(Box::new(then)));
+        }
+        if let NodeMode::ReadOnly { reason } = &self.mode {
+            let reason = reason.clone();
+            return then(self, Err(NotRecorded::ReadOnly(reason)), ctx);
+        }
+        let at = self.now();
+        let entries: Vec<Entry> = events.into_iter().map(|event| Entry { at, event }).collect();
+        let Some(store) = &mut self.store else {
+            return then(self, Err(NotRecorded::ReadOnly("the books are not open".to_owned())), ctx);
+        };
+        match store.record(&mut self.books, &entries) {
+            Ok(ticket) => {
+                for entry in &entries {
+                    tracing::debug!(event = entry.event.name(), "recorded");
+                }
+                self.arm_lease_timer(ctx);
+                self.do_later(ctx, Step::Written(ticket, Box::new(then)));
+            }
+            Err(RecordError::Overloaded(_)) => {
+                let events = entries.into_iter().map(|entry| entry.event).collect();
+                then(self, Err(NotRecorded::Overloaded(events)), ctx);
+            }
+            Err(error) => {
+                // A decision that does not fit the books is a bug; what memory has of it must go.
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "an event was refused by the books"
+                );
+                self.turn_read_only(&error);
+                then(self, Err(NotRecorded::ReadOnly(error.to_string())), ctx);
+            }
+        }
+    }
+
+    fn do_later(&mut self, ctx: &mut Context<'_, Self>, step: Step) {
+        self.later.push_back(step);
+        if self.later.len() > MAX_LATER {
+            // The disk stalls: take no more messages than it can follow.
+            ctx.exclusive(tokio::time::sleep(OVERLOAD_PAUSE), |_, (), _| {});
+        }
+        self.drive(ctx);
+    }
+
+    /// Does what is due, in order, up to the first thing that is not on disk yet.
+    fn drive(&mut self, ctx: &mut Context<'_, Self>) {
+        if self.is_driving {
+            return;
+        }
+        self.is_driving = true;
+        while !self.is_waiting {
+            match self.later.pop_front() {
+                None => break,
+                Some(Step::Ready(then)) => then(self, Ok(()), ctx),
+                Some(Step::Written(ticket, then)) => {
+                    self.is_waiting = true;
+                    ctx.pipe(ticket, |node, outcome: Result<(), CommitError>, ctx| {
+                        node.is_waiting = false;
+                        // What is said by `then` is said now, before what waits behind it.
+                        node.is_driving = true;
+                        match outcome {
+                            Ok(()) => then(node, Ok(()), ctx),
+                            Err(error) => {
+                                node.turn_read_only(&error);
+                                then(node, Err(NotRecorded::ReadOnly(error.to_string())), ctx);
+                            }
+                        }
+                        node.is_driving = false;
+                        node.drive(ctx);
+                    });
+                }
+            }
+        }
+        self.is_driving = false;
+    }
+
+    /// Says words to peers' nodes, after everything that was recorded before: memory may be ahead of the
+    /// disk, and what is said from it must not be.
+    pub(crate) fn say(&mut self, ctx: &mut Context<'_, Self>, words: Vec<Addressed>) {
+        if self.is_driving || (self.later.is_empty() && !self.is_waiting) {
+            let me = ctx.me();
+            words.into_iter().for_each(|word| self.network.say(&me, word));
+        } else if !words.is_empty() {
+            self.do_later(ctx, Step::Ready(Box::new(move |node, _, ctx| node.say(ctx, words))));
+        }
+    }
+
+    /// A write failed: later ones would too. What memory has beyond the disk is dropped.
+    fn turn_read_only(&mut self, error: &(dyn std::error::Error + 'static)) {
+        if matches!(self.mode, NodeMode::ReadOnly { .. }) {
+            return;
+        }
+        tracing::error!(error, "the books cannot be written: the node is read-only from now on");
+        self.mode = NodeMode::ReadOnly { reason: error.to_string() };
+        if let Some(Ok(books)) = self.store.as_ref().map(Store::reload) {
+            self.books = books;
+        }
+        // Nothing that ends from now on can be recorded: what runs is stopped, and said to be.
+        for actor in self.allocations.values() {
+            let _ = actor.try_tell(Stop(StopCause::NodeStopping));
+        }
+    }
+
+    /// Signs for one reader; a document that cannot be signed is a bug and is not said.
+    pub(crate) fn sign<T: dms_messages::Document>(
+        &self,
+        value: T,
+        audience: Did,
+        ttl: Duration,
+    ) -> Option<Signed<T>> {
+        self.parts
+            .signer
+            .sign(value, Some(audience), ttl)
+            .inspect_err(|error| tracing::error!(kind = T::KIND, %error, "a document could not be signed"))
+            .ok()
+    }
+
+    /// The status word of an allocation, as the books have it.
+    pub(crate) fn status_word(&self, row: &AllocationRow) -> Option<Addressed> {
+        let status = AllocationStatus {
+            attempt: row.attempt,
+            allocation: row.id,
+            state: row.state.clone(),
+            result: row.result.clone(),
+        };
+        let signed = self.sign(status, row.requester, RECORD_TTL)?;
+        Some(Addressed::new(row.requester, Word::AllocationStatus(signed)))
+    }
+
+    /// Starts the actor that follows a job.
+    pub(crate) fn spawn_job(&mut self, ctx: &mut Context<'_, Self>, job: JobId) {
+        let Some(row) = self.books.jobs().get(&job).cloned() else { return };
+        let parts = self.parts.clone();
+        let node = ctx.me();
+        let actor = ctx.spawn_child(
+            move || JobActor::new(row.clone(), node.clone(), parts.clone()),
+            // A job whose actor failed is taken up again from the books, by `job_actor_ended`.
+            Supervision::never(),
+        );
+        ctx.watch(&actor, move |node, reason, ctx| node.job_actor_ended(job, &reason, ctx));
+        self.jobs.insert(job, actor);
+    }
+
+    fn job_actor_ended(&mut self, job: JobId, reason: &ExitReason, ctx: &mut Context<'_, Self>) {
+        self.jobs.remove(&job);
+        let is_unfinished = self.books.jobs().get(&job).is_some_and(|row| !row.phase.is_terminal());
+        if is_unfinished && matches!(reason, ExitReason::Panicked(_) | ExitReason::Failed(_)) {
+            tracing::error!(%job, ?reason, "a job's actor failed and is started again");
+            ctx.after(Duration::from_secs(1), move |node, ctx| node.spawn_job(ctx, job));
+        }
+    }
+
+    /// Starts the actor that runs an allocation.
+    #[doc(alias = "startAllocation")]
+    pub(crate) fn spawn_allocation(&mut self, ctx: &mut Context<'_, Self>, allocation: AllocationId) {
+        let Some(row) = self.books.allocations().get(&allocation).cloned() else { return };
+        let Some(contract) = self.books.contracts().get(&row.contract).map(|row| row.contract.clone()) else {
+            return;
+        };
+        let parts = self.parts.clone();
+        let node = ctx.me();
+        let actor = ctx.spawn_child(
+            move || AllocationActor::new(row.clone(), contract.value().clone(), node.clone(), parts.clone()),
+            // An allocation whose actor panicked has failed: the program must not start twice.
+            Supervision::never(),
+        );
+        ctx.watch(&actor, move |node, reason, ctx| node.allocation_actor_ended(allocation, &reason, ctx));
+        if self.mode != NodeMode::Serving {
+            let _ = actor.try_tell(Stop(StopCause::NodeStopping));
+        }
+        if let Some(cause) = self.early_stops.remove(&allocation) {
+            let _ = actor.try_tell(Stop(cause));
+        }
+        self.allocations.insert(allocation, actor);
+    }
+
+    /// Wants the live allocation of an attempt stopped; false if there is none.
+    pub(crate) fn stop_allocation(&mut self, requester: Did, attempt: AttemptId, cause: StopCause) -> bool {
+        let row = self.books.allocation_of(requester, attempt);
+        let Some(allocation) = row.filter(|row| !row.state.is_terminal()).map(|row| row.id) else {
+            return false;
+        };
+        match self.allocations.get(&allocation) {
+            Some(actor) => actor.try_tell(Stop(cause)).is_ok(),
+            None => {
+                // Accepted in memory, not yet on disk: it is stopped as soon as it starts.
+                self.early_stops.insert(allocation, cause);
+                true
+            }
+        }
+    }
+
+    /// Remembers that an acceptance is on its way to the disk.
+    pub(crate) fn begin_accepting(&mut self, allocation: AllocationId) {
+        self.accepting.insert(allocation);
+    }
+
+    /// The acceptance is on disk, or never will be.
+    pub(crate) fn end_accepting(&mut self, allocation: AllocationId) {
+        self.accepting.remove(&allocation);
+    }
+
+    /// True if an allocation's acceptance is still on its way to the disk.
+    pub(crate) fn is_accepting(&self, allocation: AllocationId) -> bool {
+        self.accepting.contains(&allocation)
+    }
+
+    /// The live allocation behind `row` is running, or about to; one whose actor is gone is ended.
+    pub(crate) fn is_attended(&mut self, allocation: AllocationId, ctx: &mut Context<'_, Self>) -> bool {
+        if self.allocations.contains_key(&allocation) || self.accepting.contains(&allocation) {
+            return true;
+        }
+        let state = AllocationState::Failed { cause: FailureCause::Panic };
+        self.end_allocation(ctx, allocation, state);
+        false
+    }
+
+    /// True if a stranger may still get an answer in this second.
+    pub(crate) fn may_answer_stranger(&mut self) -> bool {
+        let left = self.stranger_answers.checked_sub(1);
+        self.stranger_answers = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    fn allocation_actor_ended(
+        &mut self,
+        allocation: AllocationId,
+        reason: &ExitReason,
+        ctx: &mut Context<'_, Self>,
+    ) {
+        self.allocations.remove(&allocation);
+        let is_live = self.books.allocations().get(&allocation).is_some_and(|row| !row.state.is_terminal());
+        if is_live {
+            tracing::error!(%allocation, ?reason, "an allocation's actor ended before its allocation");
+            let state = AllocationState::Failed { cause: FailureCause::Panic };
+            self.end_allocation(ctx, allocation, state);
+        }
+        self.finish_drain();
+    }
+
+    /// Ends an allocation whose actor is gone, and says so to its requester.
+    fn end_allocation(
+        &mut self,
+        ctx: &mut Context<'_, Self>,
+        allocation: AllocationId,
+        state: AllocationState,
+    ) {
+        if self.books.allocations().get(&allocation).is_none_or(|row| row.state.is_terminal()) {
+            return;
+        }
+        let event = Event::AllocationEnded { allocation, state: state.clone(), result: None };
+        self.record(ctx, vec![event], move |node, outcome, ctx| {
+            if let Err(NotRecorded::Overloaded(_)) = outcome {
+                ctx.after(OVERLOAD_PAUSE, move |node, ctx| node.end_allocation(ctx, allocation, state));
+                return;
+            }
+            if outcome.is_ok()
+                && let Some(word) =
+                    node.books.allocations().get(&allocation).and_then(|row| node.status_word(row))
+            {
+                node.say(ctx, vec![word]);
+            }
+            node.finish_drain();
+        });
+    }
+
+    /// Fires when the next lease ends.
+    fn arm_lease_timer(&mut self, ctx: &mut Context<'_, Self>) {
+        let Some(next) = ledger::next_expiry(&self.books) else { return };
+        if self.lease_timer.is_some_and(|armed| armed <= next) {
+            return;
+        }
+        self.lease_timer = Some(next);
+        if matches!(self.mode, NodeMode::ReadOnly { .. }) {
+            return;
+        }
+        let delay = next.saturating_since(self.now()).max(MIN_SWEEP_PAUSE);
+        ctx.after(delay, |node, ctx| {
+            node.lease_timer = None;
+            node.expire_locks(ctx);
+            node.arm_lease_timer(ctx);
+        });
+    }
+
+    fn expire_locks(&mut self, ctx: &mut Context<'_, Self>) {
+        let expired = ledger::expired(&self.books, self.now());
+        let events = expired.into_iter().map(|bid| Event::LockEnded { bid, end: LockEnd::Expired }).collect();
+        self.record(ctx, events, |_, _, _| {});
+    }
+
+    /// What the last life left: locks that ran out, allocations that cannot be adopted, jobs to follow.
+    fn recover(&mut self, ctx: &mut Context<'_, Self>) {
+        self.expire_locks(ctx);
+        let orphans: Vec<AllocationId> = self.books.live_allocations().map(|row| row.id).collect();
+        for allocation in orphans {
+            let state = AllocationState::Failed { cause: FailureCause::NodeRestarted };
+            self.end_allocation(ctx, allocation, state);
+        }
+        let jobs: Vec<JobId> =
+            self.books.jobs().values().filter(|row| !row.phase.is_terminal()).map(|row| row.job.id).collect();
+        for job in jobs {
+            self.spawn_job(ctx, job);
+        }
+        self.grant_contents();
+    }
+
+    /// Tells the blob store who may read what, as far as it follows from the books.
+    fn grant_contents(&self) {
+        let attempts = self.books.jobs().values().filter(|row| !row.phase.is_terminal()).filter_map(|row| {
+            let attempt = row.current_attempt().filter(|attempt| !attempt.state.is_over())?;
+            Some((attempt.id, attempt.provider, row.job.pods.clone()))
+        });
+        let results = self.books.allocations().values().filter(|row| !row.is_acknowledged);
+        let results = results.filter_map(|row| Some((row.id, row.requester, row.result.clone()?)));
+        let (attempts, results): (Vec<_>, Vec<_>) = (attempts.collect(), results.collect());
+        let blobs = Arc::clone(&self.parts.blobs);
+        // Trees are read from the disk.
+        self.network.runtime().spawn_blocking(move || {
+            attempts.iter().for_each(|(id, provider, pods)| blobs.grant_pods(*id, *provider, pods));
+            results.iter().for_each(|(id, requester, result)| blobs.grant_result(*id, *requester, result));
+        });
+    }
+
+    /// Introduces the node to the world, once in its life.
+    fn introduce(&mut self, ctx: &mut Context<'_, Self>) {
+        if self.books.card().is_some() {
+            return;
+        }
+        if let Some(card) = new_card(&self.parts.signer) {
+            self.record(ctx, vec![Event::NodeNamed { card }], |_, _, _| {});
+        }
+    }
+
+    /// Our offer, if we make one.
+    pub(crate) fn advert(&self) -> Option<Signed<Advert>> {
+        let capability = self.books.registered()?;
+        if self.mode != NodeMode::Serving {
+            return None;
+        }
+        let mut addresses = self.network.addresses();
+        addresses.truncate(dms_messages::MAX_ADDRESSES);
+        let advert = Advert {
+            card: self.books.card()?.content_id(),
+            addresses,
+            executors: capability.executors.clone(),
+            available: self.books.available().clone(),
+            prices: capability.prices,
+            sequence: self.now().0,
+        };
+        self.parts.signer.sign(advert, None, ADVERT_TTL).ok()
+    }
+
+    /// Says our offer to the mesh and to everybody connected.
+    pub(crate) fn advertise(&mut self, ctx: &mut Context<'_, Self>) {
+        let Some(advert) = self.advert() else { return };
+        self.network.gossip(advert_topic(ctx.system().network()), &advert);
+        let words =
+            self.peers.iter().map(|peer| Addressed::new(*peer, Word::Advert(advert.clone()))).collect();
+        self.say(ctx, words);
+    }
+
+    /// Remembers a provider's offer; the newest wins. A few strangers are kept for explanations alone:
+    /// they are not dialled, and they push nobody out.
+    pub(crate) fn note_advert(&mut self, signed: &Signed<Advert>) {
+        let provider = signed.issuer();
+        let sequence = signed.value().sequence;
+        let now = self.now();
+        let is_known = self.adverts.get(&provider);
+        let is_newer = is_known.is_none_or(|note| note.advert.sequence < sequence);
+        // A sequence from the far future would silence its issuer for as long.
+        if provider == self.me() || !is_newer || sequence > now.saturating_add(SKEW).0 {
+            return;
+        }
+        let is_trusted = self.trusts(provider);
+        if is_known.is_none() {
+            let alike = self.adverts.iter().filter(|(did, _)| self.trusts(**did) == is_trusted);
+            let limit = if is_trusted { MAX_ADVERTS } else { MAX_STRANGERS };
+            let (count, oldest) = alike.fold((0, None), |(count, oldest), (did, note)| {
+                let is_older = oldest.is_none_or(|(_, expires)| note.expires < expires);
+                (count + 1, if is_older { Some((*did, note.expires)) } else { oldest })
+            });
+            if count >= limit {
+                oldest.and_then(|(did, _)| self.adverts.remove(&did));
+            }
+        }
+        if is_trusted {
+            self.network.remember(provider, signed.value().addresses.clone());
+        }
+        let expires = signed.header().expires_at.min(now.saturating_add(ADVERT_TTL + SKEW));
+        self.adverts
+            .insert(provider, AdvertNote { advert: signed.value().clone(), signed: signed.clone(), expires });
+    }
+
+    fn housekeeping(&mut self, ctx: &mut Context<'_, Self>) {
+        let now = self.now();
+        self.adverts.retain(|_, note| note.expires > now);
+        let keep = u64::try_from(PRUNE_AFTER.as_millis()).unwrap_or(u64::MAX);
+        let before = Timestamp(now.0.saturating_sub(keep));
+        self.record(ctx, vec![Event::Pruned { before }], |_, _, _| {});
+        let live = self.books.live_contents();
+        let blobs = Arc::clone(&self.parts.blobs);
+        self.network.runtime().spawn_blocking(move || blobs.sweep(&live, PRUNE_AFTER));
+    }
+
+    /// Begins to stop: nothing new is taken, what runs is stopped.
+    pub(crate) fn begin_drain(&mut self, responder: Responder<()>) {
+        if self.mode == NodeMode::Serving {
+            self.mode = NodeMode::Draining;
+        }
+        self.drain.push(responder);
+        for actor in self.allocations.values() {
+            // A mailbox that is full belongs to an allocation that the end of the process will stop.
+            let _ = actor.try_tell(Stop(StopCause::NodeStopping));
+        }
+        self.finish_drain();
+    }
+
+    fn finish_drain(&mut self) {
+        let is_read_only = matches!(self.mode, NodeMode::ReadOnly { .. });
+        let is_idle =
+            self.allocations.is_empty() && (is_read_only || self.books.live_allocations().next().is_none());
+        if self.mode != NodeMode::Serving && is_idle {
+            self.drain.drain(..).for_each(|responder| responder.reply(()));
+        }
+    }
+
+    /// The actor of the live allocation that runs an attempt for `requester`.
+    #[doc(alias = "routeToAllocation")]
+    pub(crate) fn route_to_allocation(
+        &self,
+        requester: Did,
+        attempt: AttemptId,
+    ) -> Option<&ActorRef<AllocationActor>> {
+        let row = self.books.allocation_of(requester, attempt)?;
+        self.allocations.get(&row.id)
+    }
+
+    /// The actor that follows a job of ours.
+    pub(crate) fn route_to_job(&self, job: JobId) -> Option<&ActorRef<JobActor>> {
+        self.jobs.get(&job)
+    }
+}
+
+/// A new node's signed introduction.
+pub fn new_card(signer: &Signer) -> Option<Signed<NodeCard>> {
+    let did = signer.me();
+    let card = NodeCard {
+        uuid: NodeUuid::from_random(signer.random()),
+        did,
+        peer_id: did.peer_id(),
+        created: signer.now(),
+    };
+    signer.sign(card, None, RECORD_TTL).ok()
+}
+
+/// All the names of the node behind a card.
+pub fn node_id(card: &Signed<NodeCard>) -> NodeId {
+    NodeId {
+        uuid: card.value().uuid,
+        cid: card.content_id(),
+        peer_id: card.value().peer_id.clone(),
+        did: card.value().did,
+    }
+}
+
+impl Actor for Node {
+    // Bursts of live output, statuses and commits of every child pass through here.
+    const MAILBOX: usize = 4096;
+
+    fn started(&mut self, ctx: &mut Context<'_, Self>) {
+        self.introduce(ctx);
+        self.recover(ctx);
+        self.arm_lease_timer(ctx);
+        // After a restart of this actor, peers that stayed connected come up for it.
+        for peer in self.network.peers() {
+            self.peer_up(peer, ctx);
+        }
+        ctx.every(Duration::from_secs(1), |node, _| node.stranger_answers = STRANGER_ANSWERS);
+        // Once the gossip has formed; then every so often.
+        ctx.after(FIRST_ADVERT, |node, ctx| node.advertise(ctx));
+        ctx.every(ADVERT_PERIOD, |node, ctx| node.advertise(ctx));
+        ctx.every(PRUNE_PERIOD, |node, ctx| node.housekeeping(ctx));
+    }
+}
+
+impl Handler<Commit> for Node {
+    fn handle(&mut self, commit: Commit, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        let (responder, answer) = Answer::later();
+        self.commit(ctx, commit, responder);
+        answer
+    }
+}
+
+impl Node {
+    fn is_mine(&self, author: Author) -> bool {
+        match author {
+            Author::Job(id, actor) => self.jobs.get(&id).is_some_and(|known| known.id() == actor),
+            Author::Allocation(id, actor) => {
+                self.allocations.get(&id).is_some_and(|known| known.id() == actor)
+            }
+        }
+    }
+
+    /// Records a child's events; when the committer is full, holds all messages until there is room.
+    fn commit(&mut self, ctx: &mut Context<'_, Self>, commit: Commit, responder: Responder<()>) {
+        let Commit { author, events, words } = commit;
+        if !self.is_mine(author) {
+            tracing::warn!(?author, "what a child that has ended wanted recorded is dropped");
+            return;
+        }
+        self.record(ctx, events, move |node, outcome, ctx| match outcome {
+            Ok(()) => {
+                node.say(ctx, words);
+                responder.reply(());
+            }
+            Err(NotRecorded::Overloaded(events)) => {
+                ctx.exclusive(tokio::time::sleep(OVERLOAD_PAUSE), move |node, (), ctx| {
+                    node.commit(ctx, Commit { author, events, words }, responder);
+                });
+            }
+            // The books are closed: nothing may be said.
+            Err(NotRecorded::ReadOnly(_)) => drop(responder),
+        });
+    }
+}

@@ -1,0 +1,124 @@
+//! One auction: a request, who was asked, who answered, and when it is over.
+//!
+//! ```text
+//!   asked directly ──► (k bids | everybody answered | time) ──► best bid, or none
+//! ```
+//!
+//! A gossiped round has no "everybody": only enough bids or the time end it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dms_messages::{Bid, BidId, BidRequest, Did, Retry, Signed};
+
+use super::comparator;
+
+/// Most bids that one auction keeps: a gossiped request may be answered by a whole mesh.
+const MAX_BIDS: usize = 64;
+
+/// A running auction.
+#[derive(Debug, Clone)]
+pub struct Auction {
+    request: BidRequest,
+    /// Who was asked directly; none answered yet if not in `answers`.
+    asked: BTreeSet<Did>,
+    is_gossiped: bool,
+    bids: BTreeMap<BidId, Signed<Bid>>,
+    answered: BTreeMap<Did, Answer>,
+}
+
+/// How one node answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Bid,
+    No(Retry),
+}
+
+/// What becomes of a bid that arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BidVerdict {
+    /// It takes part.
+    Entered,
+    /// It cannot be taken; let it go.
+    NotAcceptable(&'static str),
+    /// The bidder has bid already, or there are enough; let it go.
+    Surplus,
+    /// The very same bid again; nothing to do.
+    Repeated,
+}
+
+impl Auction {
+    /// Opens an auction among `asked`, and the whole mesh if gossiped.
+    pub fn open(request: BidRequest, asked: BTreeSet<Did>, is_gossiped: bool) -> Self {
+        Self { request, asked, is_gossiped, bids: BTreeMap::new(), answered: BTreeMap::new() }
+    }
+
+    /// The request.
+    pub fn request(&self) -> &BidRequest {
+        &self.request
+    }
+
+    /// A bid arrived.
+    pub fn enter(&mut self, bid: Signed<Bid>) -> BidVerdict {
+        let bidder = bid.issuer();
+        if self.bids.contains_key(&bid.value().id) {
+            return BidVerdict::Repeated;
+        }
+        if let Err(reason) = comparator::acceptable(&self.request, bid.value()) {
+            self.answered.entry(bidder).or_insert(Answer::No(Retry::Later));
+            return BidVerdict::NotAcceptable(reason);
+        }
+        if self.answered.get(&bidder) == Some(&Answer::Bid) || self.bids.len() >= MAX_BIDS {
+            return BidVerdict::Surplus;
+        }
+        self.answered.insert(bidder, Answer::Bid);
+        self.bids.insert(bid.value().id, bid);
+        BidVerdict::Entered
+    }
+
+    /// A node said no, or could not be asked.
+    pub fn decline(&mut self, who: Did, retry: Retry) {
+        self.answered.entry(who).or_insert(Answer::No(retry));
+    }
+
+    /// True if nothing more is waited for (but time).
+    pub fn is_decided(&self) -> bool {
+        let has_enough = self.bids.len() >= usize::from(self.request.wanted);
+        let has_all = !self.is_gossiped && self.asked.iter().all(|did| self.answered.contains_key(did));
+        has_enough || has_all
+    }
+
+    /// True if everybody who was asked said no for good, so that asking again is useless.
+    pub fn is_hopeless(&self) -> bool {
+        let is_final = |did| self.answered.get(did) == Some(&Answer::No(Retry::Final));
+        !self.asked.is_empty() && self.bids.is_empty() && self.asked.iter().all(is_final)
+    }
+
+    /// True if it was put to the whole mesh.
+    pub fn is_gossiped(&self) -> bool {
+        self.is_gossiped
+    }
+
+    /// True if this node was asked directly and has not answered.
+    pub fn is_waiting_for(&self, who: Did) -> bool {
+        self.asked.contains(&who) && !self.answered.contains_key(&who)
+    }
+
+    /// Who was asked and has not answered.
+    pub fn silent(&self) -> impl Iterator<Item = Did> {
+        self.asked.iter().filter(|did| !self.answered.contains_key(did)).copied()
+    }
+
+    /// Ends the auction `spent` after its request was said: the winner, if a lease that is not over backs
+    /// one, and everybody else's bids to be let go.
+    pub fn close(self, spent: Duration) -> (Option<Signed<Bid>>, Vec<Signed<Bid>>) {
+        let (mut bids, late): (Vec<_>, Vec<_>) =
+            self.bids.into_values().partition(|bid| spent < bid.value().lease.duration());
+        bids.sort_by(|a, b| comparator::compare(&self.request, a, b));
+        let mut bids = bids.into_iter();
+        (bids.next(), bids.chain(late).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,987 @@
+//! The life of a job at its requester, as a pure machine.
+//!
+//! ```text
+//!   Submitted ──► Bidding ──► Invoking ──► Running ──► Succeeded
+//!                   ▲  │          │           │  └───► Failed
+//!                   │  └─► Failed └────┬──────┘
+//!                   └─── Rescheduling ◄┘ (refused, lost, or the provider's own failure)
+//!   Cancelled: from everywhere
+//! ```
+//!
+//! Attempts fence: the number is minted and recorded before the invocation leaves, grows by one each
+//! time, and answers about any other number are not listened to. What is to be recorded and what is to be
+//! said after the record are one [`Effect::Record`], so nothing can be said before it is on disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dms_messages::{
+    Accepted, Acknowledge, AllocationResult, AllocationState, AllocationStatus, AllocationStatusRequest,
+    AttemptId, Bid, BidRequest, BidRequestId, Cancel, Contract, DeclineReason, Did, FailureCause, Invocation,
+    Job, JobEnd, JobFailure, JobPhase, Millis, RefusedReason, Release, ReleaseCause, Retry, Signed,
+    StopCause,
+};
+use dms_storage::Event;
+use dms_storage::books::{AttemptState, JobRow};
+
+use super::auction::{Auction, BidVerdict};
+use crate::signer::{ANSWER_TTL, RECORD_TTL, Signer};
+use crate::word::{Addressed, Word};
+
+/// The requester's times and counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobRules {
+    /// How long an auction waits for bids.
+    pub auction: Duration,
+    /// How long an invocation waits for its answer.
+    pub invocation: Duration,
+    /// How often a running attempt's provider is asked; also our sign of life to it.
+    pub heartbeat: Duration,
+    /// After how long without a word from it a provider is lost.
+    pub silence: Duration,
+    /// How long a cancelled attempt's provider has to say that it stopped.
+    pub cancel: Duration,
+    /// First and longest pause before asking again.
+    pub retry: (Duration, Duration),
+    /// Most candidates asked directly in one round.
+    pub max_asked: usize,
+    /// After how long without us a provider stops by itself; part of the contract.
+    pub orphan_after: Duration,
+}
+
+impl Default for JobRules {
+    fn default() -> Self {
+        Self {
+            auction: Duration::from_secs(2),
+            invocation: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(10),
+            silence: Duration::from_secs(30),
+            cancel: Duration::from_secs(5),
+            retry: (Duration::from_millis(250), Duration::from_secs(2)),
+            max_asked: 16,
+            orphan_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Somebody who may be asked for a bid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who.
+    pub did: Did,
+    /// Where it can be dialled, as it says.
+    pub addresses: Vec<String>,
+}
+
+/// What can be asked now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// Known providers, the most promising first.
+    pub known: Vec<Candidate>,
+    /// True if there are peers that a gossiped request would reach.
+    pub can_gossip: bool,
+    /// Where this node can be dialled.
+    pub own_addresses: Vec<String>,
+}
+
+/// A timer of the machine; one that fires late, for a round or attempt that is over, does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// An auction's time is up.
+    Auction(u32),
+    /// Ask again.
+    Retry(u32),
+    /// An invocation's time is up.
+    Invocation(u32),
+    /// Ask the provider of this attempt.
+    Heartbeat(u32),
+    /// A cancelled attempt's provider has had its time.
+    Cancel(u32),
+}
+
+/// What happens to a job.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Its actor has started: for the first time, or again after a restart of the node.
+    Started,
+    /// Who can be asked.
+    Candidates(Candidates),
+    /// A bid arrived.
+    Bid(Signed<Bid>),
+    /// A provider said no to a request.
+    Decline {
+        /// Who.
+        from: Did,
+        /// To which request.
+        request: BidRequestId,
+        /// Why.
+        reason: DeclineReason,
+        /// Whether asking again may help, as it says.
+        retry: Retry,
+    },
+    /// A word could not be brought to a peer.
+    Unreachable {
+        /// Who.
+        peer: Did,
+        /// Why.
+        reason: String,
+    },
+    /// The last connection to a peer is gone.
+    PeerDown(Did),
+    /// The provider countersigned.
+    Accepted(Signed<Accepted>),
+    /// The provider refused the attempt.
+    Refused {
+        /// Who.
+        from: Did,
+        /// The attempt.
+        attempt: AttemptId,
+        /// Why.
+        reason: RefusedReason,
+    },
+    /// The provider reported.
+    Status(Signed<AllocationStatus>),
+    /// How much live output was received; kept for the next heartbeat.
+    OutputReceived {
+        /// Bytes of standard output.
+        stdout: u64,
+        /// Bytes of standard error.
+        stderr: u64,
+    },
+    /// The result's contents were pulled, or not.
+    Collected {
+        /// Whose.
+        attempt: AttemptId,
+        /// What went wrong, if it did.
+        outcome: Result<(), CollectFailure>,
+    },
+    /// Somebody wants the job ended.
+    Cancel,
+    /// A timer fired.
+    Timer(Timer),
+}
+
+/// Why a result's contents are not here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CollectFailure {
+    /// The provider did not give them.
+    Provider(String),
+    /// This node could not keep them; another attempt would not help.
+    Local(String),
+}
+
+/// What the job's actor has to do.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Record the events in one batch; when they are on disk, say the words.
+    Record {
+        /// The events.
+        events: Vec<Event>,
+        /// The words.
+        words: Vec<Addressed>,
+    },
+    /// Find out who can be asked; the answer is an input.
+    FindCandidates,
+    /// Remember where a peer can be dialled.
+    Remember(Candidate),
+    /// Let a provider read what the job consists of, before anything that follows.
+    Grant(AttemptId, Did),
+    /// Say a request to the whole mesh.
+    Gossip(Signed<BidRequest>),
+    /// Let a timer fire.
+    After(Duration, Timer),
+    /// Pull a result's contents from the provider.
+    Collect {
+        /// Whose.
+        attempt: AttemptId,
+        /// From whom.
+        provider: Did,
+        /// What.
+        result: AllocationResult,
+    },
+    /// Forget live output: another attempt begins.
+    ForgetOutput(AttemptId),
+    /// The attempt is over: its provider has nothing to read any more.
+    Revoke(AttemptId),
+    /// Nothing follows: the actor may stop.
+    Finish,
+}
+
+/// The attempt that counts.
+#[derive(Debug, Clone)]
+struct Current {
+    id: AttemptId,
+    provider: Did,
+    /// When it was last heard of, on the monotonic clock.
+    heard: Duration,
+    is_accepted: bool,
+    state: AllocationState,
+    /// The last report, while its contents are pulled.
+    collecting: Option<AllocationStatus>,
+    /// True once the heartbeat goes round.
+    is_beating: bool,
+    /// When it was first known to run, on the monotonic clock.
+    since: Duration,
+    /// Of how much output the provider knows that it is here.
+    output_told: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Stage {
+    /// Between rounds: candidates or a timer are waited for.
+    Waiting,
+    /// A round is open.
+    Auction { auction: Auction, sent: Duration },
+    /// An attempt is out.
+    Attempt(Current),
+    /// Over.
+    Done,
+}
+
+/// After how much new output the provider is told how much is here; a quarter of the window that it keeps to.
+const OUTPUT_REPORT: u64 = 64 * 1024;
+/// How long after its time limit a program may still be said to run: fetching its inputs included.
+const OVERTIME: Duration = Duration::from_secs(15 * 60);
+
+/// The machine.
+#[derive(Debug)]
+pub struct JobMachine {
+    job: Job,
+    rules: JobRules,
+    phase: JobPhase,
+    stage: Stage,
+    /// Number of the newest attempt.
+    last_attempt: u32,
+    /// Counts rounds, so that late timers are recognised.
+    round: u32,
+    /// Rounds without a winner since the job last went (back) to bidding.
+    fruitless: u32,
+    /// When the job last went (back) to bidding.
+    bidding_since: Duration,
+    /// Nodes that lost an attempt of this job.
+    excluded: BTreeSet<Did>,
+    /// Nodes that said no for good since the job last went (back) to bidding.
+    said_no: BTreeSet<Did>,
+    /// How often each node was asked since then: those asked least come first.
+    asked: BTreeMap<Did, u32>,
+    /// True if the last direct round left out candidates that are to be asked in the next.
+    has_more: bool,
+    is_cancel_wanted: bool,
+    /// True if everybody asked in the last direct round said no for good.
+    is_hopeless: bool,
+    /// What the last round's candidates were.
+    candidates: Candidates,
+    output: (u64, u64),
+    /// An attempt that is out since before a restart.
+    resumed: Option<Candidate>,
+}
+
+impl JobMachine {
+    /// The machine of a job as the books have it.
+    pub fn resume(row: &JobRow, rules: JobRules, now: Duration) -> Self {
+        let excluded = row
+            .attempts
+            .iter()
+            .filter(|attempt| matches!(attempt.state, AttemptState::Lost { .. }))
+            .map(|attempt| attempt.provider)
+            .collect();
+        let live = row.current_attempt().filter(|attempt| !attempt.state.is_over());
+        let stage = match live {
+            _ if row.phase.is_terminal() => Stage::Done,
+            Some(attempt) => Stage::Attempt(Current {
+                id: attempt.id,
+                provider: attempt.provider,
+                heard: now,
+                is_accepted: attempt.allocation.is_some(),
+                state: match &attempt.state {
+                    AttemptState::Observed { state } => state.clone(),
+                    _ => AllocationState::Accepted,
+                },
+                collecting: None,
+                is_beating: false,
+                since: now,
+                output_told: 0,
+            }),
+            None => Stage::Waiting,
+        };
+        Self {
+            job: row.job.clone(),
+            rules,
+            phase: row.phase,
+            stage,
+            last_attempt: row.current_attempt().map_or(0, |attempt| attempt.id.number),
+            round: 0,
+            fruitless: 0,
+            bidding_since: now,
+            excluded,
+            said_no: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            has_more: false,
+            is_cancel_wanted: row.is_cancel_wanted,
+            is_hopeless: false,
+            candidates: Candidates::default(),
+            output: (0, 0),
+            resumed: live
+                .map(|attempt| Candidate { did: attempt.provider, addresses: attempt.addresses.clone() }),
+        }
+    }
+
+    /// Where the job stands.
+    pub fn phase(&self) -> JobPhase {
+        self.phase
+    }
+
+    /// The attempt that is out, if one is.
+    pub fn current_attempt(&self) -> Option<AttemptId> {
+        match &self.stage {
+            Stage::Attempt(current) => Some(current.id),
+            _ => None,
+        }
+    }
+
+    /// Takes one input and says what to do.
+    pub fn step(&mut self, input: Input, signer: &Signer) -> Vec<Effect> {
+        match input {
+            _ if matches!(self.stage, Stage::Done) => self.after_the_end(input),
+            Input::Started => self.start(),
+            Input::Candidates(candidates) => self.open_round(candidates, signer),
+            Input::Bid(bid) => self.bid(bid, signer),
+            Input::Decline { from, request, reason, retry } => {
+                self.decline(from, request, reason, retry, signer)
+            }
+            Input::Unreachable { peer, reason } => self.unreachable(peer, &reason, signer),
+            Input::PeerDown(peer) => self.peer_down(peer),
+            Input::Accepted(accepted) => self.accepted(accepted, signer),
+            Input::Refused { from, attempt, reason } => self.refused(from, attempt, reason, signer),
+            Input::Status(status) => self.status(&status, signer),
+            Input::OutputReceived { stdout, stderr } => self.output_received((stdout, stderr), signer),
+            Input::Collected { attempt, outcome } => self.collected(attempt, outcome, signer),
+            Input::Cancel => self.cancel(),
+            Input::Timer(timer) => self.timer(timer, signer),
+        }
+    }
+
+    fn start(&mut self) -> Vec<Effect> {
+        if self.is_cancel_wanted && !matches!(self.stage, Stage::Attempt(_)) {
+            return self.finish(JobEnd::Cancelled, Vec::new(), Vec::new());
+        }
+        let Stage::Attempt(current) = &self.stage else {
+            return vec![Effect::FindCandidates];
+        };
+        let (id, provider) = (current.id, current.provider);
+        let mut effects: Vec<Effect> = self.resumed.take().map(Effect::Remember).into_iter().collect();
+        let word = match self.is_cancel_wanted {
+            true => Word::Cancel(Cancel { attempt: id, cause: StopCause::Cancelled }),
+            false => self.status_request(id),
+        };
+        effects.push(say(vec![Addressed::new(provider, word)]));
+        effects.extend(self.begin_heartbeat(id.number));
+        if self.is_cancel_wanted {
+            effects.push(Effect::After(self.rules.cancel, Timer::Cancel(id.number)));
+        }
+        effects
+    }
+
+    /// A round among the candidates known now: directly, or by gossip if nobody is known.
+    fn open_round(&mut self, mut candidates: Candidates, signer: &Signer) -> Vec<Effect> {
+        if !matches!(self.stage, Stage::Waiting) {
+            return Vec::new();
+        }
+        candidates.known.retain(|candidate| !self.excluded.contains(&candidate.did));
+        let known_count = candidates.known.len();
+        candidates.known.retain(|candidate| !self.said_no.contains(&candidate.did));
+        // Everybody known has said no for good: only strangers could help now.
+        let have_all_said_no = known_count > 0 && candidates.known.is_empty();
+        candidates.known.sort_by_key(|candidate| self.asked.get(&candidate.did).copied().unwrap_or(0));
+        let not_asked = candidates.known.split_off(candidates.known.len().min(self.rules.max_asked));
+        self.has_more = !not_asked.is_empty();
+        let is_gossip = candidates.known.is_empty();
+        self.candidates = candidates;
+        self.is_hopeless = have_all_said_no;
+        if is_gossip && !self.candidates.can_gossip {
+            return if have_all_said_no { self.nobody_can() } else { self.fruitless_round(signer) };
+        }
+        for candidate in &self.candidates.known {
+            *self.asked.entry(candidate.did).or_insert(0) += 1;
+        }
+        let mut effects = self.open_auction(is_gossip, signer);
+        let notes = not_asked.into_iter().map(|candidate| Event::NotAsked {
+            job: self.job.id,
+            provider: candidate.did,
+            reason: "not asked: enough others were asked".to_owned(),
+        });
+        let notes: Vec<Event> = notes.take(64).collect();
+        if !notes.is_empty() {
+            effects.push(Effect::Record { events: notes, words: Vec::new() });
+        }
+        effects
+    }
+
+    fn open_auction(&mut self, is_gossip: bool, signer: &Signer) -> Vec<Effect> {
+        let pod = &self.job.pods[0];
+        let mut addresses = self.candidates.own_addresses.clone();
+        addresses.truncate(dms_messages::MAX_ADDRESSES);
+        let request = BidRequest {
+            id: BidRequestId::from_random(signer.random()),
+            job: self.job.id,
+            pod: 0,
+            requirement: pod.requirement.clone(),
+            run_time: pod.run_time(),
+            max_price: self.job.max_price,
+            wanted: self.job.wanted,
+            addresses,
+        };
+        let signed = match signer.sign(request.clone(), None, ANSWER_TTL) {
+            Ok(signed) => signed,
+            Err(error) => return self.broken(&error.to_string()),
+        };
+        self.round += 1;
+        let mut events = Vec::new();
+        if self.phase != JobPhase::Bidding {
+            self.phase = JobPhase::Bidding;
+            self.bidding_since = signer.monotonic();
+            events.push(Event::JobMoved { job: self.job.id, phase: JobPhase::Bidding });
+        }
+        events.push(Event::BidRequestSent { request: request.clone(), expires: signed.header().expires_at });
+        let asked: BTreeSet<Did> = match is_gossip {
+            true => BTreeSet::new(),
+            false => self.candidates.known.iter().map(|candidate| candidate.did).collect(),
+        };
+        let words = asked.iter().map(|did| Addressed::new(*did, Word::BidRequest(signed.clone()))).collect();
+        let mut effects = Vec::new();
+        if !is_gossip {
+            effects.extend(self.candidates.known.iter().cloned().map(Effect::Remember));
+        }
+        effects.push(Effect::Record { events, words });
+        if is_gossip {
+            effects.push(Effect::Gossip(signed));
+        }
+        effects.push(Effect::After(self.rules.auction, Timer::Auction(self.round)));
+        self.stage =
+            Stage::Auction { auction: Auction::open(request, asked, is_gossip), sent: signer.monotonic() };
+        effects
+    }
+
+    fn bid(&mut self, bid: Signed<Bid>, signer: &Signer) -> Vec<Effect> {
+        let received = Event::BidReceived { job: self.job.id, bid: bid.clone() };
+        let bidder = bid.issuer();
+        let id = bid.value().id;
+        let let_go = |cause| {
+            let word = Word::Release(Release { bid: id, cause });
+            vec![say(vec![Addressed::new(bidder, word)])]
+        };
+        if self.excluded.contains(&bidder) {
+            return let_go(ReleaseCause::NotAcceptable);
+        }
+        let Stage::Auction { auction, .. } = &mut self.stage else {
+            return let_go(ReleaseCause::TooLate);
+        };
+        if auction.request().id != bid.value().request {
+            return let_go(ReleaseCause::TooLate);
+        }
+        match auction.enter(bid) {
+            BidVerdict::Repeated => Vec::new(),
+            BidVerdict::NotAcceptable(_) => let_go(ReleaseCause::NotAcceptable),
+            BidVerdict::Surplus => let_go(ReleaseCause::NotChosen),
+            BidVerdict::Entered => {
+                let mut effects = vec![Effect::Record { events: vec![received], words: Vec::new() }];
+                effects.extend(self.close_if_decided(signer));
+                effects
+            }
+        }
+    }
+
+    fn decline(
+        &mut self,
+        from: Did,
+        request: BidRequestId,
+        reason: DeclineReason,
+        retry: Retry,
+        signer: &Signer,
+    ) -> Vec<Effect> {
+        let Stage::Auction { auction, .. } = &mut self.stage else { return Vec::new() };
+        // A no counts from those who were asked, once.
+        if auction.request().id != request || !auction.is_waiting_for(from) {
+            return Vec::new();
+        }
+        auction.decline(from, retry);
+        if retry == Retry::Final {
+            self.said_no.insert(from);
+        }
+        let event = Event::DeclineReceived { job: self.job.id, provider: from, reason };
+        let mut effects = vec![Effect::Record { events: vec![event], words: Vec::new() }];
+        effects.extend(self.close_if_decided(signer));
+        effects
+    }
+
+    fn close_if_decided(&mut self, signer: &Signer) -> Vec<Effect> {
+        match &self.stage {
+            Stage::Auction { auction, .. } if auction.is_decided() => self.close_round(signer),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The round is over: invoke the winner, or ask on.
+    fn close_round(&mut self, signer: &Signer) -> Vec<Effect> {
+        let stage = std::mem::replace(&mut self.stage, Stage::Waiting);
+        let Stage::Auction { auction, sent } = stage else {
+            self.stage = stage;
+            return Vec::new();
+        };
+        let was_gossip = auction.is_gossiped();
+        // A gossiped round that found nobody leaves what the direct round before it found.
+        self.is_hopeless = if was_gossip { self.is_hopeless } else { auction.is_hopeless() };
+        let silent: Vec<Did> = auction.silent().collect();
+        let request = auction.request().clone();
+        // A lease counts from when the request was said: our view of it ends before the provider's.
+        let spent = signer.monotonic().saturating_sub(sent);
+        let (winner, others) = auction.close(spent);
+        let mut words: Vec<Addressed> = others
+            .into_iter()
+            .map(|bid| {
+                let release = Release { bid: bid.value().id, cause: ReleaseCause::NotChosen };
+                Addressed::new(bid.issuer(), Word::Release(release))
+            })
+            .collect();
+        if let Some(winner) = winner {
+            return self.invoke(&request, &winner, words, signer);
+        }
+        let notes: Vec<Event> = silent
+            .into_iter()
+            .map(|provider| Event::NotAsked {
+                job: self.job.id,
+                provider,
+                reason: "gave no answer in time".to_owned(),
+            })
+            .collect();
+        let mut effects = Vec::new();
+        if !notes.is_empty() || !words.is_empty() {
+            effects.push(Effect::Record { events: notes, words: std::mem::take(&mut words) });
+        }
+        let knows_too_few = self.candidates.known.len() < usize::from(self.job.wanted);
+        if !was_gossip && self.candidates.can_gossip && knows_too_few {
+            effects.extend(self.open_auction(true, signer));
+        } else if self.is_hopeless && !self.has_more {
+            effects.extend(self.nobody_can());
+        } else {
+            effects.extend(self.fruitless_round(signer));
+        }
+        effects
+    }
+
+    /// Everybody said no for good.
+    fn nobody_can(&mut self) -> Vec<Effect> {
+        let failure = JobFailure::NobodyTookIt { is_final: true };
+        self.finish(JobEnd::Failed { failure }, Vec::new(), Vec::new())
+    }
+
+    /// Nobody took it this time: ask again after a pause, until the job's wait is over.
+    fn fruitless_round(&mut self, signer: &Signer) -> Vec<Effect> {
+        if self.phase != JobPhase::Bidding {
+            self.phase = JobPhase::Bidding;
+            self.bidding_since = signer.monotonic();
+        }
+        let waited = signer.monotonic().saturating_sub(self.bidding_since);
+        let left = self.job.wait.duration().saturating_sub(waited);
+        if left.is_zero() {
+            let failure = JobFailure::NobodyTookIt { is_final: false };
+            return self.finish(JobEnd::Failed { failure }, Vec::new(), Vec::new());
+        }
+        let pause = backoff(self.rules.retry, self.fruitless, signer.random()[0]);
+        self.fruitless += 1;
+        self.round += 1;
+        vec![Effect::After(pause.min(left), Timer::Retry(self.round))]
+    }
+
+    /// Mints the next attempt and invokes the winner.
+    fn invoke(
+        &mut self,
+        request: &BidRequest,
+        winner: &Signed<Bid>,
+        mut words: Vec<Addressed>,
+        signer: &Signer,
+    ) -> Vec<Effect> {
+        let provider = winner.issuer();
+        let bid = winner.value();
+        let attempt = AttemptId { job: self.job.id, pod: request.pod, number: self.last_attempt + 1 };
+        let contract = Contract {
+            requester: signer.me(),
+            provider,
+            attempt,
+            request: request.id,
+            bid: bid.id,
+            resources: bid.resources.clone(),
+            price: bid.price,
+            pod: self.job.pods[0].clone(),
+            orphan_after: Millis::from(self.rules.orphan_after),
+        };
+        let signed = signer.sign(contract, Some(provider), RECORD_TTL).and_then(|contract| {
+            let invocation = Invocation { bid: bid.id, contract: contract.clone() };
+            Ok((contract, signer.sign(invocation, Some(provider), ANSWER_TTL)?))
+        });
+        let (contract, invocation) = match signed {
+            Ok(signed) => signed,
+            Err(error) => return self.broken(&error.to_string()),
+        };
+        self.last_attempt = attempt.number;
+        self.phase = JobPhase::Invoking;
+        self.output = (0, 0);
+        self.stage = Stage::Attempt(Current {
+            id: attempt,
+            provider,
+            heard: signer.monotonic(),
+            is_accepted: false,
+            state: AllocationState::Accepted,
+            collecting: None,
+            is_beating: false,
+            since: signer.monotonic(),
+            output_told: 0,
+        });
+        words.insert(0, Addressed::new(provider, Word::Invocation(Box::new(invocation))));
+        let addresses = self.candidates.known.iter().find(|candidate| candidate.did == provider);
+        let minted = Event::AttemptMinted {
+            attempt,
+            provider,
+            addresses: addresses.map(|candidate| candidate.addresses.clone()).unwrap_or_default(),
+            contract,
+        };
+        vec![
+            Effect::ForgetOutput(attempt),
+            Effect::Grant(attempt, provider),
+            Effect::Record { events: vec![minted], words },
+            Effect::After(self.rules.invocation, Timer::Invocation(attempt.number)),
+        ]
+    }
+
+    fn accepted(&mut self, accepted: Signed<Accepted>, signer: &Signer) -> Vec<Effect> {
+        let attempt = accepted.value().attempt;
+        let is_cancel_wanted = self.is_cancel_wanted;
+        let Some(current) = self.current(attempt, accepted.issuer()) else {
+            return self.disown(attempt, accepted.issuer());
+        };
+        current.heard = signer.monotonic();
+        if std::mem::replace(&mut current.is_accepted, true) {
+            return Vec::new();
+        }
+        self.phase = JobPhase::Running;
+        let mut words = Vec::new();
+        if is_cancel_wanted {
+            let cancel = Cancel { attempt, cause: StopCause::Cancelled };
+            words.push(Addressed::new(accepted.issuer(), Word::Cancel(cancel)));
+        }
+        let mut effects = vec![Effect::Record { events: vec![Event::AttemptAccepted { accepted }], words }];
+        effects.extend(self.begin_heartbeat(attempt.number));
+        effects
+    }
+
+    fn refused(
+        &mut self,
+        from: Did,
+        attempt: AttemptId,
+        reason: RefusedReason,
+        signer: &Signer,
+    ) -> Vec<Effect> {
+        if self.current(attempt, from).is_none() {
+            return Vec::new();
+        }
+        self.reschedule(Event::AttemptRefused { attempt, reason }, Vec::new(), signer)
+    }
+
+    fn status(&mut self, status: &Signed<AllocationStatus>, signer: &Signer) -> Vec<Effect> {
+        let report = status.value();
+        let attempt = report.attempt;
+        let provider = status.issuer();
+        let now = signer.monotonic();
+        let Some(current) = self.current(attempt, provider) else {
+            if report.state.is_terminal() {
+                // Nothing is left to stop: let it be forgotten.
+                let word = Word::Acknowledge(Acknowledge { attempt });
+                return vec![say(vec![Addressed::new(provider, word)])];
+            }
+            return self.disown(attempt, provider);
+        };
+        current.heard = now;
+        if current.collecting.is_some() {
+            return Vec::new();
+        }
+        let is_new = report.state.rank() > current.state.rank() || !current.is_accepted;
+        if report.state.is_terminal() {
+            // What another attempt will do again is not worth fetching, least of all from a provider that stops.
+            let result = report.result.clone().filter(|_| is_worth_collecting(&report.state));
+            current.collecting = Some(AllocationStatus { result: result.clone(), ..report.clone() });
+            return match result {
+                Some(result) => vec![Effect::Collect { attempt, provider, result }],
+                None => self.collected(attempt, Ok(()), signer),
+            };
+        }
+        if !is_new {
+            return Vec::new();
+        }
+        // A status of an attempt whose countersignature was lost on the way proves that it runs.
+        current.is_accepted = true;
+        current.state = report.state.clone();
+        self.phase = JobPhase::Running;
+        let event = Event::AttemptObserved { attempt, state: report.state.clone(), result: None };
+        let mut effects = vec![Effect::Record { events: vec![event], words: Vec::new() }];
+        effects.extend(self.begin_heartbeat(attempt.number));
+        effects
+    }
+
+    /// Output is a sign of life; every so often the provider learns how much of it is here.
+    fn output_received(&mut self, output: (u64, u64), signer: &Signer) -> Vec<Effect> {
+        self.output = output;
+        let Stage::Attempt(current) = &mut self.stage else { return Vec::new() };
+        current.heard = signer.monotonic();
+        let sum = output.0.saturating_add(output.1);
+        if sum.saturating_sub(current.output_told) < OUTPUT_REPORT {
+            return Vec::new();
+        }
+        current.output_told = sum;
+        let (id, provider) = (current.id, current.provider);
+        vec![say(vec![Addressed::new(provider, self.status_request(id))])]
+    }
+
+    /// The result is here (or there was none): the job ends, or goes back to bidding.
+    fn collected(
+        &mut self,
+        attempt: AttemptId,
+        outcome: Result<(), CollectFailure>,
+        signer: &Signer,
+    ) -> Vec<Effect> {
+        let Stage::Attempt(current) = &mut self.stage else { return Vec::new() };
+        if current.id != attempt {
+            return Vec::new();
+        }
+        let Some(report) = current.collecting.take() else { return Vec::new() };
+        let provider = current.provider;
+        match outcome {
+            Ok(()) => {}
+            Err(CollectFailure::Provider(reason)) => {
+                return self.lose(&format!("its results could not be fetched: {reason}"), signer);
+            }
+            Err(CollectFailure::Local(text)) => {
+                let cause = FailureCause::OutputRefused { text: dms_messages::bounded_text(text) };
+                let observed = Event::AttemptObserved { attempt, state: report.state, result: None };
+                let words = vec![Addressed::new(provider, Word::Acknowledge(Acknowledge { attempt }))];
+                let failure = JobFailure::Program { cause };
+                return self.finish(JobEnd::Failed { failure }, vec![observed], words);
+            }
+        }
+        let observed = Event::AttemptObserved { attempt, state: report.state.clone(), result: report.result };
+        let words = vec![Addressed::new(provider, Word::Acknowledge(Acknowledge { attempt }))];
+        let end = match report.state {
+            AllocationState::Succeeded => JobEnd::Succeeded,
+            AllocationState::Failed { cause } if cause.is_programs_own() => {
+                JobEnd::Failed { failure: JobFailure::Program { cause } }
+            }
+            _ if self.is_cancel_wanted => JobEnd::Cancelled,
+            // The provider's own trouble, or its stop: somebody else may do better.
+            _ => return self.reschedule(observed, words, signer),
+        };
+        self.finish(end, vec![observed], words)
+    }
+
+    fn cancel(&mut self) -> Vec<Effect> {
+        if std::mem::replace(&mut self.is_cancel_wanted, true) {
+            return Vec::new();
+        }
+        let stage = std::mem::replace(&mut self.stage, Stage::Waiting);
+        match stage {
+            Stage::Attempt(current) => {
+                let cancel = Cancel { attempt: current.id, cause: StopCause::Cancelled };
+                let number = current.id.number;
+                let words = vec![Addressed::new(current.provider, Word::Cancel(cancel))];
+                self.stage = Stage::Attempt(current);
+                vec![say(words), Effect::After(self.rules.cancel, Timer::Cancel(number))]
+            }
+            Stage::Auction { auction, .. } => {
+                let (winner, others) = auction.close(Duration::ZERO);
+                let release = |bid: Signed<Bid>| {
+                    let release = Release { bid: bid.value().id, cause: ReleaseCause::Cancelled };
+                    Addressed::new(bid.issuer(), Word::Release(release))
+                };
+                let words = winner.into_iter().chain(others).map(release).collect();
+                self.finish(JobEnd::Cancelled, Vec::new(), words)
+            }
+            Stage::Waiting | Stage::Done => self.finish(JobEnd::Cancelled, Vec::new(), Vec::new()),
+        }
+    }
+
+    fn timer(&mut self, timer: Timer, signer: &Signer) -> Vec<Effect> {
+        match (timer, &self.stage) {
+            (Timer::Auction(round), Stage::Auction { .. }) if round == self.round => self.close_round(signer),
+            (Timer::Retry(round), Stage::Waiting) if round == self.round => vec![Effect::FindCandidates],
+            (Timer::Invocation(number), Stage::Attempt(current)) if current.id.number == number => {
+                if current.is_accepted || current.collecting.is_some() {
+                    return Vec::new();
+                }
+                self.lose("it did not answer the invocation", signer)
+            }
+            (Timer::Heartbeat(number), Stage::Attempt(current)) if current.id.number == number => {
+                if current.collecting.is_none()
+                    && signer.monotonic().saturating_sub(current.heard) >= self.rules.silence
+                {
+                    return self.lose("it was silent for too long", signer);
+                }
+                let limit = self.job.pods[0].run_time().duration() + OVERTIME;
+                if current.collecting.is_none() && signer.monotonic().saturating_sub(current.since) >= limit {
+                    return self.lose("it said to run long after its time limit", signer);
+                }
+                let word = self.status_request(current.id);
+                vec![
+                    say(vec![Addressed::new(current.provider, word)]),
+                    Effect::After(self.rules.heartbeat, Timer::Heartbeat(number)),
+                ]
+            }
+            (Timer::Cancel(number), Stage::Attempt(current)) if current.id.number == number => {
+                // It will stop by itself when it has not heard of us for long enough.
+                let lost = Event::AttemptLost {
+                    attempt: current.id,
+                    reason: "it did not confirm the cancellation".to_owned(),
+                };
+                self.finish(JobEnd::Cancelled, vec![lost], Vec::new())
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn unreachable(&mut self, peer: Did, reason: &str, signer: &Signer) -> Vec<Effect> {
+        match &mut self.stage {
+            // Whoever pulls the result asks again for a while; the result is kept for us.
+            Stage::Attempt(current) if current.provider == peer && current.collecting.is_none() => {
+                self.lose(reason, signer)
+            }
+            Stage::Auction { auction, .. } if auction.is_waiting_for(peer) => {
+                auction.decline(peer, Retry::Later);
+                let event = Event::NotAsked {
+                    job: self.job.id,
+                    provider: peer,
+                    reason: dms_messages::bounded_text(reason),
+                };
+                let mut effects = vec![Effect::Record { events: vec![event], words: Vec::new() }];
+                effects.extend(self.close_if_decided(signer));
+                effects
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A link broke: ask at once, which dials again; if that fails the peer is unreachable.
+    fn peer_down(&mut self, peer: Did) -> Vec<Effect> {
+        match &self.stage {
+            Stage::Attempt(current) if current.provider == peer => {
+                vec![say(vec![Addressed::new(peer, self.status_request(current.id))])]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn lose(&mut self, reason: &str, signer: &Signer) -> Vec<Effect> {
+        let Stage::Attempt(current) = &self.stage else { return Vec::new() };
+        let (attempt, provider) = (current.id, current.provider);
+        self.excluded.insert(provider);
+        let cancel = Word::Cancel(Cancel { attempt, cause: StopCause::Superseded });
+        let event = Event::AttemptLost { attempt, reason: dms_messages::bounded_text(reason) };
+        self.reschedule(event, vec![Addressed::new(provider, cancel)], signer)
+    }
+
+    /// The attempt is over without an end for the job.
+    fn reschedule(&mut self, event: Event, words: Vec<Addressed>, signer: &Signer) -> Vec<Effect> {
+        let over = self.current_attempt().map(Effect::Revoke);
+        self.stage = Stage::Waiting;
+        let mut events = vec![event];
+        if self.is_cancel_wanted {
+            return self.finish(JobEnd::Cancelled, events, words);
+        }
+        if self.last_attempt >= self.job.max_attempts {
+            let failure = JobFailure::AttemptsExhausted { attempts: self.last_attempt };
+            return self.finish(JobEnd::Failed { failure }, events, words);
+        }
+        self.phase = JobPhase::Rescheduling;
+        self.said_no.clear();
+        self.asked.clear();
+        events.push(Event::JobMoved { job: self.job.id, phase: JobPhase::Rescheduling });
+        self.fruitless = 0;
+        self.round += 1;
+        // The more attempts were lost, the longer the pause.
+        let pause = backoff(self.rules.retry, self.last_attempt.saturating_sub(1), signer.random()[0]);
+        let mut effects =
+            vec![Effect::Record { events, words }, Effect::After(pause, Timer::Retry(self.round))];
+        effects.extend(over);
+        effects
+    }
+
+    fn finish(&mut self, end: JobEnd, mut events: Vec<Event>, words: Vec<Addressed>) -> Vec<Effect> {
+        let over = self.current_attempt().map(Effect::Revoke);
+        self.stage = Stage::Done;
+        self.phase = end.phase();
+        events.push(Event::JobEnded { job: self.job.id, end });
+        over.into_iter().chain([Effect::Record { events, words }, Effect::Finish]).collect()
+    }
+
+    /// A document of ours could not be signed: only a job that should not have been accepted gets here.
+    fn broken(&mut self, text: &str) -> Vec<Effect> {
+        let cause = FailureCause::Executor { text: dms_messages::bounded_text(text) };
+        self.finish(JobEnd::Failed { failure: JobFailure::Program { cause } }, Vec::new(), Vec::new())
+    }
+
+    /// Answers about an attempt that does not count any more: it must stop.
+    fn disown(&self, attempt: AttemptId, provider: Did) -> Vec<Effect> {
+        let cancel = Word::Cancel(Cancel { attempt, cause: StopCause::Superseded });
+        vec![say(vec![Addressed::new(provider, cancel)])]
+    }
+
+    fn after_the_end(&self, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Bid(bid) => {
+                let release = Release { bid: bid.value().id, cause: ReleaseCause::TooLate };
+                vec![say(vec![Addressed::new(bid.issuer(), Word::Release(release))])]
+            }
+            Input::Accepted(accepted) => self.disown(accepted.value().attempt, accepted.issuer()),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The current attempt, if it is this one and runs at this provider.
+    fn current(&mut self, attempt: AttemptId, provider: Did) -> Option<&mut Current> {
+        match &mut self.stage {
+            Stage::Attempt(current) if current.id == attempt && current.provider == provider => Some(current),
+            _ => None,
+        }
+    }
+
+    /// Starts the heartbeat of the current attempt, once.
+    fn begin_heartbeat(&mut self, number: u32) -> Option<Effect> {
+        let Stage::Attempt(current) = &mut self.stage else { return None };
+        let was_beating = std::mem::replace(&mut current.is_beating, true);
+        (!was_beating).then_some(Effect::After(self.rules.heartbeat, Timer::Heartbeat(number)))
+    }
+
+    fn status_request(&self, attempt: AttemptId) -> Word {
+        let (stdout_offset, stderr_offset) = self.output;
+        Word::AllocationStatusRequest(AllocationStatusRequest { attempt, stdout_offset, stderr_offset })
+    }
+}
+
+/// True if a job may end with this state, so that people will want what the program left.
+fn is_worth_collecting(state: &AllocationState) -> bool {
+    match state {
+        AllocationState::Succeeded | AllocationState::Stopped { cause: StopCause::Cancelled } => true,
+        AllocationState::Failed { cause } => cause.is_programs_own(),
+        _ => false,
+    }
+}
+
+/// Words about which nothing needs to be recorded.
+fn say(words: Vec<Addressed>) -> Effect {
+    Effect::Record { events: Vec::new(), words }
+}
+
+/// Exponential back-off with jitter: between half and all of the doubled pause.
+fn backoff((first, longest): (Duration, Duration), tries: u32, random: u8) -> Duration {
+    let pause = first.saturating_mul(1 << tries.min(16)).min(longest);
+    pause / 2 + pause.mul_f64(f64::from(random) / 512.0)
+}
+
+#[cfg(test)]
+mod tests;

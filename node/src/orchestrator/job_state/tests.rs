@@ -1,0 +1,449 @@
+//! Whole lives of jobs, told as stories: every event a story records must fit the books.
+
+use std::sync::Arc;
+
+use dms_messages::{AllocationId, ContentId, MemoryMib};
+use dms_storage::Books;
+
+use super::*;
+use crate::testing::*;
+
+/// A machine, the books it records into, and everything it wanted since it was last asked.
+struct Story {
+    clock: Arc<StillClock>,
+    me: Signer,
+    machine: JobMachine,
+    books: Books,
+    words: Vec<Addressed>,
+    wishes: Vec<Effect>,
+}
+
+impl Story {
+    fn new(change: impl FnOnce(&mut Job)) -> Self {
+        let clock = Arc::new(StillClock::default());
+        let me = signer(1, &clock);
+        let mut job = job();
+        change(&mut job);
+        let mut books = Books::default();
+        let id = job.id;
+        apply(&mut books, Event::JobSubmitted { job });
+        let machine = JobMachine::resume(&books.jobs()[&id], JobRules::default(), Duration::ZERO);
+        Self { clock, me, machine, books, words: Vec::new(), wishes: Vec::new() }
+    }
+
+    /// Every event must fit the books: the machine and the fold agree.
+    fn step(&mut self, input: Input) {
+        for effect in self.machine.step(input, &self.me.clone()) {
+            match effect {
+                Effect::Record { events, words } => {
+                    events.into_iter().for_each(|event| apply(&mut self.books, event));
+                    self.words.extend(words);
+                }
+                effect => self.wishes.push(effect),
+            }
+        }
+    }
+
+    fn after(&mut self, time: Duration, timer: Timer) {
+        self.clock.advance(time);
+        self.step(Input::Timer(timer));
+    }
+
+    /// A round among providers; returns its request.
+    fn ask(&mut self, providers: &[u8], can_gossip: bool) -> BidRequest {
+        let known = providers.iter().map(|seed| Candidate { did: did(*seed), addresses: vec![] }).collect();
+        self.step(Input::Candidates(Candidates { known, can_gossip, own_addresses: vec![] }));
+        let requests = self.books.requests_sent().values();
+        requests.max_by_key(|row| row.request.id).unwrap().request.clone()
+    }
+
+    fn bid(&mut self, seed: u8, request: &BidRequest, price: u64) {
+        let bid = bid(request, price, &signer(seed, &self.clock));
+        self.step(Input::Bid(bid));
+    }
+
+    fn decline(&mut self, seed: u8, request: &BidRequest, reason: DeclineReason) {
+        let retry = reason.retry();
+        self.step(Input::Decline { from: did(seed), request: request.id, reason, retry });
+    }
+
+    /// Up to a running attempt at provider 2.
+    fn run(&mut self) -> AttemptId {
+        self.step(Input::Started);
+        let request = self.ask(&[2], false);
+        self.bid(2, &request, 5);
+        let attempt = self.machine.current_attempt().unwrap();
+        self.accept(2, attempt);
+        attempt
+    }
+
+    fn accept(&mut self, seed: u8, attempt: AttemptId) {
+        let contract = self.row().current_attempt().unwrap().contract;
+        let accepted = Accepted { attempt, contract, allocation: AllocationId::from_random([seed; 16]) };
+        let signed = signer(seed, &self.clock).sign(accepted, None, RECORD_TTL).unwrap();
+        self.step(Input::Accepted(signed));
+    }
+
+    fn report(&mut self, seed: u8, attempt: AttemptId, state: AllocationState) {
+        let id = ContentId::of_bytes(b"");
+        let result = state.is_terminal().then_some(AllocationResult {
+            stdout: id,
+            stderr: id,
+            output: None,
+            wall: Millis(1),
+            peak_memory: MemoryMib(1),
+            output_dropped: 0,
+        });
+        let status =
+            AllocationStatus { attempt, allocation: AllocationId::from_random([seed; 16]), state, result };
+        self.step(Input::Status(signer(seed, &self.clock).sign(status, None, RECORD_TTL).unwrap()));
+    }
+
+    fn row(&self) -> &JobRow {
+        self.books.jobs().values().next().unwrap()
+    }
+
+    fn end(&self) -> Option<JobEnd> {
+        self.row().end.clone()
+    }
+
+    /// What was said since this was last asked, as (to, word).
+    fn said(&mut self) -> Vec<(Did, &'static str)> {
+        let name = |word: &Word| match word {
+            Word::BidRequest(_) => "bid request",
+            Word::Release(_) => "release",
+            Word::Invocation(_) => "invocation",
+            Word::Cancel(_) => "cancel",
+            Word::Acknowledge(_) => "acknowledge",
+            Word::AllocationStatusRequest(_) => "status request",
+            _ => "other",
+        };
+        self.words.drain(..).map(|addressed| (addressed.to, name(&addressed.word))).collect()
+    }
+
+    fn wants(&mut self, is_it: impl Fn(&Effect) -> bool) -> bool {
+        let found = self.wishes.iter().any(is_it);
+        self.wishes.clear();
+        found
+    }
+}
+
+#[test]
+fn a_job_is_bid_on_invoked_run_and_acknowledged() {
+    let mut story = Story::new(|_| {});
+    story.step(Input::Started);
+    assert!(story.wants(|wish| matches!(wish, Effect::FindCandidates)));
+    let request = story.ask(&[2, 3], true);
+    assert_eq!(story.said(), [(did(2), "bid request"), (did(3), "bid request")]);
+    story.bid(2, &request, 5);
+    story.bid(3, &request, 4);
+    let attempt = story.machine.current_attempt().unwrap();
+    assert_eq!(attempt.number, 1);
+    assert_eq!(story.said(), [(did(3), "invocation"), (did(2), "release")], "the cheaper one");
+    assert_eq!(story.row().phase, JobPhase::Invoking);
+    assert_eq!(story.row().attempts.len(), 1, "minted on record before the invocation is said");
+    story.accept(3, attempt);
+    assert_eq!(story.row().phase, JobPhase::Running);
+    story.report(3, attempt, AllocationState::Running);
+    assert!(!story.wants(|wish| matches!(wish, Effect::Collect { .. })));
+    story.report(3, attempt, AllocationState::Succeeded);
+    assert!(story.wants(|wish| matches!(wish, Effect::Collect { .. })));
+    assert_eq!(story.end(), None, "not before the result is here");
+    story.step(Input::Collected { attempt, outcome: Ok(()) });
+    assert_eq!(story.end(), Some(JobEnd::Succeeded));
+    assert_eq!(story.said(), [(did(3), "acknowledge")]);
+}
+
+#[test]
+fn all_final_answers_end_it_at_once_and_later_ones_do_not() {
+    let mut story = Story::new(|_| {});
+    story.step(Input::Started);
+    let request = story.ask(&[2, 3], false);
+    story.decline(2, &request, DeclineReason::NotTrusted);
+    story.decline(3, &request, DeclineReason::Location);
+    let end = |is_final| Some(JobEnd::Failed { failure: JobFailure::NobodyTookIt { is_final } });
+    assert_eq!(story.end(), end(true));
+
+    let mut story = Story::new(|_| {});
+    story.step(Input::Started);
+    let request = story.ask(&[2, 3], false);
+    story.decline(2, &request, DeclineReason::NotTrusted);
+    story.decline(3, &request, DeclineReason::Busy { shortfalls: vec![] });
+    assert_eq!(story.end(), None);
+    assert!(story.wants(|wish| matches!(wish, Effect::After(_, Timer::Retry(_)))));
+    // The wait is over: the next fruitless round is the last.
+    let round = story.machine.round;
+    story.after(Duration::from_secs(61), Timer::Retry(round));
+    story.said();
+    let request = story.ask(&[2, 3], false);
+    assert_eq!(story.said(), [(did(3), "bid request")], "whoever said no for good is not asked again");
+    story.decline(3, &request, DeclineReason::Draining);
+    assert_eq!(story.end(), end(false));
+}
+
+#[test]
+fn a_gossiped_round_follows_only_when_too_few_are_known() {
+    let mut story = Story::new(|job| job.wanted = 2);
+    story.step(Input::Started);
+    let request = story.ask(&[2], true);
+    story.decline(2, &request, DeclineReason::Location);
+    assert!(story.wants(|wish| matches!(wish, Effect::Gossip(_))));
+    assert_eq!(story.end(), None);
+    let round = story.machine.round;
+    story.after(Duration::from_secs(2), Timer::Auction(round));
+    let failure = JobFailure::NobodyTookIt { is_final: true };
+    assert_eq!(story.end(), Some(JobEnd::Failed { failure }), "what the direct round found stands");
+}
+
+#[test]
+fn a_lost_provider_is_left_out_and_its_late_answers_do_not_count() {
+    let mut story = Story::new(|_| {});
+    let first = story.run();
+    story.said();
+    story.step(Input::PeerDown(did(2)));
+    assert_eq!(story.said(), [(did(2), "status request")], "asked at once, which dials again");
+    story.step(Input::Unreachable { peer: did(2), reason: "refused".into() });
+    assert_eq!(story.row().phase, JobPhase::Rescheduling);
+    assert!(matches!(story.row().attempts[0].state, AttemptState::Lost { .. }));
+    let round = story.machine.round;
+    story.said();
+    story.after(Duration::from_secs(1), Timer::Retry(round));
+    let request = story.ask(&[2, 3], false);
+    assert_eq!(story.said(), [(did(3), "bid request")], "not the one that lost it");
+    story.bid(3, &request, 5);
+    let second = story.machine.current_attempt().unwrap();
+    assert_eq!(second.number, 2);
+    story.accept(3, second);
+    story.said();
+    // The first provider was only cut off, and has finished meanwhile.
+    story.report(2, first, AllocationState::Running);
+    assert_eq!(story.said(), [(did(2), "cancel")], "superseded");
+    story.report(2, first, AllocationState::Succeeded);
+    assert_eq!(
+        story.said(),
+        [(did(2), "acknowledge")],
+        "nothing is left to stop: no word goes back and forth"
+    );
+    assert_eq!(story.end(), None);
+    story.report(3, second, AllocationState::Succeeded);
+    story.step(Input::Collected { attempt: second, outcome: Ok(()) });
+    assert_eq!(story.end(), Some(JobEnd::Succeeded));
+}
+
+#[test]
+fn a_provider_that_says_nothing_is_lost_by_the_heartbeat() {
+    let mut story = Story::new(|_| {});
+    story.run();
+    story.said();
+    story.after(Duration::from_secs(10), Timer::Heartbeat(1));
+    assert_eq!(story.said(), [(did(2), "status request")]);
+    story.after(Duration::from_secs(20), Timer::Heartbeat(1));
+    assert_eq!(story.row().phase, JobPhase::Rescheduling);
+}
+
+#[test]
+fn an_unanswered_invocation_is_lost_and_never_sent_again_under_its_number() {
+    let mut story = Story::new(|_| {});
+    story.step(Input::Started);
+    let request = story.ask(&[2], false);
+    story.bid(2, &request, 5);
+    let first = story.machine.current_attempt().unwrap();
+    story.after(Duration::from_secs(5), Timer::Invocation(1));
+    assert_eq!(story.machine.current_attempt(), None);
+    story.said();
+    story.accept(2, first);
+    assert_eq!(story.said(), [(did(2), "cancel")], "a late acceptance is turned down");
+}
+
+#[test]
+fn the_programs_own_failure_is_final_and_the_providers_is_not() {
+    let table = [
+        (FailureCause::ExitCode { code: 3 }, true),
+        (FailureCause::MemoryExceeded { granted: MemoryMib(64) }, true),
+        (FailureCause::NodeRestarted, false),
+        (FailureCause::Panic, false),
+    ];
+    for (cause, is_final) in table {
+        let mut story = Story::new(|_| {});
+        let attempt = story.run();
+        story.report(2, attempt, AllocationState::Failed { cause: cause.clone() });
+        story.step(Input::Collected { attempt, outcome: Ok(()) });
+        let failure = JobFailure::Program { cause: cause.clone() };
+        let end = is_final.then_some(JobEnd::Failed { failure });
+        assert_eq!(story.end(), end, "{cause}");
+    }
+}
+
+#[test]
+fn a_provider_that_stops_is_believed_without_its_leftovers() {
+    let mut story = Story::new(|_| {});
+    let attempt = story.run();
+    story.said();
+    story.wishes.clear();
+    story.report(2, attempt, AllocationState::Stopped { cause: StopCause::NodeStopping });
+    assert!(!story.wants(|wish| matches!(wish, Effect::Collect { .. })));
+    assert_eq!(story.row().phase, JobPhase::Rescheduling);
+    assert_eq!(story.said(), [(did(2), "acknowledge")]);
+    assert!(story.machine.excluded.is_empty(), "it may bid again when it is back");
+}
+
+#[test]
+fn more_candidates_than_are_asked_at_once_are_asked_in_turn() {
+    let mut story = Story::new(|_| {});
+    story.step(Input::Started);
+    let everybody: Vec<u8> = (2..=20).collect();
+    let request = story.ask(&everybody, false);
+    let asked: Vec<Did> = story.said().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(asked.len(), 16);
+    for seed in everybody.iter().filter(|seed| asked.contains(&did(**seed))) {
+        story.decline(*seed, &request, DeclineReason::Location);
+    }
+    assert_eq!(story.end(), None, "three were not asked yet");
+    let round = story.machine.round;
+    story.after(Duration::from_secs(1), Timer::Retry(round));
+    let request = story.ask(&everybody, false);
+    let rest: Vec<Did> = story.said().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(rest.len(), 3);
+    assert!(rest.iter().all(|did| !asked.contains(did)));
+    for seed in everybody.iter().filter(|seed| rest.contains(&did(**seed))) {
+        story.decline(*seed, &request, DeclineReason::Location);
+    }
+    assert_eq!(story.end(), Some(JobEnd::Failed { failure: JobFailure::NobodyTookIt { is_final: true } }));
+}
+
+#[test]
+fn results_that_cannot_be_pulled_lose_the_attempt_and_those_that_cannot_be_kept_end_the_job() {
+    let collect = |failure| {
+        let mut story = Story::new(|_| {});
+        let attempt = story.run();
+        story.report(2, attempt, AllocationState::Succeeded);
+        story.step(Input::Unreachable { peer: did(2), reason: "a flap".into() });
+        assert_eq!(story.row().phase, JobPhase::Running, "whoever pulls the result asks again");
+        story.step(Input::Collected { attempt, outcome: Err(failure) });
+        story
+    };
+    let lost = collect(CollectFailure::Provider("gone".into()));
+    assert_eq!(lost.row().phase, JobPhase::Rescheduling);
+    let full = collect(CollectFailure::Local("the store is full".into()));
+    assert!(matches!(full.end(), Some(JobEnd::Failed { failure: JobFailure::Program { .. } })));
+}
+
+#[test]
+fn output_is_a_sign_of_life_and_its_receipt_is_told() {
+    let mut story = Story::new(|_| {});
+    story.run();
+    story.said();
+    story.clock.advance(Duration::from_secs(25));
+    story.step(Input::OutputReceived { stdout: 1000, stderr: 0 });
+    assert_eq!(story.said(), []);
+    story.step(Input::OutputReceived { stdout: 70_000, stderr: 0 });
+    assert_eq!(story.said(), [(did(2), "status request")]);
+    story.after(Duration::from_secs(10), Timer::Heartbeat(1));
+    assert_eq!(story.row().phase, JobPhase::Running, "not silent");
+}
+
+#[test]
+fn a_provider_that_lost_an_attempt_cannot_win_by_gossip() {
+    let mut story = Story::new(|_| {});
+    story.run();
+    story.step(Input::Unreachable { peer: did(2), reason: "gone".into() });
+    let round = story.machine.round;
+    story.after(Duration::from_secs(1), Timer::Retry(round));
+    let request = story.ask(&[2], true);
+    story.said();
+    story.bid(2, &request, 1);
+    assert_eq!(story.said(), [(did(2), "release")]);
+}
+
+#[test]
+fn attempts_are_bounded() {
+    let mut story = Story::new(|job| job.max_attempts = 2);
+    story.run();
+    story.step(Input::Unreachable { peer: did(2), reason: "gone".into() });
+    let round = story.machine.round;
+    story.after(Duration::from_secs(1), Timer::Retry(round));
+    let request = story.ask(&[3], false);
+    story.bid(3, &request, 5);
+    story.step(Input::Unreachable { peer: did(3), reason: "gone".into() });
+    let failure = JobFailure::AttemptsExhausted { attempts: 2 };
+    assert_eq!(story.end(), Some(JobEnd::Failed { failure }));
+}
+
+#[test]
+fn a_cancel_is_obeyed_in_every_phase() {
+    let cancelled = Some(JobEnd::Cancelled);
+    let mut submitted = Story::new(|_| {});
+    submitted.step(Input::Started);
+    submitted.step(Input::Cancel);
+    assert_eq!(submitted.end(), cancelled);
+
+    let mut bidding = Story::new(|_| {});
+    bidding.step(Input::Started);
+    let request = bidding.ask(&[2, 3], false);
+    bidding.bid(2, &request, 5);
+    bidding.said();
+    bidding.step(Input::Cancel);
+    assert_eq!(bidding.end(), cancelled);
+    assert_eq!(bidding.said(), [(did(2), "release")]);
+    let late = bid(&request, 5, &signer(3, &bidding.clock));
+    bidding.step(Input::Bid(late));
+    assert_eq!(bidding.said(), [(did(3), "release")]);
+
+    let mut running = Story::new(|_| {});
+    let attempt = running.run();
+    running.said();
+    running.step(Input::Cancel);
+    assert_eq!((running.said(), running.end()), (vec![(did(2), "cancel")], None), "the provider has its say");
+    running.report(2, attempt, AllocationState::Stopped { cause: StopCause::Cancelled });
+    running.step(Input::Collected { attempt, outcome: Ok(()) });
+    assert_eq!(running.end(), cancelled);
+
+    let mut silent = Story::new(|_| {});
+    silent.run();
+    silent.step(Input::Cancel);
+    silent.after(Duration::from_secs(5), Timer::Cancel(1));
+    assert_eq!(silent.end(), cancelled);
+}
+
+#[test]
+fn a_restart_takes_up_a_running_attempt_where_it_was() {
+    let mut story = Story::new(|_| {});
+    let attempt = story.run();
+    story.said();
+    story.machine = JobMachine::resume(story.row(), JobRules::default(), Duration::ZERO);
+    story.step(Input::Started);
+    assert_eq!(story.said(), [(did(2), "status request")], "asked, not invoked again");
+    story.report(2, attempt, AllocationState::Succeeded);
+    story.step(Input::Collected { attempt, outcome: Ok(()) });
+    assert_eq!(story.end(), Some(JobEnd::Succeeded));
+}
+
+#[test]
+fn a_restart_between_mint_and_invocation_does_not_start_the_attempt_twice() {
+    let mut story = Story::new(|_| {});
+    story.step(Input::Started);
+    let request = story.ask(&[2], false);
+    story.bid(2, &request, 5);
+    let first = story.machine.current_attempt().unwrap();
+    story.said();
+    story.machine = JobMachine::resume(story.row(), JobRules::default(), Duration::ZERO);
+    story.step(Input::Started);
+    assert_eq!(story.said(), [(did(2), "status request")]);
+    story.step(Input::Refused { from: did(2), attempt: first, reason: RefusedReason::UnknownAttempt });
+    let round = story.machine.round;
+    story.after(Duration::from_secs(1), Timer::Retry(round));
+    let request = story.ask(&[2], false);
+    story.bid(2, &request, 5);
+    assert_eq!(story.machine.current_attempt().map(|attempt| attempt.number), Some(2));
+}
+
+#[test]
+fn the_pause_grows_and_is_bounded() {
+    let rules = (Duration::from_millis(250), Duration::from_secs(5));
+    for (tries, longest) in [(0, 250), (1, 500), (4, 4000), (5, 5000), (60, 5000)] {
+        for random in [0, 128, 255] {
+            let pause = backoff(rules, tries, random).as_millis();
+            assert!((longest / 2..=longest).contains(&pause), "{tries} {random}: {pause}");
+        }
+    }
+}

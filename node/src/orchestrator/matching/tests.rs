@@ -1,0 +1,49 @@
+//! Each reason to decline, and a fit.
+
+use std::collections::BTreeSet;
+
+use dms_messages::{PriceList, Timestamp};
+use dms_storage::{Entry, Event};
+
+use super::*;
+use crate::testing::*;
+
+#[test]
+fn each_reason_to_decline_is_found_and_a_fit_is_offered_at_its_price() {
+    let mut offer = capability(4000, 1024);
+    offer.location = Some("ch".into());
+    offer.labels.insert("disk".into(), "ssd".into());
+    offer.prices = PriceList { core_hour: Price(100), ..PriceList::default() };
+    let mut books = Books::default();
+    books
+        .apply(&Entry { at: Timestamp(1), event: Event::CapabilityRegistered { capability: offer } })
+        .unwrap();
+    let ask = |change: &dyn Fn(&mut BidRequest)| {
+        let mut request = request(&job());
+        change(&mut request);
+        decide(&books, did(2), did(1), &request)
+    };
+    let fit = ask(&|_| {}).unwrap();
+    assert_eq!((fit.price, &fit.resources), (Price(100), &resources(1000, 64)));
+    assert_eq!(fit.score, 750, "a quarter of the cores is the tightest dimension");
+    assert!(ask(&|r| r.max_price = Some(Price(100))).is_ok());
+    type Case<'a> = (&'a dyn Fn(&mut BidRequest), DeclineReason);
+    let table: [Case<'_>; 4] = [
+        (&|r| r.max_price = Some(Price(99)), DeclineReason::TooExpensive { price: Price(100) }),
+        (&|r| r.requirement.locations = BTreeSet::from(["us".into()]), DeclineReason::Location),
+        (
+            &|r| drop(r.requirement.labels.insert("disk".into(), "hdd".into())),
+            DeclineReason::Label { key: "disk".into() },
+        ),
+        (
+            &|r| drop(r.requirement.labels.insert("gpu".into(), "yes".into())),
+            DeclineReason::Label { key: "gpu".into() },
+        ),
+    ];
+    for (change, reason) in table {
+        assert_eq!(ask(change), Err(reason));
+    }
+    assert!(matches!(ask(&|r| r.requirement.memory.0 = 1025), Err(DeclineReason::TooBig { .. })));
+    assert!(ask(&|r| r.requirement.locations = BTreeSet::from(["ch".into(), "us".into()])).is_ok());
+    assert_eq!(decide(&Books::default(), did(2), did(1), &request(&job())), Err(DeclineReason::NotOnboarded));
+}

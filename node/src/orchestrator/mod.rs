@@ -1,0 +1,8 @@
+//! Decisions about jobs and bids: pure, so that their tests are tables. No await, no I/O, no clock.
+
+pub mod auction;
+pub mod comparator;
+pub mod explain;
+pub mod job_state;
+pub mod matching;
+pub mod pricing;

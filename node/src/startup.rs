@@ -1,0 +1,345 @@
+//! Who knows whom: the only place that builds the parts of a node and joins them.
+//!
+//! ```text
+//!   key ─► engine ─► books ─► p2p ─► actor system ─► Node ─► registered, listening ─► API ─► ready
+//!   stop: API ─► drain (10 s) ─► said ─► actors ─► p2p ─► committer
+//! ```
+//!
+//! Everything that can be wrong is found before anything is promised: a corrupt key, a directory that
+//! another node holds, damaged books, a port in use, a socket path that is too long.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dms_actors::clock::{SharedClock, SystemClock};
+use dms_actors::{ActorRef, ActorSystem, RegisterError, StartError, Supervision};
+use dms_messages::{
+    Accepted, Acknowledge, Advert, AllocationOutput, AllocationStatus, AllocationStatusRequest, Bid,
+    BidRequest, Cancel, Capability, Decline, Did, Invocation, NodeId, Refused, Release, Signed,
+};
+use dms_p2p::{P2p, P2pConfig, P2pError, Timing};
+use dms_storage::{
+    Books, CommitError, Engine, EngineError, Entry, Event, RecordError, RocksEngine, RocksOptions, StoreError,
+};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::api::server::{self, ApiListener, ApiState, BindError};
+use crate::api::types::JobDefaults;
+use crate::blobs::{BlobError, BlobStore};
+use crate::capability::ledger;
+use crate::commands::{Drain, GetStatus};
+use crate::config::Settings;
+use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
+use crate::identity::{BOOKS, Identity, IdentityError};
+use crate::network::{self, NODE_PATH, NetworkParts};
+use crate::node::{self, Node, NodeParts, ProviderRules, Trust};
+use crate::orchestrator::job_state::JobRules;
+use crate::signer::Signer;
+
+/// How long running allocations may take to stop when the node does.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest pause before a lost bootstrap peer is dialled again: well within the time that a job waits.
+const REDIAL_MAX: Duration = Duration::from_secs(15);
+/// How long the last words may take to leave.
+const FAREWELL_DEADLINE: Duration = Duration::from_secs(2);
+/// Most unfinished jobs that a node follows: an actor and its output each.
+const MAX_JOBS: usize = 10_000;
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartupError {
+    /// The data directory cannot be made.
+    #[error("the data directory {} cannot be made", path.display())]
+    Directory {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The key cannot be used.
+    #[error("this node has no usable identity")]
+    Identity(#[from] IdentityError),
+    /// The database cannot be opened.
+    #[error("the books cannot be opened")]
+    Engine(#[from] EngineError),
+    /// The books do not hold.
+    #[error("the books do not hold")]
+    Store(#[from] StoreError),
+    /// The books are those of a node with another key.
+    #[error("the books in this directory are those of {owner}, and the key is that of {key}")]
+    ForeignBooks {
+        /// Whose books.
+        owner: Did,
+        /// Whose key.
+        key: Did,
+    },
+    /// The contents cannot be opened.
+    #[error("the contents cannot be opened")]
+    Blobs(#[from] BlobError),
+    /// The network does not start.
+    #[error("the network does not start")]
+    P2p(#[from] P2pError),
+    /// The actors do not start.
+    #[error("the actors do not start")]
+    Actors(#[from] StartError),
+    /// The Node cannot be addressed.
+    #[error("the node cannot be addressed")]
+    Register(#[from] RegisterError),
+    /// The executor does not start.
+    #[error("the executor does not start")]
+    Executor(#[from] WasmExecutorError),
+    /// The API does not start.
+    #[error("the API does not start")]
+    Api(#[from] BindError),
+    /// The API broke.
+    #[error("the API broke")]
+    Serve(#[source] std::io::Error),
+    /// The Node ended by itself.
+    #[error("the node ended by itself: {0}")]
+    NodeEnded(String),
+    /// The capability is not acceptable.
+    #[error("the capability is not acceptable: {0}")]
+    Capability(String),
+    /// An event could not be recorded.
+    #[error("the books could not be written")]
+    Record(#[from] RecordError),
+    /// An event could not be made durable.
+    #[error("the books could not be written")]
+    Commit(#[from] CommitError),
+}
+
+/// A node that can be used.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// Its names.
+    pub id: NodeId,
+    /// Where it can be dialled.
+    pub addresses: Vec<String>,
+    /// The API's socket.
+    pub api: PathBuf,
+    /// True if it offers capacity.
+    pub is_onboarded: bool,
+}
+
+/// A running node without its API: what [`run`] and tests start.
+#[derive(Debug)]
+pub struct RunningNode {
+    /// The Node actor.
+    pub node: ActorRef<Node>,
+    /// The contents.
+    pub blobs: Arc<BlobStore>,
+    /// The clock.
+    pub clock: SharedClock,
+    system: ActorSystem,
+    p2p: P2p,
+    pending: watch::Sender<usize>,
+}
+
+/// Where the books lie below the data directory.
+fn database_path(data: &Path) -> PathBuf {
+    data.join(BOOKS)
+}
+
+/// Refuses the books of a node with another key.
+fn check_owner(books: &Books, me: Did) -> Result<(), StartupError> {
+    match books.card().map(|card| card.issuer()) {
+        Some(owner) if owner != me => Err(StartupError::ForeignBooks { owner, key: me }),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the data directory, closed to others.
+fn make_directory(data: &Path) -> Result<(), StartupError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(data).map_err(|source| StartupError::Directory { path: data.to_path_buf(), source })
+}
+
+fn open_engine(data: &Path) -> Result<Arc<dyn Engine>, StartupError> {
+    Ok(Arc::new(RocksEngine::open(database_path(data), &RocksOptions::default())?))
+}
+
+impl RunningNode {
+    /// Builds the parts and joins them. Needs a multi-threaded tokio runtime: links, gossip and contents
+    /// run on it, actors have a thread of their own.
+    pub async fn start(settings: &Settings) -> Result<Self, StartupError> {
+        make_directory(&settings.data)?;
+        let identity = Identity::load_or_create(&settings.data)?;
+        let engine = open_engine(&settings.data)?;
+        let opened = node::open_books(&engine)?;
+        let clock = SystemClock::shared();
+        let me = identity.did();
+        check_owner(&opened.1, me)?;
+        let blobs =
+            Arc::new(BlobStore::open(&settings.data, me, settings.blobs_max_mib.saturating_mul(1 << 20))?);
+        let executor = Arc::new(WasmExecutor::new()?);
+        let p2p_config = P2pConfig {
+            listen: settings.listen.clone(),
+            bootstrap: settings.bootstrap.clone(),
+            network: settings.network.clone(),
+            timing: Timing { redial_max: REDIAL_MAX, ..Timing::default() },
+            ..P2pConfig::default()
+        };
+        let p2p = P2p::start(&identity.keypair, p2p_config).await?;
+        let system = ActorSystem::builder(me, settings.network.clone())
+            .clock(Arc::clone(&clock))
+            .transport(p2p.transport())
+            .blobs(Arc::<BlobStore>::clone(&blobs))
+            .network_runtime(Handle::current())
+            .start()?;
+        let pending = watch::Sender::new(0);
+        let network = NetworkParts {
+            system: system.clone(),
+            transport: p2p.transport(),
+            mesh: p2p.mesh(),
+            runtime: Handle::current(),
+            pending: pending.clone(),
+        };
+        let parts = NodeParts {
+            engine,
+            signer: Signer::new(Arc::new(identity.keypair), Arc::clone(&clock), &settings.network),
+            clock: Arc::clone(&clock),
+            trust: Trust { is_open: settings.open, peers: settings.trust.iter().copied().collect() },
+            job_rules: JobRules {
+                auction: settings.auction.duration(),
+                orphan_after: settings.orphan_after.duration(),
+                // Four signs of life within the time after which a provider gives us up.
+                heartbeat: JobRules::default().heartbeat.min(settings.orphan_after.duration() / 4),
+                ..JobRules::default()
+            },
+            provider_rules: ProviderRules {
+                lease: settings.lease.duration(),
+                max_output: settings.max_output,
+            },
+            max_jobs: MAX_JOBS,
+            blobs: Arc::clone(&blobs),
+            executor,
+            network: network.clone(),
+            opened: Arc::new(Mutex::new(Some(opened))),
+        };
+        let node = system.spawn(move || Node::new(parts.clone()), Supervision::transient());
+        system
+            .register(NODE_PATH, &node)?
+            .accepts::<Signed<Advert>>()
+            .accepts::<Signed<BidRequest>>()
+            .accepts::<Signed<Bid>>()
+            .accepts::<Signed<Decline>>()
+            .accepts::<Release>()
+            .accepts::<Signed<Invocation>>()
+            .accepts::<Signed<Accepted>>()
+            .accepts::<Signed<Refused>>()
+            .accepts::<Signed<AllocationStatus>>()
+            .accepts::<AllocationStatusRequest>()
+            .accepts::<AllocationOutput>()
+            .accepts::<Acknowledge>()
+            .accepts::<Cancel>();
+        network::listen(&network, &node);
+        Ok(Self { node, blobs, clock, system, p2p, pending })
+    }
+
+    /// Takes nothing new, stops what runs, says the last words, and ends.
+    pub async fn stop(self, drain: Duration) {
+        if self.node.ask(Drain, drain).await.is_err() {
+            tracing::warn!("not everything that ran could be stopped in time");
+        }
+        let mut pending = self.pending.subscribe();
+        // Peers that do not take their last word learn it by asking.
+        let _ = tokio::time::timeout(FAREWELL_DEADLINE, pending.wait_for(|count| *count == 0)).await;
+        self.system.flush(FAREWELL_DEADLINE).await;
+        if let Err(error) = self.system.stop(FAREWELL_DEADLINE).await {
+            tracing::warn!(%error, "the actors did not end in time");
+        }
+        self.p2p.shutdown().await;
+    }
+}
+
+/// Runs a node until `shutdown` resolves (its first resolution drains, dropping this future ends at once).
+pub async fn run(
+    settings: Settings,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    on_ready: impl FnOnce(Ready),
+) -> Result<(), StartupError> {
+    let running = RunningNode::start(&settings).await?;
+    let listener = match ApiListener::bind(&settings.api).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            running.stop(DRAIN_DEADLINE).await;
+            return Err(error.into());
+        }
+    };
+    let status = running.node.ask(GetStatus, DRAIN_DEADLINE).await;
+    let status = status.map_err(|error| StartupError::NodeEnded(error.to_string()))?;
+    on_ready(Ready {
+        id: status.id,
+        addresses: status.addresses,
+        api: settings.api.clone(),
+        is_onboarded: status.is_onboarded,
+    });
+    let state = ApiState {
+        node: running.node.clone(),
+        blobs: Arc::clone(&running.blobs),
+        clock: Arc::clone(&running.clock),
+        defaults: JobDefaults::default(),
+    };
+    let ended = running.node.closed();
+    let (cause, causes) = tokio::sync::oneshot::channel();
+    let until = async move {
+        tokio::select! {
+            biased;
+            () = shutdown => {}
+            reason = ended => drop(cause.send(reason)),
+        }
+    };
+    let served = server::serve(listener, state, until).await;
+    tracing::info!("stopping");
+    running.stop(DRAIN_DEADLINE).await;
+    served.map_err(StartupError::Serve)?;
+    match causes.await {
+        Ok(reason) => Err(StartupError::NodeEnded(format!("{reason:?}"))),
+        Err(_) => Ok(()),
+    }
+}
+
+/// What is registered in the books of a node that does not run; none if it has no books yet.
+pub fn registered_offline(settings: &Settings) -> Result<Option<Capability>, StartupError> {
+    if !database_path(&settings.data).exists() {
+        return Ok(None);
+    }
+    let engine = open_engine(&settings.data)?;
+    let (_, books) = node::open_books(&engine)?;
+    Ok(books.registered().cloned())
+}
+
+/// Registers a capability in the books of a node that does not run; makes the node's identity and
+/// introduction if it has none.
+pub async fn onboard_offline(settings: &Settings, capability: Capability) -> Result<NodeId, StartupError> {
+    make_directory(&settings.data)?;
+    let identity = Identity::load_or_create(&settings.data)?;
+    let engine = open_engine(&settings.data)?;
+    let (mut store, mut books) = node::open_books(&engine)?;
+    check_owner(&books, identity.did())?;
+    ledger::register(&books, &capability).map_err(StartupError::Capability)?;
+    let clock = SystemClock::shared();
+    let signer = Signer::new(Arc::new(identity.keypair), Arc::clone(&clock), &settings.network);
+    let card = match books.card() {
+        Some(card) => card.clone(),
+        None => node::new_card(&signer)
+            .ok_or_else(|| StartupError::Capability("the node's card cannot be signed".to_owned()))?,
+    };
+    let id = node::node_id(&card);
+    let mut events = Vec::new();
+    if books.card().is_none() {
+        events.push(Event::NodeNamed { card });
+    }
+    events.push(Event::CapabilityRegistered { capability });
+    let entries: Vec<Entry> = events.into_iter().map(|event| Entry { at: clock.now(), event }).collect();
+    store.record(&mut books, &entries)?.await?;
+    Ok(id)
+}

@@ -1,0 +1,189 @@
+//! Examples that the unit tests of this crate start from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dms_actors::clock::{Clock, Timestamp};
+use dms_messages::{
+    AttemptId, Bid, BidId, BidRequest, BidRequestId, Capability, ContentId, Contract, CpuMillis, Did,
+    DiskMib, ExecutorKind, Job, JobId, Keypair, MemoryMib, Millis, Pod, Price, Requirement, Resources,
+    Signed, Task,
+};
+use dms_storage::{Books, Entry, Event, Lock};
+
+use crate::signer::{ANSWER_TTL, RECORD_TTL, Signer};
+
+/// A clock that stands still until it is moved, and whose chance is a counter.
+#[derive(Debug, Default)]
+pub(crate) struct StillClock(Mutex<(Duration, u64)>);
+
+impl StillClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.0.lock().unwrap().0 += by;
+    }
+}
+
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000).saturating_add(self.0.lock().unwrap().0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.lock().unwrap().0
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut state = self.0.lock().unwrap();
+        state.1 += 1;
+        let mut bytes = [0; 16];
+        bytes[8..].copy_from_slice(&state.1.to_be_bytes());
+        bytes
+    }
+}
+
+pub(crate) fn signer(seed: u8, clock: &Arc<StillClock>) -> Signer {
+    let keypair = Arc::new(Keypair::from_secret(&[seed; 32]));
+    Signer::new(keypair, Arc::clone(clock) as Arc<dyn Clock>, "test")
+}
+
+pub(crate) fn did(seed: u8) -> Did {
+    Keypair::from_secret(&[seed; 32]).did()
+}
+
+pub(crate) fn resources(cpu: u64, memory: u64) -> Resources {
+    Resources { cpu: CpuMillis(cpu), memory: MemoryMib(memory), disk: DiskMib(0), gpus: BTreeSet::new() }
+}
+
+pub(crate) fn requirement(cpu: u64, memory: u64) -> Requirement {
+    Requirement {
+        cpu: CpuMillis(cpu),
+        memory: MemoryMib(memory),
+        disk: DiskMib(0),
+        gpus: vec![],
+        executor: ExecutorKind::Wasm,
+        locations: BTreeSet::new(),
+        labels: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn capability(cpu: u64, memory: u64) -> Capability {
+    Capability {
+        resources: resources(cpu, memory),
+        executors: BTreeSet::from([ExecutorKind::Wasm]),
+        ..Capability::default()
+    }
+}
+
+pub(crate) fn job() -> Job {
+    let task = Task {
+        name: "task".into(),
+        module: ContentId::of_bytes(b"module"),
+        args: vec![],
+        env: BTreeMap::new(),
+        stdin: None,
+        input: None,
+        timeout: Millis(60_000),
+    };
+    Job {
+        id: JobId::from_random([1; 16]),
+        name: "job".into(),
+        pods: vec![Pod { requirement: requirement(1000, 64), tasks: vec![task] }],
+        max_price: None,
+        wanted: 2,
+        wait: Millis(60_000),
+        max_attempts: 3,
+        submitted: Timestamp(1_700_000_000_000),
+    }
+}
+
+pub(crate) fn request(job: &Job) -> BidRequest {
+    BidRequest {
+        id: BidRequestId::from_random([2; 16]),
+        job: job.id,
+        pod: 0,
+        requirement: job.pods[0].requirement.clone(),
+        run_time: Millis(60_000),
+        max_price: job.max_price,
+        wanted: job.wanted,
+        addresses: vec![],
+    }
+}
+
+pub(crate) fn bid(request: &BidRequest, price: u64, signer: &Signer) -> Signed<Bid> {
+    let bid = Bid {
+        id: BidId::from_random(signer.random()),
+        request: request.id,
+        resources: Resources {
+            cpu: request.requirement.cpu,
+            memory: request.requirement.memory,
+            disk: request.requirement.disk,
+            gpus: BTreeSet::new(),
+        },
+        price: Price(price),
+        score: 500,
+        lease: Millis(10_000),
+    };
+    signer.sign(bid, None, ANSWER_TTL).unwrap()
+}
+
+/// Books of an onboarded node.
+pub(crate) fn books(cpu: u64, memory: u64) -> Books {
+    let mut books = Books::default();
+    apply(&mut books, Event::CapabilityRegistered { capability: capability(cpu, memory) });
+    books
+}
+
+pub(crate) fn apply(books: &mut Books, event: Event) {
+    books.apply(&Entry { at: Timestamp(1_700_000_000_000), event }).unwrap();
+    books.check().unwrap();
+}
+
+/// Records a bid for `requester` with its lock, as the Node does; the number makes its ids.
+pub(crate) fn lock(
+    books: &mut Books,
+    provider: &Signer,
+    requester: Did,
+    number: u8,
+    resources: Resources,
+) -> Lock {
+    let job = Job { id: JobId::from_random([number; 16]), ..job() };
+    let mut request = request(&job);
+    request.id = BidRequestId::from_random([number; 16]);
+    apply(books, Event::BidRequestReceived { requester, request: request.clone(), declined: None });
+    let signed = bid(&request, 5, provider);
+    let lock = Lock {
+        bid: signed.value().id,
+        request: request.id,
+        requester,
+        job: job.id,
+        pod: 0,
+        resources,
+        expires: provider.now().saturating_add(Duration::from_secs(11)),
+    };
+    apply(books, Event::BidSent { bid: signed, lock: lock.clone() });
+    lock
+}
+
+/// The contract that a requester would sign for a lock.
+pub(crate) fn contract(lock: &Lock, requester: &Signer, provider: Did, number: u32) -> Contract {
+    let mut pod = job().pods.remove(0);
+    pod.requirement.cpu = lock.resources.cpu;
+    pod.requirement.memory = lock.resources.memory;
+    Contract {
+        requester: requester.me(),
+        provider,
+        attempt: AttemptId { job: lock.job, pod: 0, number },
+        request: lock.request,
+        bid: lock.bid,
+        resources: lock.resources.clone(),
+        price: Price(5),
+        pod,
+        orphan_after: Millis(60_000),
+    }
+}
+
+pub(crate) fn sign_contract(contract: Contract, requester: &Signer) -> Signed<Contract> {
+    let audience = contract.provider;
+    requester.sign(contract, Some(audience), RECORD_TTL).unwrap()
+}

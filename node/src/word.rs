@@ -1,0 +1,53 @@
+//! The words as the node handles them: one enum of everything that can be told to a peer's node.
+
+use dms_messages::{
+    Accepted, Acknowledge, Advert, AllocationOutput, AllocationStatus, AllocationStatusRequest, Bid,
+    BidRequest, Cancel, Decline, Did, Invocation, Refused, Release, Signed,
+};
+
+/// A word for a peer's node.
+#[derive(Debug, Clone)]
+pub enum Word {
+    /// What we offer.
+    Advert(Signed<Advert>),
+    /// Who would run this?
+    BidRequest(Signed<BidRequest>),
+    /// We would.
+    Bid(Signed<Bid>),
+    /// We would not.
+    Decline(Signed<Decline>),
+    /// Not needed any more.
+    Release(Release),
+    /// Run it.
+    Invocation(Box<Signed<Invocation>>),
+    /// It runs.
+    Accepted(Signed<Accepted>),
+    /// It does not.
+    Refused(Signed<Refused>),
+    /// So it stands.
+    AllocationStatus(Signed<AllocationStatus>),
+    /// How does it stand?
+    AllocationStatusRequest(AllocationStatusRequest),
+    /// It printed this.
+    AllocationOutput(AllocationOutput),
+    /// We have the result.
+    Acknowledge(Acknowledge),
+    /// Stop it.
+    Cancel(Cancel),
+}
+
+/// A word and who it is for.
+#[derive(Debug, Clone)]
+pub struct Addressed {
+    /// Whose node.
+    pub to: Did,
+    /// The word.
+    pub word: Word,
+}
+
+impl Addressed {
+    /// A word for a peer's node.
+    pub fn new(to: Did, word: Word) -> Self {
+        Self { to, word }
+    }
+}
