@@ -1,0 +1,11 @@
+;; Never ends: for the time limit and for stopping a running job.
+;; It says so once, so that a test knows that it runs, and then computes for ever without a host call.
+(module
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\09\00\00\00")
+  (data (i32.const 16) "spinning\n")
+  (func (export "_start")
+    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (loop $forever (br $forever))))
