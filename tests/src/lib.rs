@@ -1,0 +1,284 @@
+//! The harness of scenarios over whole nodes: real `dms` processes on loopback, each with its own
+//! directory, spoken to through the same command line that people use.
+//!
+//! Called by the tests beside it. Everything waits for a *state* with a deadline; nothing sleeps and
+//! hopes. Whatever a scenario starts is killed when its handle is dropped.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take: two slow cores that also compile, and then some.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// Between two looks at a state.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The program under test: built beside the tests by the same command.
+pub fn dms() -> PathBuf {
+    let tests = std::env::current_exe().expect("a running program has a path");
+    let target = tests.parent().and_then(Path::parent).expect("tests lie in <target>/<profile>/deps");
+    let program = target.join(format!("dms{}", std::env::consts::EXE_SUFFIX));
+    assert!(program.exists(), "{} is missing: build the workspace first (make build)", program.display());
+    program
+}
+
+/// A file of the examples.
+pub fn example(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above");
+    root.join("examples").join(name).display().to_string()
+}
+
+/// Looks until `state` is there; panics with `what` and the last look when it is not in time.
+#[track_caller]
+pub fn wait_for<T, E: fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
+    let start = Instant::now();
+    loop {
+        match look() {
+            Ok(state) => return state,
+            Err(last) if start.elapsed() > DEADLINE => panic!("{what} did not come; last: {last:?}"),
+            Err(_) => pause(),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the pause between two looks at a state; no test relies on its length"
+)]
+fn pause() {
+    std::thread::sleep(POLL);
+}
+
+/// A directory for one node, with a short path: sockets have room for 107 bytes.
+#[derive(Debug)]
+pub struct Home(tempfile::TempDir);
+
+impl Home {
+    /// A new, empty one.
+    pub fn new() -> Self {
+        Self(tempfile::Builder::new().prefix("dms").tempdir_in("/tmp").expect("a directory can be made"))
+    }
+
+    /// Where.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Where, as an argument.
+    pub fn text(&self) -> &str {
+        self.path().to_str().expect("temporary paths are plain")
+    }
+
+    /// Runs a command on this directory to its end.
+    pub fn dms(&self, arguments: &[&str]) -> Run {
+        Run::of(Command::new(dms()).arg("--data").arg(self.path()).args(arguments))
+    }
+
+    /// Runs a command with `--json` that must succeed, and reads what it prints.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let run = self.dms(&[arguments, &["--json"]].concat());
+        assert!(run.status.success(), "dms {arguments:?}: {run}");
+        serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("dms {arguments:?}: {error}: {run}"))
+    }
+
+    /// Registers a machine of this size, whatever it runs on.
+    #[track_caller]
+    pub fn onboard(&self, cpu: &str, memory: &str) -> &Self {
+        let run = self.dms(&["onboard", "--yes", "--cpu", cpu, "--memory", memory, "--disk", "1GiB"]);
+        assert!(run.status.success(), "{run}");
+        self
+    }
+
+    /// Starts a node on this directory, listening on loopback.
+    #[track_caller]
+    pub fn start(&self, arguments: &[&str]) -> Node<'_> {
+        Node::start(self, arguments)
+    }
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Run {
+    /// How.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said beside.
+    pub stderr: String,
+}
+
+impl Run {
+    fn of(command: &mut Command) -> Self {
+        let Output { status, stdout, stderr } =
+            command.stdin(Stdio::null()).output().expect("the program can be run");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { status, stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\nstdout: {}\nstderr: {}", self.status, self.stdout, self.stderr)
+    }
+}
+
+/// A node that runs; killed when dropped.
+#[derive(Debug)]
+pub struct Node<'h> {
+    home: &'h Home,
+    process: Child,
+    /// What it said when it was ready.
+    pub ready: Value,
+    log: Option<JoinHandle<String>>,
+}
+
+impl<'h> Node<'h> {
+    #[track_caller]
+    fn start(home: &'h Home, arguments: &[&str]) -> Self {
+        let mut process = Command::new(dms())
+            .arg("--data")
+            .arg(home.path())
+            .args(["run", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"])
+            .args(arguments)
+            .env("DMS_LOG", std::env::var("DMS_TEST_LOG").unwrap_or_else(|_| "info".into()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program can be run");
+        let stdout = process.stdout.take().expect("it is piped");
+        let mut stderr = process.stderr.take().expect("it is piped");
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            // Half a log is better than none.
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        let (line_tx, line_rx) = mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = line_tx.send(line);
+        });
+        let line = line_rx.recv_timeout(DEADLINE).unwrap_or_default();
+        match serde_json::from_str(&line) {
+            Ok(ready) => Self { home, process, ready, log: Some(log) },
+            Err(_) => {
+                let _ = process.kill();
+                let status = process.wait();
+                panic!("the node did not start: {status:?} {line:?}\n{}", log.join().unwrap_or_default());
+            }
+        }
+    }
+
+    /// Its DID.
+    pub fn did(&self) -> String {
+        self.ready["id"]["did"].as_str().unwrap_or_else(|| panic!("no DID in {}", self.ready)).to_owned()
+    }
+
+    /// Where it can be dialled.
+    pub fn address(&self) -> String {
+        self.ready["addresses"][0]
+            .as_str()
+            .unwrap_or_else(|| panic!("no address in {}", self.ready))
+            .to_owned()
+    }
+
+    /// Waits until it has this many peers that offer capacity.
+    #[track_caller]
+    pub fn wait_for_providers(&self, count: usize) -> &Self {
+        wait_for("providers", || {
+            let status = self.home.json(&["status"]);
+            let peers = status["peers"].as_array().cloned().unwrap_or_default();
+            let providers = peers.iter().filter(|peer| peer["is_provider"] == true).count();
+            if providers >= count { Ok(()) } else { Err(status) }
+        });
+        self
+    }
+
+    /// Waits until a job is in one of these phases; gives its view.
+    #[track_caller]
+    pub fn wait_for_job(&self, job: &str, phases: &[&str]) -> Value {
+        wait_for(&format!("{phases:?} of job {job}"), || {
+            let view = self.home.json(&["job", "show", job]);
+            if phases.iter().any(|phase| view["phase"] == *phase) { Ok(view) } else { Err(view) }
+        })
+    }
+
+    /// Waits until nothing is locked or allocated, and checks that all that is registered is available.
+    #[track_caller]
+    pub fn wait_until_all_is_free(&self) {
+        wait_for("all capacity to be free", || {
+            let books = self.home.json(&["capability"]);
+            let is_free = books["registered"]["resources"] == books["available"]
+                && books["locks"] == serde_json::json!([])
+                && books["allocations"] == serde_json::json!([]);
+            if is_free { Ok(()) } else { Err(books) }
+        });
+    }
+
+    /// Sends a signal by name (`KILL`, `TERM`, `STOP`).
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.process.id().to_string()).status();
+        assert!(status.is_ok_and(|status| status.success()), "the node is not there to be signalled");
+    }
+
+    /// Kills it without warning, and returns what it logged.
+    pub fn kill(mut self) -> String {
+        self.end()
+    }
+
+    /// Asks it to stop and waits for its end.
+    #[track_caller]
+    pub fn stop(mut self) -> (ExitStatus, String) {
+        self.signal("TERM");
+        let status = wait_for("the end of the node", || match self.process.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            other => Err(other),
+        });
+        (status, self.end())
+    }
+
+    fn end(&mut self) -> String {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.log.take().and_then(|log| log.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        let log = self.end();
+        if std::thread::panicking() && !log.is_empty() {
+            eprintln!("--- log of {}\n{log}", self.home.path().display());
+        }
+    }
+}
+
+/// Two homes and their nodes: a provider, and a requester that knows it.
+#[track_caller]
+pub fn pair<'h>(provider: &'h Home, requester: &'h Home) -> (Node<'h>, Node<'h>) {
+    let provider = provider.onboard("2", "1GiB").start(&["--open"]);
+    let requester = requester.start(&["--open", "--bootstrap", &provider.address()]);
+    requester.wait_for_providers(1);
+    (provider, requester)
+}

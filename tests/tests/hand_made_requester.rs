@@ -1,0 +1,300 @@
+//! A requester made by hand speaks to a real provider: what it says twice, late, for somebody else or about
+//! somebody else's things has no effect, and every lock comes back.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dms_actors::clock::{SharedClock, SystemClock};
+use dms_actors::{Actor, ActorSystem, Address, Answer, Context, Handler, Recipient, Supervision};
+use dms_messages::{
+    Accepted, AllocationStatus, AttemptId, Bid, BidRequest, BidRequestId, Cancel, ContentId, Contract,
+    CpuMillis, Decline, DeclineReason, Did, DiskMib, Document, DocumentId, ExecutorKind, Invocation, JobId,
+    Keypair, MemoryMib, Message, Millis, Pod, Price, Refused, RefusedReason, Release, ReleaseCause,
+    Requirement, SignOptions, Signed, StopCause, Task, WireMessage,
+};
+use dms_p2p::{P2p, P2pConfig};
+use dms_tests::{DEADLINE, Home, Node};
+use tokio::sync::mpsc;
+
+/// Everything a provider can answer.
+#[derive(Debug)]
+enum Answered {
+    Bid(Signed<Bid>),
+    Decline(Decline),
+    Accepted(Signed<Accepted>),
+    Refused(Refused),
+    Status(AllocationStatus),
+}
+
+/// Hears what the provider says.
+struct Ear(mpsc::Sender<Answered>);
+
+impl Actor for Ear {}
+
+macro_rules! hear {
+    ($word:ty, $into:expr) => {
+        impl Handler<$word> for Ear {
+            fn handle(&mut self, word: $word, _: &mut Context<'_, Self>) -> Answer<()> {
+                let into: fn($word) -> Answered = $into;
+                self.0.try_send(into(word)).expect("a test hears a few words");
+                ().into()
+            }
+        }
+    };
+}
+hear!(Signed<Bid>, Answered::Bid);
+hear!(Signed<Decline>, |word| Answered::Decline(word.into_value()));
+hear!(Signed<Accepted>, Answered::Accepted);
+hear!(Signed<Refused>, |word| Answered::Refused(word.into_value()));
+hear!(Signed<AllocationStatus>, |word| Answered::Status(word.into_value()));
+
+struct Requester {
+    keypair: Keypair,
+    clock: SharedClock,
+    system: ActorSystem,
+    p2p: P2p,
+    provider: Did,
+    heard: mpsc::Receiver<Answered>,
+}
+
+impl Requester {
+    async fn new(seed: u8, provider: &Node<'_>) -> Self {
+        let keypair = Keypair::from_secret(&[seed; 32]);
+        let config =
+            P2pConfig { bootstrap: vec![provider.address()], network: "main".into(), ..P2pConfig::default() };
+        let p2p = P2p::start(&keypair, config).await.unwrap();
+        let system = ActorSystem::builder(keypair.did(), "main").transport(p2p.transport()).start().unwrap();
+        let (tx, heard) = mpsc::channel(64);
+        let ear = system.spawn(move || Ear(tx.clone()), Supervision::never());
+        system
+            .register("/node", &ear)
+            .unwrap()
+            .accepts::<Signed<Bid>>()
+            .accepts::<Signed<Decline>>()
+            .accepts::<Signed<Accepted>>()
+            .accepts::<Signed<Refused>>()
+            .accepts::<Signed<AllocationStatus>>();
+        let clock = SystemClock::shared();
+        Self { keypair, clock, system, p2p, provider: provider.did().parse().unwrap(), heard }
+    }
+
+    fn sign<T: Document>(&self, value: T) -> Signed<T> {
+        let options = SignOptions {
+            network: "main".into(),
+            audience: Some(self.provider),
+            issued_at: self.clock.now(),
+            ttl: Duration::from_secs(60),
+            id: DocumentId(self.clock.random()),
+        };
+        Signed::sign(value, &self.keypair, options).unwrap()
+    }
+
+    async fn tell<M: Message<Reply = ()> + WireMessage>(&self, word: M) {
+        let to: Recipient<M> = self.system.resolve(&Address::new(self.provider, "/node").unwrap());
+        tokio::time::timeout(DEADLINE, to.tell(word)).await.unwrap().unwrap();
+    }
+
+    /// The next answer that `pick` takes; others (adverts have no ear here, statuses repeat) are passed over.
+    async fn hear<T>(&mut self, pick: impl Fn(Answered) -> Option<T>) -> T {
+        loop {
+            let answer =
+                tokio::time::timeout(DEADLINE, self.heard.recv()).await.expect("an answer in time").unwrap();
+            if let Some(picked) = pick(answer) {
+                return picked;
+            }
+        }
+    }
+
+    async fn bid(&mut self) -> Signed<Bid> {
+        self.hear(|answer| if let Answered::Bid(bid) = answer { Some(bid) } else { None }).await
+    }
+
+    async fn refusal(&mut self) -> RefusedReason {
+        self.hear(|answer| if let Answered::Refused(refused) = answer { Some(refused.reason) } else { None })
+            .await
+    }
+
+    async fn accepted(&mut self) -> Accepted {
+        self.hear(|answer| if let Answered::Accepted(word) = answer { Some(word.into_value()) } else { None })
+            .await
+    }
+
+    async fn stop(self) {
+        self.system.stop(DEADLINE).await.unwrap();
+        self.p2p.shutdown().await;
+    }
+}
+
+fn pod() -> Pod {
+    let requirement = Requirement {
+        cpu: CpuMillis(500),
+        memory: MemoryMib(64),
+        disk: DiskMib(1),
+        gpus: vec![],
+        executor: ExecutorKind::Wasm,
+        locations: BTreeSet::new(),
+        labels: BTreeMap::new(),
+    };
+    let task = Task {
+        name: "by hand".into(),
+        module: ContentId::of_bytes(b"never fetched"),
+        args: vec![],
+        env: BTreeMap::new(),
+        stdin: None,
+        input: None,
+        timeout: Millis(10_000),
+    };
+    Pod { requirement, tasks: vec![task] }
+}
+
+fn request(number: u8) -> BidRequest {
+    BidRequest {
+        id: BidRequestId::from_random([number; 16]),
+        job: JobId::from_random([number; 16]),
+        pod: 0,
+        requirement: pod().requirement,
+        run_time: Millis(10_000),
+        max_price: None,
+        wanted: 1,
+        addresses: vec![],
+    }
+}
+
+fn contract(requester: &Requester, bid: &Bid, number: u8, attempt: u32) -> Contract {
+    Contract {
+        requester: requester.keypair.did(),
+        provider: requester.provider,
+        attempt: AttemptId { job: JobId::from_random([number; 16]), pod: 0, number: attempt },
+        request: bid.request,
+        bid: bid.id,
+        resources: bid.resources.clone(),
+        price: bid.price,
+        pod: pod(),
+        orphan_after: Millis(60_000),
+    }
+}
+
+fn invocation(requester: &Requester, terms: Contract) -> Signed<Invocation> {
+    let bid = terms.bid;
+    requester.sign(Invocation { bid, contract: requester.sign(terms) })
+}
+
+fn provider(home: &Home, lease: &str) -> String {
+    std::fs::write(home.path().join("config.toml"), format!("lease = \"{lease}\"\n")).unwrap();
+    home.onboard("2", "1GiB");
+    home.text().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_nobody_invokes_comes_back_when_its_lease_ends() {
+    let home = Home::new();
+    provider(&home, "500ms");
+    let node = home.start(&["--open"]);
+    let mut requester = Requester::new(1, &node).await;
+    requester.tell(requester.sign(request(1))).await;
+    let bid = requester.bid().await.into_value();
+    tokio::task::block_in_place(|| node.wait_until_all_is_free());
+    requester.tell(invocation(&requester, contract(&requester, &bid, 1, 1))).await;
+    assert_eq!(requester.refusal().await, RefusedReason::LeaseEnded);
+    requester.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_said_twice_have_one_effect() {
+    let home = Home::new();
+    provider(&home, "30s");
+    let node = home.start(&["--open"]);
+    let mut requester = Requester::new(1, &node).await;
+    let asked = requester.sign(request(1));
+    requester.tell(asked.clone()).await;
+    let bid = requester.bid().await;
+    requester.tell(asked).await;
+    assert_eq!(requester.bid().await.value().id, bid.value().id, "the same bid, not a second lock");
+    let books = home.json(&["capability"]);
+    assert_eq!(books["locks"].as_array().map(Vec::len), Some(1), "{books}");
+
+    let invocation = invocation(&requester, contract(&requester, bid.value(), 1, 1));
+    requester.tell(invocation.clone()).await;
+    let first = requester.accepted().await;
+    requester.tell(invocation).await;
+    assert_eq!(requester.accepted().await.allocation, first.allocation, "not started twice");
+    requester.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_takes_releases_or_cancels_what_is_anothers() {
+    let home = Home::new();
+    provider(&home, "30s");
+    let node = home.start(&["--open"]);
+    let mut owner = Requester::new(1, &node).await;
+    let mut thief = Requester::new(2, &node).await;
+    owner.tell(owner.sign(request(1))).await;
+    let bid = owner.bid().await.into_value();
+
+    let stolen = Contract { requester: thief.keypair.did(), ..contract(&owner, &bid, 1, 1) };
+    thief.tell(invocation(&thief, stolen)).await;
+    assert_eq!(thief.refusal().await, RefusedReason::NotYours);
+    // The owner's own contract, in the thief's envelope.
+    let signed = owner.sign(contract(&owner, &bid, 1, 1));
+    thief.tell(thief.sign(Invocation { bid: bid.id, contract: signed })).await;
+    assert_eq!(thief.refusal().await, RefusedReason::NotYours);
+    thief.tell(Release { bid: bid.id, cause: ReleaseCause::NotChosen }).await;
+
+    // Cheaper than agreed.
+    let cheap = Contract { price: Price(0), resources: pod_resources(2), ..contract(&owner, &bid, 1, 1) };
+    owner.tell(invocation(&owner, cheap)).await;
+    assert!(matches!(owner.refusal().await, RefusedReason::ContractDiffers { .. }));
+
+    // After all that the lock still holds for its owner.
+    owner.tell(invocation(&owner, contract(&owner, &bid, 1, 1))).await;
+    let accepted = owner.accepted().await;
+    thief.tell(Cancel { attempt: accepted.attempt, cause: StopCause::Cancelled }).await;
+    assert_eq!(thief.refusal().await, RefusedReason::UnknownAttempt, "another's attempt is not even known");
+
+    owner.tell(Cancel { attempt: accepted.attempt, cause: StopCause::Cancelled }).await;
+    let end = |answer| match answer {
+        Answered::Status(status) if status.state.is_terminal() => Some(status),
+        _ => None,
+    };
+    assert_eq!(owner.hear(end).await.allocation, accepted.allocation);
+    tokio::task::block_in_place(|| node.wait_until_all_is_free());
+    owner.stop().await;
+    thief.stop().await;
+}
+
+fn pod_resources(cpu: u64) -> dms_messages::Resources {
+    dms_messages::Resources {
+        cpu: CpuMillis(cpu),
+        memory: MemoryMib(64),
+        disk: DiskMib(1),
+        gpus: BTreeSet::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_requester_cannot_lock_the_machine_by_asking_and_never_invoking() {
+    let home = Home::new();
+    provider(&home, "30s");
+    let node = home.start(&["--open"]);
+    let mut greedy = Requester::new(1, &node).await;
+    let mut reasons = Vec::new();
+    for number in 1..=4 {
+        greedy.tell(greedy.sign(request(number))).await;
+        let answer = |answer| match answer {
+            Answered::Bid(_) => Some(None),
+            Answered::Decline(decline) => Some(Some(decline.reason)),
+            _ => None,
+        };
+        reasons.push(greedy.hear(answer).await);
+    }
+    // Half a core each of two cores: the first is free of the rule, a second would be half of the machine.
+    let shares: Vec<bool> = reasons.iter().map(|reason| *reason == Some(DeclineReason::LockShare)).collect();
+    assert_eq!(shares, [false, true, true, true], "{reasons:?}");
+    let mut other = Requester::new(2, &node).await;
+    other.tell(other.sign(request(9))).await;
+    assert_eq!(other.bid().await.value().request, request(9).id, "others are still served");
+    greedy.stop().await;
+    other.stop().await;
+}
