@@ -1,0 +1,35 @@
+# The commands of this project. Each one sets up what it needs and can be run on its own.
+# All of them build the same packages with the same features and profile, so nothing heavy is compiled twice:
+# keep `--workspace` (a single package, `-p`, resolves other features and compiles its dependencies again).
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# Sourced, not exported: it also knows where libclang is once `setup` has installed it.
+in_env = . .ci/env.sh;
+
+.PHONY: help setup build test check fmt clean
+
+help: ## Lists these commands.
+	@printf 'make <command>:\n'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
+
+setup: ## Checks the compilers and installs libclang if it is missing.
+	@bash .ci/setup.sh
+
+build: setup ## Builds everything, tests included.
+	@$(in_env) say "build"; cargo build --workspace --all-targets --locked
+
+test: build ## Runs every test (ARGS="name" to choose; ARGS="-- --nocapture" for output).
+	@$(in_env) say "test"; cargo test --workspace --locked --no-fail-fast $(ARGS)
+
+check: setup ## Format, lints, documentation, dependencies: all short of running it.
+	@bash .ci/check.sh
+
+fmt: ## Formats the code.
+	@$(in_env) cargo fmt --all
+
+clean: ## Removes everything built (the next build compiles the dependencies again).
+	@$(in_env) cargo clean
