@@ -166,6 +166,26 @@ fn open_engine(data: &Path) -> Result<Arc<dyn Engine>, StartupError> {
     Ok(Arc::new(RocksEngine::open(database_path(data), &RocksOptions::default())?))
 }
 
+/// Puts the Node where peers' words find it.
+pub fn register(system: &ActorSystem, node: &ActorRef<Node>) -> Result<(), RegisterError> {
+    system
+        .register(NODE_PATH, node)?
+        .accepts::<Signed<Advert>>()
+        .accepts::<Signed<BidRequest>>()
+        .accepts::<Signed<Bid>>()
+        .accepts::<Signed<Decline>>()
+        .accepts::<Release>()
+        .accepts::<Signed<Invocation>>()
+        .accepts::<Signed<Accepted>>()
+        .accepts::<Signed<Refused>>()
+        .accepts::<Signed<AllocationStatus>>()
+        .accepts::<AllocationStatusRequest>()
+        .accepts::<AllocationOutput>()
+        .accepts::<Acknowledge>()
+        .accepts::<Cancel>();
+    Ok(())
+}
+
 impl RunningNode {
     /// Builds the parts and joins them. Needs a multi-threaded tokio runtime: links, gossip and contents
     /// run on it, actors have a thread of their own.
@@ -225,21 +245,7 @@ impl RunningNode {
             opened: Arc::new(Mutex::new(Some(opened))),
         };
         let node = system.spawn(move || Node::new(parts.clone()), Supervision::transient());
-        system
-            .register(NODE_PATH, &node)?
-            .accepts::<Signed<Advert>>()
-            .accepts::<Signed<BidRequest>>()
-            .accepts::<Signed<Bid>>()
-            .accepts::<Signed<Decline>>()
-            .accepts::<Release>()
-            .accepts::<Signed<Invocation>>()
-            .accepts::<Signed<Accepted>>()
-            .accepts::<Signed<Refused>>()
-            .accepts::<Signed<AllocationStatus>>()
-            .accepts::<AllocationStatusRequest>()
-            .accepts::<AllocationOutput>()
-            .accepts::<Acknowledge>()
-            .accepts::<Cancel>();
+        register(&system, &node)?;
         network::listen(&network, &node);
         Ok(Self { node, blobs, clock, system, p2p, pending })
     }
