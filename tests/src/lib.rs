@@ -4,6 +4,8 @@
 //! Called by the tests beside it. Everything waits for a *state* with a deadline; nothing sleeps and
 //! hopes. Whatever a scenario starts is killed when its handle is dropped.
 
+pub mod ear;
+
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

@@ -13,9 +13,7 @@ use dms_actors::clock::SystemClock;
 use dms_actors::mesh::Mesh;
 use dms_actors::mesh::memory::MemoryMesh;
 use dms_actors::transport::memory::MemoryNetwork;
-use dms_actors::{
-    Actor, ActorRef, ActorSystem, Address, Answer, Context, Handler, Keypair, Recipient, Supervision,
-};
+use dms_actors::{ActorRef, ActorSystem, Address, Keypair, Recipient, Supervision};
 use dms_messages::*;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{GetStatus, NodeMode, NodeStatus, Onboard};
@@ -28,6 +26,7 @@ use dms_storage::engine::{Row, ScanRange};
 use dms_storage::schema::Family;
 use dms_storage::{Batch, Durability, Engine, EngineError, MemoryEngine};
 use dms_tests::DEADLINE;
+use dms_tests::ear::{self, Said};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// An engine whose synced writes wait until they are let through.
@@ -73,35 +72,6 @@ impl Executor for NoExecutor {
         Execution { output: mpsc::channel(1).1, outcome: oneshot::channel().1, stop: oneshot::channel().0 }
     }
 }
-
-#[derive(Debug)]
-enum Said {
-    Bid(Signed<Bid>),
-    Accepted(Accepted),
-    Refused(RefusedReason),
-    Status(AllocationStatus),
-}
-
-/// Hears what the provider says, in order.
-struct Ear(mpsc::Sender<Said>);
-
-impl Actor for Ear {}
-
-macro_rules! hear {
-    ($word:ty, $into:expr) => {
-        impl Handler<$word> for Ear {
-            fn handle(&mut self, word: $word, _: &mut Context<'_, Self>) -> Answer<()> {
-                let into: fn($word) -> Said = $into;
-                self.0.try_send(into(word)).expect("a test hears a few words");
-                ().into()
-            }
-        }
-    };
-}
-hear!(Signed<Bid>, Said::Bid);
-hear!(Signed<Accepted>, |word| Said::Accepted(word.into_value()));
-hear!(Signed<Refused>, |word| Said::Refused(word.into_value().reason));
-hear!(Signed<AllocationStatus>, |word| Said::Status(word.into_value()));
 
 /// A provider made by hand, and a requester that speaks to it.
 struct Stage {
@@ -159,15 +129,7 @@ impl Stage {
         };
         let node = systems[0].spawn(move || Node::new(parts.clone()), Supervision::never());
         dms_node::startup::register(&systems[0], &node).unwrap();
-        let (tx, heard) = mpsc::channel(64);
-        let ear = systems[1].spawn(move || Ear(tx.clone()), Supervision::never());
-        systems[1]
-            .register("/node", &ear)
-            .unwrap()
-            .accepts::<Signed<Bid>>()
-            .accepts::<Signed<Accepted>>()
-            .accepts::<Signed<Refused>>()
-            .accepts::<Signed<AllocationStatus>>();
+        let heard = ear::listen(&systems[1]);
         let resources = Resources {
             cpu: CpuMillis(8000),
             memory: MemoryMib(8000),
@@ -328,7 +290,7 @@ async fn a_disk_that_fails_makes_the_node_read_only_and_its_memory_what_the_disk
     stage.engine.inner.fail_writes(true);
     stage.tell(stage.invocation(&bid, 1)).await;
     match stage.hear().await {
-        Said::Refused(reason) => assert_eq!(reason, RefusedReason::ReadOnly),
+        Said::Refused(refused) => assert_eq!(refused.reason, RefusedReason::ReadOnly),
         other => panic!("{other:?}"),
     }
     let status = stage.wait(|status| matches!(status.mode, NodeMode::ReadOnly { .. })).await;
@@ -337,7 +299,7 @@ async fn a_disk_that_fails_makes_the_node_read_only_and_its_memory_what_the_disk
     let attempt = AttemptId { job: JobId::from_random([1; 16]), pod: 0, number: 1 };
     stage.tell(AllocationStatusRequest { attempt, stdout_offset: 0, stderr_offset: 0 }).await;
     match stage.hear().await {
-        Said::Refused(reason) => assert_eq!(reason, RefusedReason::ReadOnly),
+        Said::Refused(refused) => assert_eq!(refused.reason, RefusedReason::ReadOnly),
         Said::Status(status) => panic!("{status:?}"),
         other => panic!("{other:?}"),
     }

@@ -7,48 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dms_actors::clock::{SharedClock, SystemClock};
-use dms_actors::{Actor, ActorSystem, Address, Answer, Context, Handler, Recipient, Supervision};
+use dms_actors::{ActorSystem, Address, Recipient};
 use dms_messages::{
-    Accepted, AllocationStatus, AttemptId, Bid, BidRequest, BidRequestId, Cancel, ContentId, Contract,
-    CpuMillis, Decline, DeclineReason, Did, DiskMib, Document, DocumentId, ExecutorKind, Invocation, JobId,
-    Keypair, MemoryMib, Message, Millis, Pod, Price, Refused, RefusedReason, Release, ReleaseCause,
-    Requirement, SignOptions, Signed, StopCause, Task, WireMessage,
+    Accepted, AttemptId, Bid, BidRequest, BidRequestId, Cancel, ContentId, Contract, CpuMillis,
+    DeclineReason, Did, DiskMib, Document, DocumentId, ExecutorKind, Invocation, JobId, Keypair, MemoryMib,
+    Message, Millis, Pod, Price, RefusedReason, Release, ReleaseCause, Requirement, SignOptions, Signed,
+    StopCause, Task, WireMessage,
 };
 use dms_p2p::{P2p, P2pConfig};
+use dms_tests::ear::{self, Said};
 use dms_tests::{DEADLINE, Home, Node};
 use tokio::sync::mpsc;
-
-/// Everything a provider can answer.
-#[derive(Debug)]
-enum Answered {
-    Bid(Signed<Bid>),
-    Decline(Decline),
-    Accepted(Signed<Accepted>),
-    Refused(Refused),
-    Status(AllocationStatus),
-}
-
-/// Hears what the provider says.
-struct Ear(mpsc::Sender<Answered>);
-
-impl Actor for Ear {}
-
-macro_rules! hear {
-    ($word:ty, $into:expr) => {
-        impl Handler<$word> for Ear {
-            fn handle(&mut self, word: $word, _: &mut Context<'_, Self>) -> Answer<()> {
-                let into: fn($word) -> Answered = $into;
-                self.0.try_send(into(word)).expect("a test hears a few words");
-                ().into()
-            }
-        }
-    };
-}
-hear!(Signed<Bid>, Answered::Bid);
-hear!(Signed<Decline>, |word| Answered::Decline(word.into_value()));
-hear!(Signed<Accepted>, Answered::Accepted);
-hear!(Signed<Refused>, |word| Answered::Refused(word.into_value()));
-hear!(Signed<AllocationStatus>, |word| Answered::Status(word.into_value()));
 
 struct Requester {
     keypair: Keypair,
@@ -56,7 +25,7 @@ struct Requester {
     system: ActorSystem,
     p2p: P2p,
     provider: Did,
-    heard: mpsc::Receiver<Answered>,
+    heard: mpsc::Receiver<Said>,
 }
 
 impl Requester {
@@ -66,16 +35,7 @@ impl Requester {
             P2pConfig { bootstrap: vec![provider.address()], network: "main".into(), ..P2pConfig::default() };
         let p2p = P2p::start(&keypair, config).await.unwrap();
         let system = ActorSystem::builder(keypair.did(), "main").transport(p2p.transport()).start().unwrap();
-        let (tx, heard) = mpsc::channel(64);
-        let ear = system.spawn(move || Ear(tx.clone()), Supervision::never());
-        system
-            .register("/node", &ear)
-            .unwrap()
-            .accepts::<Signed<Bid>>()
-            .accepts::<Signed<Decline>>()
-            .accepts::<Signed<Accepted>>()
-            .accepts::<Signed<Refused>>()
-            .accepts::<Signed<AllocationStatus>>();
+        let heard = ear::listen(&system);
         let clock = SystemClock::shared();
         Self { keypair, clock, system, p2p, provider: provider.did().parse().unwrap(), heard }
     }
@@ -97,7 +57,7 @@ impl Requester {
     }
 
     /// The next answer that `pick` takes; others (adverts have no ear here, statuses repeat) are passed over.
-    async fn hear<T>(&mut self, pick: impl Fn(Answered) -> Option<T>) -> T {
+    async fn hear<T>(&mut self, pick: impl Fn(Said) -> Option<T>) -> T {
         loop {
             let answer =
                 tokio::time::timeout(DEADLINE, self.heard.recv()).await.expect("an answer in time").unwrap();
@@ -108,17 +68,16 @@ impl Requester {
     }
 
     async fn bid(&mut self) -> Signed<Bid> {
-        self.hear(|answer| if let Answered::Bid(bid) = answer { Some(bid) } else { None }).await
+        self.hear(|answer| if let Said::Bid(bid) = answer { Some(bid) } else { None }).await
     }
 
     async fn refusal(&mut self) -> RefusedReason {
-        self.hear(|answer| if let Answered::Refused(refused) = answer { Some(refused.reason) } else { None })
+        self.hear(|answer| if let Said::Refused(refused) = answer { Some(refused.reason) } else { None })
             .await
     }
 
     async fn accepted(&mut self) -> Accepted {
-        self.hear(|answer| if let Answered::Accepted(word) = answer { Some(word.into_value()) } else { None })
-            .await
+        self.hear(|answer| if let Said::Accepted(word) = answer { Some(word) } else { None }).await
     }
 
     async fn stop(self) {
@@ -255,7 +214,7 @@ async fn nobody_takes_releases_or_cancels_what_is_anothers() {
 
     owner.tell(Cancel { attempt: accepted.attempt, cause: StopCause::Cancelled }).await;
     let end = |answer| match answer {
-        Answered::Status(status) if status.state.is_terminal() => Some(status),
+        Said::Status(status) if status.state.is_terminal() => Some(status),
         _ => None,
     };
     assert_eq!(owner.hear(end).await.allocation, accepted.allocation);
@@ -283,8 +242,8 @@ async fn one_requester_cannot_lock_the_machine_by_asking_and_never_invoking() {
     for number in 1..=4 {
         greedy.tell(greedy.sign(request(number))).await;
         let answer = |answer| match answer {
-            Answered::Bid(_) => Some(None),
-            Answered::Decline(decline) => Some(Some(decline.reason)),
+            Said::Bid(_) => Some(None),
+            Said::Decline(decline) => Some(Some(decline.reason)),
             _ => None,
         };
         reasons.push(greedy.hear(answer).await);
