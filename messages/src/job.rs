@@ -105,6 +105,11 @@ impl Pod {
 }
 
 impl Task {
+    /// The single contents that it needs; the input is a tree of more.
+    pub fn blobs(&self) -> impl Iterator<Item = ContentId> + use<> {
+        [Some(self.module), self.stdin].into_iter().flatten()
+    }
+
     fn check(&self) -> Result<(), JobError> {
         if self.timeout == Millis(0) || self.timeout > MAX_TIMEOUT {
             return Err(JobError::field("timeout", "must be more than 0 and at most 30 days"));

@@ -258,7 +258,7 @@ impl BlobStore {
     pub fn grant_pods(&self, attempt: AttemptId, provider: Did, pods: &[Pod]) {
         let mut contents = BTreeSet::new();
         for task in pods.iter().flat_map(|pod| &pod.tasks) {
-            contents.extend([Some(task.module), task.stdin].into_iter().flatten());
+            contents.extend(task.blobs());
             self.add_tree(task.input, &mut contents);
         }
         self.grant(GrantId::Attempt(attempt), provider, contents);

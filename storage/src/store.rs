@@ -123,11 +123,6 @@ impl Store {
     pub fn is_poisoned(&self) -> bool {
         self.committer.is_poisoned()
     }
-
-    /// A page of the log, oldest first, from event number `from`.
-    pub fn read_log(&self, from: u64, limit: usize) -> Result<Vec<(u64, Entry)>, StoreError> {
-        read_entries(&*self.engine, from, limit)
-    }
 }
 
 /// The number of the first event.

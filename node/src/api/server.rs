@@ -462,8 +462,7 @@ async fn submit_job(
     let Json(job) = body?;
     let blobs = shared.state.blobs.clone();
     let tasks = job.pods.iter().flat_map(|pod| &pod.tasks);
-    let needed: Vec<ContentId> =
-        tasks.flat_map(|task| [Some(task.module), task.stdin, task.input]).flatten().collect();
+    let needed: Vec<ContentId> = tasks.flat_map(|task| task.blobs().chain(task.input)).collect();
     let missing =
         tokio::task::spawn_blocking(move || needed.into_iter().find(|id| !blobs.contains(id))).await;
     if let Ok(Some(id)) = missing {

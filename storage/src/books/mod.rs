@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dms_messages::{
     AllocationId, AllocationResult, AttemptId, BidId, BidRequestId, Capability, ContentId, Did, DocumentId,
-    JobId, NodeCard, Resources, Signed, Timestamp,
+    JobId, NodeCard, Pod, Resources, Signed, Timestamp,
 };
 
 pub use event::{Entry, Event, Lock, LockEnd};
@@ -190,18 +190,13 @@ impl Books {
     pub fn live_contents(&self) -> LiveContents {
         let mut live = LiveContents::default();
         for row in self.jobs.values() {
-            for task in row.job.pods.iter().flat_map(|pod| &pod.tasks) {
-                live.blobs.extend([Some(task.module), task.stdin].into_iter().flatten());
-                live.trees.extend(task.input);
-            }
+            row.job.pods.iter().for_each(|pod| live.add_pod(pod));
             row.attempts.iter().for_each(|attempt| live.add(attempt.result.as_ref()));
         }
         for row in self.allocations.values().filter(|row| !row.is_acknowledged) {
             live.add(row.result.as_ref());
-            let contract = self.contracts.get(&row.contract).filter(|_| !row.state.is_terminal());
-            for task in contract.iter().flat_map(|row| &row.contract.value().pod.tasks) {
-                live.blobs.extend([Some(task.module), task.stdin].into_iter().flatten());
-                live.trees.extend(task.input);
+            if let Some(contract) = self.contracts.get(&row.contract).filter(|_| !row.state.is_terminal()) {
+                live.add_pod(&contract.contract.value().pod);
             }
         }
         live
@@ -235,6 +230,13 @@ pub struct LiveContents {
 }
 
 impl LiveContents {
+    fn add_pod(&mut self, pod: &Pod) {
+        for task in &pod.tasks {
+            self.blobs.extend(task.blobs());
+            self.trees.extend(task.input);
+        }
+    }
+
     fn add(&mut self, result: Option<&AllocationResult>) {
         if let Some(result) = result {
             self.blobs.extend([result.stdout, result.stderr]);
