@@ -125,8 +125,7 @@ pub fn open_books(engine: &Arc<dyn Engine>) -> Result<(Store, Books), StoreError
 /// A provider's last offer.
 #[derive(Debug, Clone)]
 pub(crate) struct AdvertNote {
-    pub(crate) advert: Advert,
-    /// As it was signed, for peers that have not heard it.
+    /// As its provider signed it, for ourselves and for peers that have not heard it.
     pub(crate) signed: Signed<Advert>,
     pub(crate) expires: Timestamp,
 }
@@ -144,8 +143,6 @@ pub struct Node {
     pub(crate) adverts: BTreeMap<Did, AdvertNote>,
     pub(crate) peers: BTreeSet<Did>,
     pub(crate) started: Timestamp,
-    /// Stops for allocations whose acceptance is still on its way to the disk.
-    early_stops: BTreeMap<AllocationId, StopCause>,
     /// How many more strangers are answered this second.
     stranger_answers: u32,
     /// When the armed lease timer fires.
@@ -154,8 +151,8 @@ pub struct Node {
     later: VecDeque<Step>,
     is_waiting: bool,
     is_driving: bool,
-    /// Acceptances on their way to the disk.
-    accepting: BTreeSet<AllocationId>,
+    /// Acceptances on their way to the disk, and the stop that is wanted as soon as they start.
+    accepting: BTreeMap<AllocationId, Option<StopCause>>,
     drain: Vec<Responder<()>>,
 }
 
@@ -231,13 +228,12 @@ impl Node {
             adverts: BTreeMap::new(),
             peers: BTreeSet::new(),
             started: parts.clock.now(),
-            early_stops: BTreeMap::new(),
             stranger_answers: STRANGER_ANSWERS,
             lease_timer: None,
             later: VecDeque::new(),
             is_waiting: false,
             is_driving: false,
-            accepting: BTreeSet::new(),
+            accepting: BTreeMap::new(),
             drain: Vec::new(),
             parts,
         }
@@ -448,9 +444,6 @@ impl Node {
         if self.mode != NodeMode::Serving {
             let _ = actor.try_tell(Stop(StopCause::NodeStopping));
         }
-        if let Some(cause) = self.early_stops.remove(&allocation) {
-            let _ = actor.try_tell(Stop(cause));
-        }
         self.allocations.insert(allocation, actor);
     }
 
@@ -460,34 +453,31 @@ impl Node {
         let Some(allocation) = row.filter(|row| !row.state.is_terminal()).map(|row| row.id) else {
             return false;
         };
-        match self.allocations.get(&allocation) {
-            Some(actor) => actor.try_tell(Stop(cause)).is_ok(),
-            None => {
-                // Accepted in memory, not yet on disk: it is stopped as soon as it starts.
-                self.early_stops.insert(allocation, cause);
-                true
-            }
+        if let Some(actor) = self.allocations.get(&allocation) {
+            return actor.try_tell(Stop(cause)).is_ok();
         }
+        // Accepted in memory, not yet on disk: it is stopped as soon as it starts.
+        self.accepting.get_mut(&allocation).map(|stop| *stop = Some(cause)).is_some()
     }
 
     /// Remembers that an acceptance is on its way to the disk.
     pub(crate) fn begin_accepting(&mut self, allocation: AllocationId) {
-        self.accepting.insert(allocation);
+        self.accepting.insert(allocation, None);
     }
 
-    /// The acceptance is on disk, or never will be.
-    pub(crate) fn end_accepting(&mut self, allocation: AllocationId) {
-        self.accepting.remove(&allocation);
+    /// The acceptance is on disk, or never will be; gives the stop that was wanted meanwhile.
+    pub(crate) fn end_accepting(&mut self, allocation: AllocationId) -> Option<StopCause> {
+        self.accepting.remove(&allocation).flatten()
     }
 
     /// True if an allocation's acceptance is still on its way to the disk.
     pub(crate) fn is_accepting(&self, allocation: AllocationId) -> bool {
-        self.accepting.contains(&allocation)
+        self.accepting.contains_key(&allocation)
     }
 
     /// The live allocation behind `row` is running, or about to; one whose actor is gone is ended.
     pub(crate) fn is_attended(&mut self, allocation: AllocationId, ctx: &mut Context<'_, Self>) -> bool {
-        if self.allocations.contains_key(&allocation) || self.accepting.contains(&allocation) {
+        if self.allocations.contains_key(&allocation) || self.is_accepting(allocation) {
             return true;
         }
         let state = AllocationState::Failed { cause: FailureCause::Panic };
@@ -646,7 +636,7 @@ impl Node {
         let sequence = signed.value().sequence;
         let now = self.now();
         let is_known = self.adverts.get(&provider);
-        let is_newer = is_known.is_none_or(|note| note.advert.sequence < sequence);
+        let is_newer = is_known.is_none_or(|note| note.signed.value().sequence < sequence);
         // A sequence from the far future would silence its issuer for as long.
         if provider == self.me() || !is_newer || sequence > now.saturating_add(SKEW).0 {
             return;
@@ -667,8 +657,7 @@ impl Node {
             self.network.remember(provider, signed.value().addresses.clone());
         }
         let expires = signed.header().expires_at.min(now.saturating_add(ADVERT_TTL + SKEW));
-        self.adverts
-            .insert(provider, AdvertNote { advert: signed.value().clone(), signed: signed.clone(), expires });
+        self.adverts.insert(provider, AdvertNote { signed: signed.clone(), expires });
     }
 
     fn housekeeping(&mut self, ctx: &mut Context<'_, Self>) {

@@ -109,10 +109,7 @@ impl AllocationActor {
     pub fn new(row: AllocationRow, contract: Contract, node: ActorRef<Node>, parts: NodeParts) -> Self {
         let clock = Arc::clone(&parts.clock);
         Self {
-            machine: AllocationMachine::new(
-                row.attempt,
-                contract.orphan_after.duration().min(MAX_ORPHAN_TIME),
-            ),
+            machine: AllocationMachine::new(contract.orphan_after.duration().min(MAX_ORPHAN_TIME)),
             heard: clock.monotonic(),
             work: parts.blobs.work_directory(row.id),
             clock,

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use dms_messages::{
-    AllocationResult, AllocationState, AttemptId, FailureCause, MemoryMib, Millis, StopCause, bounded_text,
+    AllocationResult, AllocationState, FailureCause, MemoryMib, Millis, StopCause, bounded_text,
 };
 
 use crate::executors::{ExecutionFailure, Exit};
@@ -52,21 +52,15 @@ pub enum Effect {
 /// The machine.
 #[derive(Debug, Clone)]
 pub struct AllocationMachine {
-    attempt: AttemptId,
     state: AllocationState,
     stop_wanted: Option<StopCause>,
     orphan_after: Duration,
 }
 
 impl AllocationMachine {
-    /// An accepted allocation of `attempt` that ends itself after `orphan_after` without its requester.
-    pub fn new(attempt: AttemptId, orphan_after: Duration) -> Self {
-        Self { attempt, state: AllocationState::Accepted, stop_wanted: None, orphan_after }
-    }
-
-    /// The attempt that it runs.
-    pub fn attempt(&self) -> AttemptId {
-        self.attempt
+    /// An accepted allocation that ends itself after `orphan_after` without its requester.
+    pub fn new(orphan_after: Duration) -> Self {
+        Self { state: AllocationState::Accepted, stop_wanted: None, orphan_after }
     }
 
     /// How it stands.

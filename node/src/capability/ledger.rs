@@ -15,7 +15,7 @@ use dms_messages::{
     Capability, DeclineReason, Did, GpuId, GpuRequirement, Invocation, RefusedReason, Requirement, Resources,
     Timestamp,
 };
-use dms_storage::{Books, Lock, LockEnd};
+use dms_storage::{Books, Lock};
 
 /// No DID may hold more than this part (a quarter) of any registered dimension in locks it has not
 /// invoked: otherwise one greedy requester could lock a machine by asking and never invoking.
@@ -181,9 +181,9 @@ pub fn register(books: &Books, capability: &Capability) -> Result<(), String> {
     }
 }
 
-/// How a lock ends when its requester lets it go.
-pub fn release(books: &Books, sender: Did, bid: dms_messages::BidId) -> Option<LockEnd> {
-    books.locks().get(&bid).filter(|lock| lock.requester == sender).map(|_| LockEnd::Released)
+/// True if `sender` may let a lock go: only the requester it was made for.
+pub fn may_release(books: &Books, sender: Did, bid: dms_messages::BidId) -> bool {
+    books.locks().get(&bid).is_some_and(|lock| lock.requester == sender)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 
 use dms_actors::{Answer, Context, Handler};
 use dms_messages::{Bid, Decline, Release, ReleaseCause, Signed};
-use dms_storage::Event;
 
 use crate::capability::ledger;
 use crate::job::Happened;
@@ -52,9 +51,9 @@ impl Handler<Signed<Decline>> for Node {
 impl Handler<Release> for Node {
     fn handle(&mut self, release: Release, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let sender = ctx.sender();
-        if let Some(end) = ledger::release(&self.books, sender, release.bid) {
+        if ledger::may_release(&self.books, sender, release.bid) {
             tracing::debug!(%sender, bid = %release.bid, cause = ?release.cause, "lock released");
-            self.record(ctx, vec![Event::LockEnded { bid: release.bid, end }], |_, _, _| {});
+            self.release_lock(release.bid, ctx);
         }
         ().into()
     }

@@ -80,7 +80,7 @@ impl Node {
         let events = vec![Event::AllocationAccepted { allocation, contract, accepted: accepted.clone() }];
         self.begin_accepting(allocation);
         self.record(ctx, events, move |node, outcome, ctx| {
-            node.end_accepting(allocation);
+            let stop = node.end_accepting(allocation);
             match outcome {
                 Ok(()) => {
                     tracing::info!(%requester, %attempt, %allocation, "invocation accepted");
@@ -89,6 +89,9 @@ impl Node {
                     }
                     node.say(ctx, vec![Addressed::new(requester, Word::Accepted(accepted))]);
                     node.spawn_allocation(ctx, allocation);
+                    if let Some(cause) = stop {
+                        node.stop_allocation(requester, attempt, cause);
+                    }
                 }
                 Err(NotRecorded::Overloaded(_)) => node.refuse(requester, attempt, RefusedReason::Busy, ctx),
                 Err(NotRecorded::ReadOnly(_)) => {

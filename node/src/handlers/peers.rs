@@ -93,12 +93,12 @@ impl Handler<FindCandidates> for Node {
             self.adverts.iter().filter(|(did, note)| note.expires > now && self.trusts(**did)).collect();
         // The cheapest offers first, then those with the most memory free: hints, the bids decide.
         known.sort_by_key(|(did, note)| {
-            let advert = &note.advert;
+            let advert = note.signed.value();
             (advert.prices.core_hour, std::cmp::Reverse(advert.available.memory), **did)
         });
         let known = known
             .into_iter()
-            .map(|(did, note)| Candidate { did: *did, addresses: note.advert.addresses.clone() });
+            .map(|(did, note)| Candidate { did: *did, addresses: note.signed.value().addresses.clone() });
         let own_addresses = self.network.addresses();
         let me = self.books.registered().map(|_| Candidate { did: self.me(), addresses: Vec::new() });
         // This node last, and never cut off.

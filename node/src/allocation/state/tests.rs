@@ -1,12 +1,11 @@
 //! Every way an allocation can go, as tables.
 
-use dms_messages::{ContentId, JobId};
+use dms_messages::ContentId;
 
 use super::*;
 
 fn machine() -> AllocationMachine {
-    let attempt = AttemptId { job: JobId::from_random([1; 16]), pod: 0, number: 1 };
-    AllocationMachine::new(attempt, Duration::from_secs(60))
+    AllocationMachine::new(Duration::from_secs(60))
 }
 
 fn result() -> AllocationResult {

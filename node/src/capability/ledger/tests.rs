@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dms_messages::{CpuMillis, Dimension, Gpu, MemoryMib, Price};
+use dms_storage::LockEnd;
 use proptest::prelude::*;
 
 use super::*;
