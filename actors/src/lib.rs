@@ -18,6 +18,8 @@ pub mod wire;
 #[cfg(feature = "runtime")]
 pub mod blob;
 #[cfg(feature = "runtime")]
+pub mod directory;
+#[cfg(feature = "runtime")]
 pub mod mesh;
 #[cfg(feature = "runtime")]
 pub mod runtime;

@@ -4,6 +4,7 @@
 //! is refused by name: another method, another multibase, another key type, a wrong length, bytes
 //! that are no curve point, or a weak (small-order) key.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
@@ -16,6 +17,29 @@ const ED25519_MULTICODEC: [u8; 2] = [0xed, 0x01];
 const MAX_TEXT_LENGTH: usize = 64;
 /// libp2p's identity multihash of the protobuf-encoded public key: `00 24` + `08 01 12 20`.
 const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+
+/// Keys that a thread remembers as checked: the peers of a conversation and then some. A power of two;
+/// 200 bytes each.
+const REMEMBERED_KEYS: usize = 64;
+
+thread_local! {
+    /// Keys that were found usable on this thread, each in the place that its first byte names. Documents name
+    /// the same few peers again and again, and to check a point costs half of what checking a signature does.
+    /// A stranger's keys can only push others out of their places.
+    static USABLE: RefCell<[Option<VerifyingKey>; REMEMBERED_KEYS]> =
+        const { RefCell::new([None; REMEMBERED_KEYS]) };
+}
+
+/// The key of these bytes, if it is a point of the curve and not of small order.
+fn usable_key(bytes: &[u8; 32]) -> Option<VerifyingKey> {
+    let place = usize::from(bytes[0]) % REMEMBERED_KEYS;
+    let known = USABLE.with_borrow(|keys| keys[place]).filter(|key| key.as_bytes() == bytes);
+    known.or_else(|| {
+        let key = VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak())?;
+        USABLE.with_borrow_mut(|keys| keys[place] = Some(key));
+        Some(key)
+    })
+}
 
 /// A peer's decentralised identifier: an Ed25519 public key that is known to be a valid point.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,11 +76,7 @@ impl Did {
     /// Accepts 32 public key bytes if they are a usable curve point.
     pub fn from_public_key(bytes: &[u8]) -> Result<Self, DidError> {
         let bytes: [u8; 32] = bytes.try_into().map_err(|_| DidError::Length(bytes.len()))?;
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| DidError::Point)?;
-        if key.is_weak() {
-            return Err(DidError::Point);
-        }
-        Ok(Self(bytes))
+        usable_key(&bytes).map(|_| Self(bytes)).ok_or(DidError::Point)
     }
 
     /// The 32 bytes of the public key.
@@ -86,7 +106,7 @@ impl Did {
     /// True if `signature` is this key's signature over `message` (strict verification: no
     /// malleable or small-order forms).
     pub fn is_signature_valid(&self, message: &[u8], signature: &[u8]) -> bool {
-        let Ok(key) = VerifyingKey::from_bytes(&self.0) else { return false };
+        let Some(key) = usable_key(&self.0) else { return false };
         let Ok(signature) = Signature::from_slice(signature) else { return false };
         key.verify_strict(message, &signature).is_ok()
     }
@@ -198,6 +218,21 @@ mod tests {
         assert!(did.peer_id().starts_with("12D3Koo"));
         assert_eq!(Did::from_peer_id_bytes(&did.peer_id_bytes()), Ok(did));
         assert_eq!(Did::from_peer_id_bytes(&[0; 38]), Err(DidError::PeerId));
+    }
+
+    #[test]
+    fn a_remembered_key_vouches_for_no_other_in_its_place() {
+        let known = Keypair::from_secret(&[7; 32]).did();
+        let mut other = *known.public_key();
+        // The same place, other bytes: no key we know, and by its own check no point, or another one.
+        let is_point = |bytes: &[u8; 32]| VerifyingKey::from_bytes(bytes).is_ok_and(|key| !key.is_weak());
+        for last in 0..=255 {
+            other[31] = last;
+            assert_eq!(Did::from_public_key(&other).is_ok(), is_point(&other), "{last}");
+            assert!(Did::from_public_key(known.public_key()).is_ok());
+        }
+        // The places are empty at first, and an empty one is no key of zeros.
+        assert_eq!(Did::from_public_key(&[0; 32]), Err(DidError::Point));
     }
 
     proptest! {

@@ -12,7 +12,11 @@ pub const SECRET_KEY_LENGTH: usize = 32;
 
 /// An Ed25519 key pair. Its secret is wiped when dropped and is never printed or serialised.
 #[derive(Clone)]
-pub struct Keypair(SigningKey);
+pub struct Keypair {
+    key: SigningKey,
+    /// Kept: every signature names it, and checking a point costs as much as signing.
+    did: Did,
+}
 
 impl Keypair {
     /// Draws a new key from the operating system's randomness.
@@ -24,29 +28,31 @@ impl Keypair {
 
     /// The key pair of a stored secret.
     pub fn from_secret(secret: &[u8; SECRET_KEY_LENGTH]) -> Self {
-        Self(SigningKey::from_bytes(secret))
+        let key = SigningKey::from_bytes(secret);
+        // A key derived from a secret is a valid point of full order by construction.
+        let did = Did::from_public_key(key.verifying_key().as_bytes())
+            .expect("a derived public key is a valid point");
+        Self { key, did }
     }
 
     /// The secret, for the key file and for the transport that proves this key to peers.
     pub fn secret(&self) -> Zeroizing<[u8; SECRET_KEY_LENGTH]> {
-        Zeroizing::new(self.0.to_bytes())
+        Zeroizing::new(self.key.to_bytes())
     }
 
     /// The public name of this key.
     pub fn did(&self) -> Did {
-        // A key derived from a secret is a valid point of full order by construction.
-        Did::from_public_key(self.0.verifying_key().as_bytes())
-            .expect("a derived public key is a valid point")
+        self.did
     }
 
     /// Signs `message`.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
+        self.key.sign(message).to_bytes()
     }
 }
 
 impl fmt::Debug for Keypair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Keypair").field(&self.did()).finish()
+        f.debug_tuple("Keypair").field(&self.did).finish()
     }
 }
