@@ -116,6 +116,24 @@ impl DeclineReason {
             _ => Retry::Final,
         }
     }
+
+    /// The reason without its particulars, in the word that stands for it on the wire: for counting.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooBig { .. } => "too_big",
+            Self::Busy { .. } => "busy",
+            Self::NoExecutor { .. } => "no_executor",
+            Self::Location => "location",
+            Self::Label { .. } => "label",
+            Self::TooExpensive { .. } => "too_expensive",
+            Self::NotTrusted => "not_trusted",
+            Self::LockShare => "lock_share",
+            Self::NotOnboarded => "not_onboarded",
+            Self::Draining => "draining",
+            Self::ReadOnly => "read_only",
+            Self::Unsupported { .. } => "unsupported",
+        }
+    }
 }
 
 impl fmt::Display for DeclineReason {
@@ -204,3 +222,33 @@ pub struct Release {
 }
 
 dms_actors::wire_message!(Release, "dms.release", 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reasons_code_is_its_word_on_the_wire() {
+        let reasons = [
+            DeclineReason::TooBig { shortfalls: Vec::new() },
+            DeclineReason::Busy { shortfalls: Vec::new() },
+            DeclineReason::NoExecutor { executor: ExecutorKind::Wasm },
+            DeclineReason::Location,
+            DeclineReason::Label { key: "disk".into() },
+            DeclineReason::TooExpensive { price: Price(1) },
+            DeclineReason::NotTrusted,
+            DeclineReason::LockShare,
+            DeclineReason::NotOnboarded,
+            DeclineReason::Draining,
+            DeclineReason::ReadOnly,
+            DeclineReason::Unsupported { what: "pods".into() },
+        ];
+        for reason in reasons {
+            let code = reason.code().as_bytes();
+            // A text of CBOR that is shorter than 24 bytes: its length in the first one.
+            let text = [&[0x60 + code.len() as u8], code].concat();
+            let encoded = crate::to_canonical(&reason).unwrap();
+            assert!(encoded.windows(text.len()).any(|window| window == text), "{}", reason.code());
+        }
+    }
+}

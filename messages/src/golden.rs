@@ -124,6 +124,19 @@ fn every_word_has_its_golden_bytes() {
         "vmn3dqafhhyq33iy",
     );
     golden(
+        &NodeStatus {
+            role: NodeRole::Provider,
+            mode: ServingMode::Serving,
+            available: ResourceSummary::from(&resources()),
+            allocations: 1,
+            locks: 2,
+            jobs: 3,
+            peers: 4,
+            sequence: 9,
+        },
+        "2mlu4y4g5s2avd6y",
+    );
+    golden(
         &BidRequest {
             id: BidRequestId::from_random([2; 16]),
             job: attempt().job,

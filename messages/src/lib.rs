@@ -1,6 +1,6 @@
 //! The words of the mesh, in the order they are spoken.
 //!
-//! A node introduces itself ([`NodeCard`], [`Advert`]). A requester asks for capacity ([`BidRequest`]);
+//! A node introduces itself ([`NodeCard`], [`Advert`]) and says how it stands ([`NodeStatus`]). A requester asks for capacity ([`BidRequest`]);
 //! providers answer with a [`Bid`] (backed by a lock) or a [`Decline`]. The winner gets an
 //! [`Invocation`] holding the [`Contract`] and answers [`Accepted`] or [`Refused`]; everybody else gets
 //! a [`Release`]. The allocation reports [`AllocationStatus`] and [`AllocationOutput`], and keeps its
@@ -13,12 +13,14 @@ mod advert;
 mod bid;
 mod bid_request;
 mod capability;
+mod class;
 mod contract;
 mod file_tree;
 mod ids;
 mod invocation;
 mod job;
 mod node_card;
+mod node_status;
 mod status;
 mod units;
 
@@ -29,12 +31,14 @@ pub use capability::{
     Capability, CpuInfo, Dimension, ExecutorKind, Gpu, GpuId, GpuRequirement, PriceList, Requirement,
     Resources, Shortfall,
 };
+pub use class::CapabilityClass;
 pub use contract::Contract;
 pub use file_tree::{FileEntry, FileTree, FileTreeError, RelativePath};
 pub use ids::{AllocationId, AttemptId, BidId, BidRequestId, IdError, JobId, NodeId, NodeUuid};
 pub use invocation::{Accepted, Invocation, Refused, RefusedReason};
 pub use job::{Job, JobEnd, JobError, JobFailure, JobPhase, Pod, Task};
 pub use node_card::NodeCard;
+pub use node_status::{MAX_NODE_STATUS_LENGTH, NodeRole, NodeStatus, ResourceSummary, ServingMode};
 pub use status::{
     Acknowledge, AllocationOutput, AllocationResult, AllocationState, AllocationStatus,
     AllocationStatusRequest, Cancel, FailureCause, OutputStream, StopCause,
