@@ -233,6 +233,11 @@ pub enum Event {
 impl Event {
     /// Whether the event must be on disk before anything is said about it. What may be un-synced is
     /// only told, never promised: losing it with the power loses no acknowledgement.
+    ///
+    /// The log is one file: whatever is synced takes everything before it along. So an end of a lock may be
+    /// un-synced, because what the freed capacity is promised to next is not (a lock that comes back runs out); so may
+    /// an acknowledgement be (its requester is told the result again, and acknowledges again), and a provider's
+    /// acceptance (nothing is said on its strength, the job's end takes it along, and asking brings back how it stands).
     pub fn durability(&self) -> Durability {
         match self {
             Self::BidRequestReceived { .. }
@@ -241,6 +246,9 @@ impl Event {
             | Self::NotAsked { .. }
             | Self::BidRequestSent { .. }
             | Self::DocumentSeen { .. }
+            | Self::LockEnded { .. }
+            | Self::AllocationAcknowledged { .. }
+            | Self::AttemptAccepted { .. }
             | Self::JobMoved { .. }
             | Self::AllocationMoved { .. }
             | Self::Pruned { .. } => Durability::Unsynced,

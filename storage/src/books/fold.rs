@@ -80,6 +80,7 @@ impl Books {
             Event::BidReceived { job, bid } => {
                 let row = self.jobs.get_mut(job).ok_or_else(|| unknown(job))?;
                 answer(row, bid.issuer(), NodeAnswer::Bid { bid: bid.value().id });
+                row.first_bid.get_or_insert(at);
                 let received = BidReceivedRow { job: *job, bid: bid.clone(), at };
                 self.bids_received.insert(bid.value().id, received);
                 Ok(vec![Row::BidReceived(bid.value().id), Row::Job(*job)])
@@ -87,6 +88,7 @@ impl Books {
             Event::DeclineReceived { job, provider, reason } => {
                 let row = self.jobs.get_mut(job).ok_or_else(|| unknown(job))?;
                 answer(row, *provider, NodeAnswer::Declined { reason: reason.clone() });
+                count_decline(row, *provider, reason);
                 Ok(vec![Row::Job(*job)])
             }
             Event::NotAsked { job, provider, reason } => {
@@ -115,6 +117,7 @@ impl Books {
                 };
                 self.end_bid(terms.bid, LockEnd::Taken);
                 self.allocations.insert(*allocation, row);
+                self.live.insert(*allocation);
                 self.allocation_of.insert((terms.requester, terms.attempt), *allocation);
                 let contract_row = ContractRow {
                     peer: terms.requester,
@@ -149,6 +152,7 @@ impl Books {
                 row.state = state.clone();
                 row.result.clone_from(result);
                 row.moved = at;
+                self.live.remove(allocation);
                 self.rebalance(name)?;
                 Ok(vec![Row::Allocated(*allocation), Row::Allocation(*allocation), Row::Available])
             }
@@ -170,6 +174,8 @@ impl Books {
                     is_cancel_wanted: false,
                     attempts: Vec::new(),
                     answers: Default::default(),
+                    first_bid: None,
+                    declines: Default::default(),
                     end: None,
                     moved: at,
                 };
@@ -199,10 +205,12 @@ impl Books {
                     provider: *provider,
                     addresses: addresses.clone(),
                     contract: contract.content_id(),
+                    price: contract.value().price,
                     allocation: None,
                     state: AttemptState::Invoked,
                     result: None,
                     minted: at,
+                    running: None,
                     moved: at,
                 });
                 row.phase = JobPhase::Invoking;
@@ -241,6 +249,9 @@ impl Books {
                 row.state = AttemptState::Observed { state: state.clone() };
                 row.result.clone_from(result);
                 row.moved = at;
+                if *state == AllocationState::Running {
+                    row.running.get_or_insert(at);
+                }
                 if let Some(job) = self.jobs.get_mut(&attempt.job) {
                     job.phase = JobPhase::Running;
                     job.moved = at;
@@ -349,5 +360,13 @@ fn keep(is_kept: bool, row: Row, changed: &mut Vec<Row>) -> bool {
 fn answer(row: &mut JobRow, provider: dms_messages::Did, answer: NodeAnswer) {
     if row.answers.len() < MAX_ANSWERS || row.answers.contains_key(&provider) {
         row.answers.insert(provider, answer);
+    }
+}
+
+fn count_decline(row: &mut JobRow, provider: dms_messages::Did, reason: &dms_messages::DeclineReason) {
+    // Only of nodes whose answers are kept, so that both have the same bound.
+    if row.answers.contains_key(&provider) {
+        let count = row.declines.entry(provider).or_default().entry(reason.code().to_owned()).or_insert(0);
+        *count = count.saturating_add(1);
     }
 }

@@ -67,6 +67,8 @@ pub struct Books {
     available: Resources,
     locks: BTreeMap<BidId, Lock>,
     allocations: BTreeMap<AllocationId, AllocationRow>,
+    /// Those that have not ended: every change of the books sums them up, so ended ones must not be in the way.
+    live: BTreeSet<AllocationId>,
     /// Attempts are named by their requester: nobody can take another's numbers.
     allocation_of: BTreeMap<(Did, AttemptId), AllocationId>,
     requests_sent: BTreeMap<BidRequestId, BidRequestSentRow>,
@@ -120,7 +122,7 @@ impl Books {
 
     /// The allocations that have not ended.
     pub fn live_allocations(&self) -> impl Iterator<Item = &AllocationRow> {
-        self.allocations.values().filter(|row| !row.state.is_terminal())
+        self.live.iter().filter_map(|id| self.allocations.get(id))
     }
 
     /// The allocation that runs or ran an attempt.

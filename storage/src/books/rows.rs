@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use dms_messages::{
     Accepted, AllocationId, AllocationResult, AllocationState, AttemptId, Bid, BidId, BidRequest, ContentId,
-    Contract, DeclineReason, Did, Job, JobEnd, JobId, JobPhase, RefusedReason, Resources, Signed, Timestamp,
+    Contract, DeclineReason, Did, Job, JobEnd, JobId, JobPhase, Price, RefusedReason, Resources, Signed,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +152,9 @@ pub struct AttemptRow {
     pub addresses: Vec<String>,
     /// Under which contract.
     pub contract: ContentId,
+    /// For how much an hour, as the contract says.
+    #[serde(default)]
+    pub price: Price,
     /// The provider's allocation, once accepted.
     pub allocation: Option<AllocationId>,
     /// How it stands.
@@ -159,6 +163,9 @@ pub struct AttemptRow {
     pub result: Option<AllocationResult>,
     /// When it was minted.
     pub minted: Timestamp,
+    /// When its provider's report that it runs arrived, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Timestamp>,
     /// When it last moved.
     pub moved: Timestamp,
 }
@@ -197,6 +204,12 @@ pub struct JobRow {
     pub attempts: Vec<AttemptRow>,
     /// The last answer of each node.
     pub answers: BTreeMap<Did, NodeAnswer>,
+    /// When the first bid arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bid: Option<Timestamp>,
+    /// How often each node said no, by the reason's code.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub declines: BTreeMap<Did, BTreeMap<String, u32>>,
     /// How it ended.
     pub end: Option<JobEnd>,
     /// When it last moved.

@@ -251,6 +251,44 @@ fn an_attempt_starts_once_and_an_end_is_an_end() {
 }
 
 #[test]
+fn a_job_remembers_when_it_was_bid_on_and_ran_at_what_price_and_who_said_no() {
+    let mut books = Books::default();
+    let no = |reason| Event::DeclineReceived {
+        job: job().id,
+        provider: Keypair::from_secret(&PROVIDER).did(),
+        reason,
+    };
+    let bid = |id| {
+        let Event::BidSent { bid, .. } = bid_sent(id, 1000) else { unreachable!("it is a bid") };
+        Event::BidReceived { job: job().id, bid }
+    };
+    let running =
+        || Event::AttemptObserved { attempt: attempt(1), state: AllocationState::Running, result: None };
+    let minted = story().into_iter().find(|event| matches!(event, Event::AttemptMinted { .. })).unwrap();
+    let events = [
+        Event::JobSubmitted { job: job() },
+        no(DeclineReason::Busy { shortfalls: Vec::new() }),
+        no(DeclineReason::LockShare),
+        no(DeclineReason::Busy { shortfalls: Vec::new() }),
+        bid(1),
+        bid(2),
+        minted,
+        running(),
+        running(),
+    ];
+    for (second, event) in (1..).zip(events) {
+        books.apply(&Entry { at: Timestamp(second), event }).unwrap();
+    }
+    let row = &books.jobs()[&job().id];
+    assert_eq!(row.first_bid, Some(Timestamp(5)), "the first, not the last");
+    assert_eq!(row.attempts[0].running, Some(Timestamp(8)), "the first report, not its repeat");
+    assert_eq!(row.attempts[0].price, contract(1, 1).value().price);
+    let declines: Vec<_> =
+        row.declines.values().flatten().map(|(code, count)| (code.as_str(), *count)).collect();
+    assert_eq!(declines, [("busy", 2), ("lock_share", 1)]);
+}
+
+#[test]
 fn what_is_over_is_forgotten_and_what_is_live_is_not() {
     let mut books = Books::default();
     for event in story() {
@@ -319,4 +357,24 @@ fn a_failed_commit_is_told_and_the_disk_is_what_counts() {
     assert!(store.is_poisoned());
     assert_eq!(books.locks().len(), 1, "memory is ahead");
     assert!(store.reload().unwrap().locks().is_empty(), "the disk is not");
+}
+
+#[test]
+fn what_a_word_rests_on_is_synced() {
+    let lock = BidId::from_random([1; 16]);
+    let ended = |state| Event::AllocationEnded { allocation: allocation(1), state, result: None };
+    let table = [
+        (Event::JobSubmitted { job: job() }, Durability::Synced),
+        (bid_sent(1, 1000), Durability::Synced),
+        (ended(AllocationState::Succeeded), Durability::Synced),
+        (Event::JobEnded { job: job().id, end: JobEnd::Succeeded }, Durability::Synced),
+        // Promised on the strength of these is nothing that is not synced itself, and so takes them along.
+        (Event::LockEnded { bid: lock, end: LockEnd::Released }, Durability::Unsynced),
+        (Event::LockEnded { bid: lock, end: LockEnd::Expired }, Durability::Unsynced),
+        (Event::AllocationAcknowledged { allocation: allocation(1) }, Durability::Unsynced),
+        (Event::AttemptAccepted { accepted: accepted(1, 1) }, Durability::Unsynced),
+    ];
+    for (event, expected) in table {
+        assert_eq!(event.durability(), expected, "{}", event.name());
+    }
 }
