@@ -80,13 +80,21 @@ impl AddressBook {
         }
     }
 
+    /// Forgets everything about `peer`.
+    pub(crate) fn forget(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.entries.remove(peer) {
+            self.by_age.remove(&entry.age);
+        }
+    }
+
     /// Where `peer` might be, the proven address first.
     pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
         let entry = self.entries.get(peer);
         entry.into_iter().flat_map(|entry| entry.proven.iter().chain(&entry.claimed)).cloned().collect()
     }
 
-    fn add(&mut self, peer: PeerId, address: &Multiaddr) {
+    /// Remembers a claim that `peer` might be at `address`, if that can be dialled.
+    pub(crate) fn add(&mut self, peer: PeerId, address: &Multiaddr) {
         let Some(address) = dialable(peer, address) else { return };
         let entry = self.touch(peer);
         if entry.proven.as_ref() != Some(&address) && !entry.claimed.contains(&address) {
@@ -115,9 +123,12 @@ impl AddressBook {
 
 /// How far an address can be reached from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
+pub(crate) enum Reach {
+    /// Only from the host itself.
     Host,
+    /// From the same private network.
     Network,
+    /// From everywhere.
     World,
 }
 
@@ -130,16 +141,41 @@ pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
     address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
 }
 
+/// True if `address` is one of QUIC.
+pub(crate) fn is_quic(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::QuicV1)
+}
+
+/// True if `address` leads to this host itself.
+fn is_loopback(address: &Multiaddr) -> bool {
+    reach(address) == Some(Reach::Host)
+}
+
+/// Which of `addresses` one dial tries; what it leaves out stays for the next one.
+///
+/// The swarm tries QUIC before TCP among them. Between two peers on one host that order is turned round,
+/// by leaving QUIC over loopback out while there is TCP: there TCP is faster, and only it says at once
+/// that the process at the other end is gone.
+pub(crate) fn first_choice(addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    let has_local_tcp = addresses.iter().any(|address| is_loopback(address) && !is_quic(address));
+    let is_chosen = |address: &Multiaddr| !(has_local_tcp && is_loopback(address) && is_quic(address));
+    addresses.into_iter().filter(is_chosen).collect()
+}
+
 /// The address without its `/p2p/…`, if it can be dialled by the transports that we have and does not
 /// name another peer.
-fn dialable(peer: PeerId, address: &Multiaddr) -> Option<Multiaddr> {
+pub(crate) fn dialable(peer: PeerId, address: &Multiaddr) -> Option<Multiaddr> {
     let mut parts = address.iter();
     let ip = match parts.next()? {
         Protocol::Ip4(ip) => IpAddr::V4(ip),
         Protocol::Ip6(ip) => IpAddr::V6(ip),
         _ => return None,
     };
-    let Some(Protocol::Tcp(port)) = parts.next() else { return None };
+    let port = match parts.next()? {
+        Protocol::Tcp(port) => port,
+        Protocol::Udp(port) if parts.next() == Some(Protocol::QuicV1) => port,
+        _ => return None,
+    };
     let names_us = match parts.next() {
         None => true,
         Some(Protocol::P2p(named)) => named == peer && parts.next().is_none(),
@@ -150,7 +186,8 @@ fn dialable(peer: PeerId, address: &Multiaddr) -> Option<Multiaddr> {
     (names_us && is_place).then(|| without_peer(address))
 }
 
-fn reach(address: &Multiaddr) -> Option<Reach> {
+/// How far `address` can be reached from, if it begins with one of IP.
+pub(crate) fn reach(address: &Multiaddr) -> Option<Reach> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(reach_of_ip4(ip)),
         Protocol::Ip6(ip) => Some(reach_of_ip6(ip)),
@@ -207,6 +244,13 @@ mod tests {
             ("/ip4/255.255.255.255/tcp/4001".to_owned(), None),
             ("/ip4/10.0.0.1/tcp/0".to_owned(), None),
             ("/ip4/10.0.0.1/udp/4001".to_owned(), None),
+            ("/ip4/10.0.0.1/udp/4001/quic-v1".to_owned(), Some("/ip4/10.0.0.1/udp/4001/quic-v1")),
+            (format!("/ip6/::1/udp/4001/quic-v1/p2p/{peer}"), Some("/ip6/::1/udp/4001/quic-v1")),
+            (format!("/ip4/10.0.0.1/udp/4001/quic-v1/p2p/{other}"), None),
+            ("/ip4/10.0.0.1/udp/0/quic-v1".to_owned(), None),
+            ("/ip4/10.0.0.1/udp/4001/quic".to_owned(), None),
+            ("/ip4/10.0.0.1/udp/4001/quic-v1/webtransport".to_owned(), None),
+            ("/ip4/10.0.0.1/tcp/4001/ws".to_owned(), None),
             ("/dns4/example.org/tcp/4001".to_owned(), None),
             ("/memory/1".to_owned(), None),
             ("10.0.0.1:4001".to_owned(), None),
@@ -217,6 +261,25 @@ mod tests {
             let mut book = AddressBook::default();
             book.add_texts(peer, std::slice::from_ref(&text));
             assert_eq!(texts(&book, peer), kept.into_iter().collect::<Vec<_>>(), "{text}");
+        }
+    }
+
+    #[test]
+    fn quic_over_loopback_waits_for_tcp_over_loopback_and_for_nothing_else() {
+        let [tcp, quic] = ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/udp/1/quic-v1"];
+        let [far_tcp, far_quic] = ["/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.1/udp/1/quic-v1"];
+        let table: &[(&[&str], &[&str])] = &[
+            (&[quic, tcp], &[tcp]),
+            (&[quic], &[quic]),
+            (&[far_quic, far_tcp], &[far_quic, far_tcp]),
+            (&[quic, far_tcp], &[quic, far_tcp]),
+            (&[quic, far_quic, tcp], &[far_quic, tcp]),
+            (&[], &[]),
+        ];
+        for (known, tried) in table {
+            let known = known.iter().map(|text| address(text)).collect();
+            let chosen: Vec<String> = first_choice(known).iter().map(Multiaddr::to_string).collect();
+            assert_eq!(&chosen, tried);
         }
     }
 
@@ -269,6 +332,16 @@ mod tests {
             book.add_heard(peer, &said, &address(remote));
             assert_eq!(book.addresses(&peer).len(), kept, "{remote}");
         }
+    }
+
+    #[test]
+    fn a_forgotten_peer_leaves_nothing_behind() {
+        let (mut book, peer) = (AddressBook::default(), test_peer(1));
+        book.confirm(peer, &address("/ip4/10.0.0.1/tcp/1"));
+        book.add(peer, &address("/ip4/10.0.0.1/tcp/2"));
+        book.forget(&peer);
+        book.forget(&peer);
+        assert_eq!((book.entries.len(), book.by_age.len()), (0, 0));
     }
 
     #[test]

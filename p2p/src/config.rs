@@ -3,8 +3,10 @@
 //! `node` fills [`P2pConfig`] from its own configuration; [`crate::P2p::start`] checks it once. A
 //! wrong value is refused by name, never replaced by a default.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use dms_actors::directory::RecordCheck;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
@@ -34,6 +36,11 @@ pub struct P2pConfig {
     pub limits: ConnectionLimits,
     /// Periods and time limits.
     pub timing: Timing,
+    /// True if peers on the local network are looked for by multicast DNS. It only finds: whoever is
+    /// found is a stranger like any other.
+    pub mdns: bool,
+    /// Which records of others are kept for the directory; none without it.
+    pub record_check: Option<Arc<dyn RecordCheck>>,
 }
 
 impl Default for P2pConfig {
@@ -44,6 +51,8 @@ impl Default for P2pConfig {
             network: "local".to_owned(),
             limits: ConnectionLimits::default(),
             timing: Timing::default(),
+            mdns: false,
+            record_check: None,
         }
     }
 }
@@ -122,6 +131,8 @@ pub(crate) struct Checked {
     pub(crate) network: String,
     pub(crate) limits: ConnectionLimits,
     pub(crate) timing: Timing,
+    pub(crate) mdns: bool,
+    pub(crate) record_check: Option<Arc<dyn RecordCheck>>,
 }
 
 impl P2pConfig {
@@ -137,6 +148,8 @@ impl P2pConfig {
             network: self.network,
             limits: self.limits,
             timing: self.timing,
+            mdns: self.mdns,
+            record_check: self.record_check,
         })
     }
 }

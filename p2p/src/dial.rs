@@ -14,9 +14,10 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-use crate::addresses::{AddressBook, without_peer};
+use crate::addresses::{AddressBook, first_choice, without_peer};
 use crate::bootstrap::Bootstrap;
 use crate::links::{OpenFailure, OpenStream};
+use crate::transports;
 
 /// Most dials under way: each may try eight addresses, so this bounds the sockets at 256.
 const MAX_DIALS: usize = 32;
@@ -94,8 +95,8 @@ impl Dialer {
         if self.under_way.len() < MAX_DIALS { self.bootstrap.next_due() } else { None }
     }
 
-    /// Takes a wish for a stream to a peer that is not connected.
-    pub(crate) fn want(&mut self, peer: PeerId, wish: OpenStream) {
+    /// Takes a wish for a stream to a peer that is not connected; hands it back if no address is known.
+    pub(crate) fn want(&mut self, peer: PeerId, wish: OpenStream) -> Result<(), OpenStream> {
         if let Some(wanted) = self.wanted.get_mut(&peer) {
             wanted.wishes.retain(|wish| !wish.reply.is_closed());
             if wanted.wishes.len() < MAX_WAITING_PER_PEER {
@@ -104,9 +105,19 @@ impl Dialer {
                 wish.fail(OpenFailure::Unreachable("too many streams wait for this peer".to_owned()));
             }
         } else if self.candidates(&peer, &[]).is_empty() {
-            wish.fail(OpenFailure::NoRoute);
+            return Err(wish);
         } else {
             self.wanted.insert(peer, Wanted { wishes: vec![wish], ..Wanted::default() });
+            self.queue.push_back(peer);
+        }
+        Ok(())
+    }
+
+    /// Dials a peer that nobody has asked for, if there is room and an address is known.
+    pub(crate) fn meet(&mut self, peer: PeerId) {
+        let has_room = self.queue.len() < MAX_DIALS && !self.wanted.contains_key(&peer);
+        if has_room && !self.candidates(&peer, &[]).is_empty() {
+            self.wanted.insert(peer, Wanted::default());
             self.queue.push_back(peer);
         }
     }
@@ -117,7 +128,7 @@ impl Dialer {
             return None;
         }
         while let Some(peer) = self.queue.pop_front() {
-            if let Some(options) = self.begin_wanted(peer, None) {
+            if let Some(options) = self.begin_wanted(peer, None, now) {
                 return Some(options);
             }
         }
@@ -133,7 +144,7 @@ impl Dialer {
                 continue;
             }
             self.wanted.insert(expected, Wanted::default());
-            if let Some(options) = self.begin_wanted(expected, Some(index)) {
+            if let Some(options) = self.begin_wanted(expected, Some(index), now) {
                 return Some(options);
             }
         }
@@ -158,16 +169,24 @@ impl Dialer {
         self.wanted.remove(&peer).map(|wanted| wanted.wishes).unwrap_or_default()
     }
 
-    /// A dial failed.
-    pub(crate) fn on_failed(&mut self, connection: ConnectionId, error: &DialError, now: Instant) {
+    /// A dial failed; the peer if it was one that is wanted, and no address is left to try.
+    pub(crate) fn on_failed(
+        &mut self,
+        connection: ConnectionId,
+        error: &DialError,
+        now: Instant,
+    ) -> Option<PeerId> {
         match self.under_way.remove(&connection) {
-            Some(Purpose::Peer(peer, index)) => self.on_peer_failed(connection, peer, index, error, now),
+            Some(Purpose::Peer(peer, index)) => {
+                return self.on_peer_failed(connection, peer, index, error, now);
+            }
             Some(Purpose::Address(index)) if matches!(error, DialError::LocalPeerId { .. }) => {
                 self.bootstrap.on_ourselves(index);
             }
             Some(Purpose::Address(index)) => self.bootstrap_failed(index, now),
             None => {}
         }
+        None
     }
 
     /// The last connection to `peer` is gone.
@@ -189,10 +208,20 @@ impl Dialer {
         candidates
     }
 
-    fn begin_wanted(&mut self, peer: PeerId, index: Option<usize>) -> Option<DialOpts> {
+    fn begin_wanted(&mut self, peer: PeerId, index: Option<usize>, now: Instant) -> Option<DialOpts> {
         // Served in the meantime: the peer connected to us.
         let tried = self.wanted.get(&peer)?.tried.clone();
-        let addresses = self.candidates(&peer, &tried);
+        let (refused, alive): (Vec<_>, Vec<_>) =
+            self.candidates(&peer, &tried).into_iter().partition(transports::is_refused);
+        if alive.is_empty() && !refused.is_empty() {
+            let places: Vec<_> = refused.iter().map(Multiaddr::to_string).collect();
+            self.give_up(&peer, &format!("nobody listens at {}", places.join(" or ")));
+            if let Some(index) = index {
+                self.bootstrap_failed(index, now);
+            }
+            return None;
+        }
+        let addresses = first_choice(alive);
         let options = DialOpts::peer_id(peer)
             // We know that it is not connected, and an older dial of another purpose must not refuse this one.
             .condition(PeerCondition::Always)
@@ -202,6 +231,7 @@ impl Dialer {
             .allocate_new_port()
             .build();
         let wanted = self.wanted.get_mut(&peer)?;
+        wanted.tried.extend(refused);
         wanted.attempts += 1;
         wanted.dialling = Some((options.connection_id(), addresses));
         self.under_way.insert(options.connection_id(), Purpose::Peer(peer, index));
@@ -215,7 +245,7 @@ impl Dialer {
         index: Option<usize>,
         error: &DialError,
         now: Instant,
-    ) {
+    ) -> Option<PeerId> {
         let failed_address = match error {
             DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => {
                 Some(without_peer(address))
@@ -228,19 +258,24 @@ impl Dialer {
         if let Some(index) = index {
             self.bootstrap_failed(index, now);
         }
-        let Some(wanted) = self.wanted.get_mut(&peer) else { return };
+        let wanted = self.wanted.get_mut(&peer)?;
         // An older dial, outlived by a connection that came and went: another one serves these wishes.
-        let Some((_, dialled)) = wanted.dialling.take_if(|(id, _)| *id == connection) else { return };
+        let (_, dialled) = wanted.dialling.take_if(|(id, _)| *id == connection)?;
         // The first address that answers ends a dial; if it was another key, the rest is still untried.
         wanted.tried.extend(failed_address.map_or(dialled, |address| vec![address]));
         let (tried, attempts, is_awaited) =
             (wanted.tried.clone(), wanted.attempts, wanted.wishes.iter().any(|wish| !wish.reply.is_closed()));
         if is_awaited && attempts < MAX_ATTEMPTS && !self.candidates(&peer, &tried).is_empty() {
             self.queue.push_back(peer);
-            return;
+            return None;
         }
-        let reason = reason(error);
-        for wish in self.wanted.remove(&peer).into_iter().flat_map(|wanted| wanted.wishes) {
+        self.give_up(&peer, &reason(error));
+        is_awaited.then_some(peer)
+    }
+
+    fn give_up(&mut self, peer: &PeerId, reason: &str) {
+        let reason: String = reason.chars().take(MAX_REASON_LENGTH).collect();
+        for wish in self.wanted.remove(peer).into_iter().flat_map(|wanted| wanted.wishes) {
             wish.fail(OpenFailure::Unreachable(reason.clone()));
         }
     }
@@ -256,9 +291,9 @@ impl Dialer {
     }
 }
 
-/// What the dial said, in one bounded line.
+/// What the dial said, in one line.
 fn reason(error: &DialError) -> String {
-    let text = match error {
+    match error {
         DialError::WrongPeerId { obtained, address } => {
             format!("{obtained} answered at {}", without_peer(address))
         }
@@ -270,8 +305,7 @@ fn reason(error: &DialError) -> String {
         }
         DialError::Denied { cause } => format!("refused by our own limits: {cause}"),
         other => other.to_string(),
-    };
-    text.chars().take(MAX_REASON_LENGTH).collect()
+    }
 }
 
 /// An error with the errors beneath it, each said once.
@@ -333,8 +367,8 @@ mod tests {
     fn without_an_address_there_is_no_route() {
         let mut dialer = dialer(Vec::new());
         let (wish, reply) = wish();
-        dialer.want(test_peer(1), wish);
-        assert_eq!(failure(reply), OpenFailure::NoRoute);
+        assert!(dialer.want(test_peer(1), wish).is_err(), "it is handed back");
+        drop(reply);
         assert!(dialer.next_dial(Instant::now()).is_none());
     }
 
@@ -344,11 +378,11 @@ mod tests {
         dialer.book.lock().add_texts(peer, &["/ip4/127.0.0.1/tcp/1".to_owned()]);
         let (first, first_reply) = wish();
         let (second, second_reply) = wish();
-        dialer.want(peer, first);
+        dialer.want(peer, first).expect("an address is known");
         let dial = dialer.next_dial(now).expect("a dial");
-        dialer.want(peer, second);
+        dialer.want(peer, second).expect("an address is known");
         assert!(dialer.next_dial(now).is_none());
-        dialer.on_failed(dial.connection_id(), &refused(), now);
+        let _ = dialer.on_failed(dial.connection_id(), &refused(), now);
         for reply in [first_reply, second_reply] {
             let OpenFailure::Unreachable(reason) = failure(reply) else { panic!("unreachable") };
             assert!(reason.contains("/ip4/127.0.0.1/tcp/1") && reason.contains("refused"), "{reason}");
@@ -361,14 +395,39 @@ mod tests {
         let (mut dialer, peer, now) = (dialer(Vec::new()), test_peer(1), Instant::now());
         dialer.book.lock().add_texts(peer, &["/ip4/127.0.0.1/tcp/1".to_owned()]);
         let (wish, reply) = wish();
-        dialer.want(peer, wish);
+        dialer.want(peer, wish).expect("an address is known");
         let first = dialer.next_dial(now).expect("a dial");
         dialer.book.lock().add_texts(peer, &["/ip4/127.0.0.1/tcp/2".to_owned()]);
-        dialer.on_failed(first.connection_id(), &refused(), now);
+        let _ = dialer.on_failed(first.connection_id(), &refused(), now);
         let second = dialer.next_dial(now).expect("another dial");
-        dialer.on_failed(second.connection_id(), &refused(), now);
+        let _ = dialer.on_failed(second.connection_id(), &refused(), now);
         assert!(dialer.next_dial(now).is_none());
         assert!(matches!(failure(reply), OpenFailure::Unreachable(_)));
+    }
+
+    #[test]
+    fn a_quic_address_of_our_host_where_nobody_listens_costs_no_dial() {
+        if !cfg!(target_os = "linux") {
+            return;
+        }
+        let (mut dialer, peer, now) = (dialer(Vec::new()), test_peer(1), Instant::now());
+        // Nobody can listen on port 1 without being asked to.
+        let dead = "/ip4/127.0.0.1/udp/1/quic-v1".to_owned();
+        dialer.book.lock().add_texts(peer, std::slice::from_ref(&dead));
+        let (first, reply) = wish();
+        dialer.want(peer, first).expect("an address is known");
+        assert!(dialer.next_dial(now).is_none());
+        let OpenFailure::Unreachable(reason) = failure(reply) else { panic!("unreachable") };
+        assert!(reason.contains(&dead), "{reason}");
+        // Beside another address it is not tried either, before or after.
+        dialer.book.lock().add_texts(peer, &["/ip4/127.0.0.1/tcp/1".to_owned()]);
+        let (second, reply) = wish();
+        dialer.want(peer, second).expect("an address is known");
+        let dial = dialer.next_dial(now).expect("a dial");
+        let _ = dialer.on_failed(dial.connection_id(), &refused(), now);
+        assert!(dialer.next_dial(now).is_none());
+        assert!(matches!(failure(reply), OpenFailure::Unreachable(_)));
+        assert!(dialer.wanted.is_empty() && dialer.under_way.is_empty());
     }
 
     #[test]
@@ -379,11 +438,11 @@ mod tests {
             .lock()
             .add_texts(peer, &["/ip4/127.0.0.1/tcp/1".to_owned(), "/ip4/127.0.0.1/tcp/2".to_owned()]);
         let (wish, reply) = wish();
-        dialer.want(peer, wish);
+        dialer.want(peer, wish).expect("an address is known");
         for port in [1, 2] {
             let dial = dialer.next_dial(now).expect("a dial");
             let address = format!("/ip4/127.0.0.1/tcp/{port}/p2p/{peer}").parse().unwrap();
-            dialer.on_failed(
+            let _ = dialer.on_failed(
                 dial.connection_id(),
                 &DialError::WrongPeerId { obtained: test_peer(2), address },
                 now,
@@ -399,7 +458,7 @@ mod tests {
         let (mut dialer, peer, now) = (dialer(Vec::new()), test_peer(1), Instant::now());
         dialer.book.lock().add_texts(peer, &["/ip4/127.0.0.1/tcp/1".to_owned()]);
         let (wish, _reply) = wish();
-        dialer.want(peer, wish);
+        dialer.want(peer, wish).expect("an address is known");
         let local_addr: Multiaddr = "/ip4/127.0.0.1/tcp/3".parse().unwrap();
         let endpoint = ConnectedPoint::Listener { send_back_addr: local_addr.clone(), local_addr };
         let served = dialer.on_established(peer, ConnectionId::new_unchecked(usize::MAX), &endpoint, now);
@@ -414,7 +473,7 @@ mod tests {
         for seed in 1..=40 {
             dialer.book.lock().add_texts(test_peer(seed), &["/ip4/127.0.0.1/tcp/1".to_owned()]);
             let (wish, reply) = wish();
-            dialer.want(test_peer(seed), wish);
+            dialer.want(test_peer(seed), wish).expect("an address is known");
             replies.push(reply);
         }
         let mut begun = Vec::new();
@@ -422,13 +481,13 @@ mod tests {
             begun.push(dial);
         }
         assert_eq!(begun.len(), MAX_DIALS);
-        dialer.on_failed(begun[0].connection_id(), &refused(), now);
+        let _ = dialer.on_failed(begun[0].connection_id(), &refused(), now);
         assert!(dialer.next_dial(now).is_some(), "the queue moves on");
 
         let mut waiting = Vec::new();
         for _ in 0..MAX_WAITING_PER_PEER {
             let (wish, reply) = wish();
-            dialer.want(test_peer(2), wish);
+            dialer.want(test_peer(2), wish).expect("an address is known");
             waiting.push(reply);
         }
         assert!(
@@ -437,7 +496,7 @@ mod tests {
         );
         waiting.clear();
         let (wish, mut reply) = wish();
-        dialer.want(test_peer(2), wish);
+        dialer.want(test_peer(2), wish).expect("an address is known");
         assert!(reply.try_recv().is_err(), "places of those who left are free again");
     }
 
@@ -449,8 +508,8 @@ mod tests {
         let turn = dialer.next_dial(now + Duration::from_secs(1)).expect("its turn");
         assert_eq!(turn.get_peer_id(), Some(peer));
         let (wish, reply) = wish();
-        dialer.want(peer, wish);
-        dialer.on_failed(turn.connection_id(), &refused(), now);
+        dialer.want(peer, wish).expect("an address is known");
+        let _ = dialer.on_failed(turn.connection_id(), &refused(), now);
         assert!(matches!(failure(reply), OpenFailure::Unreachable(_)), "it shared the dial");
         assert!(dialer.next_due().is_some_and(|due| due > now));
     }

@@ -3,10 +3,10 @@
 //! libp2p lets two processes of one user listen on one TCP port at once (SO_REUSEPORT), and the system
 //! then deals connections out to either: a second node on the same port would half work. So a port that
 //! was asked for by number is probed first, without that option. Two nodes that start within the same
-//! millisecond can still slip through.
+//! millisecond can still slip through. UDP ports (QUIC) are probed too, for the same error.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use libp2p::Multiaddr;
 use libp2p::core::transport::ListenerId;
@@ -14,10 +14,14 @@ use libp2p::multiaddr::Protocol;
 
 use crate::node::P2pError;
 
-/// Fails if `address` names a TCP port that somebody listens on.
+/// Fails if `address` names a TCP or UDP port that somebody listens on.
 pub(crate) fn probe(address: &Multiaddr) -> Result<(), P2pError> {
-    let Some(socket) = socket_address(address).filter(|socket| socket.port() != 0) else { return Ok(()) };
-    TcpListener::bind(socket).map(drop).map_err(|error| failed(address, describe(&error)))
+    let bound = match place(address) {
+        Some(Place::Tcp(socket)) if socket.port() != 0 => TcpListener::bind(socket).map(drop),
+        Some(Place::Udp(socket)) if socket.port() != 0 => UdpSocket::bind(socket).map(drop),
+        _ => return Ok(()),
+    };
+    bound.map_err(|error| failed(address, describe(&error)))
 }
 
 /// The error of one address.
@@ -32,7 +36,15 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
+/// Where an address is, as the system counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
+}
+
+/// The place of `address`, if it begins with one.
+pub(crate) fn place(address: &Multiaddr) -> Option<Place> {
     let mut parts = address.iter();
     let ip = match parts.next()? {
         Protocol::Ip4(ip) => IpAddr::V4(ip),
@@ -40,7 +52,8 @@ fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
         _ => return None,
     };
     match parts.next()? {
-        Protocol::Tcp(port) => Some(SocketAddr::new(ip, port)),
+        Protocol::Tcp(port) => Some(Place::Tcp(SocketAddr::new(ip, port))),
+        Protocol::Udp(port) => Some(Place::Udp(SocketAddr::new(ip, port))),
         _ => None,
     }
 }
@@ -86,18 +99,23 @@ impl Pending {
 mod tests {
     use super::*;
 
+    fn is_taken(address: &str) -> bool {
+        match probe(&address.parse().unwrap()) {
+            Ok(()) => false,
+            Err(P2pError::ListenFailed { reason, .. }) if reason.contains("in use") => true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     #[test]
     fn a_port_in_use_is_noticed_and_port_zero_never_is() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-        let error = probe(&address).unwrap_err();
-        assert!(
-            matches!(&error, P2pError::ListenFailed { reason, .. } if reason.contains("in use")),
-            "{error}"
-        );
-        drop(taken);
-        assert!(probe(&address).is_ok());
-        assert!(probe(&"/ip4/127.0.0.1/tcp/0".parse().unwrap()).is_ok());
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp_address = format!("/ip4/127.0.0.1/tcp/{}", tcp.local_addr().unwrap().port());
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let udp_address = format!("/ip4/127.0.0.1/udp/{}/quic-v1", udp.local_addr().unwrap().port());
+        assert!(is_taken(&tcp_address) && is_taken(&udp_address));
+        drop((tcp, udp));
+        assert!(!is_taken(&tcp_address) && !is_taken(&udp_address));
+        assert!(!is_taken("/ip4/127.0.0.1/tcp/0") && !is_taken("/ip4/127.0.0.1/udp/0/quic-v1"));
     }
 }

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dms_actors::clock::SystemClock;
+use dms_actors::directory::{Directory, DirectoryError, RecordCheck, RecordKey, check_lengths};
 use dms_actors::mesh::{Gossip, GossipId, MAX_GOSSIP_LENGTH, Mesh, PublishError, Topic, Verdict};
 use dms_actors::transport::{OpenError, PROTOCOLS, Pipe, Transport, TransportEvent};
 use dms_actors::{Did, Keypair};
 use futures::future::BoxFuture;
-use libp2p::{identity, noise, tcp, yamux};
+use libp2p::identity;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
@@ -22,13 +23,14 @@ use crate::behaviour::{self, Behaviour};
 use crate::bootstrap::Bootstrap;
 use crate::config::{Checked, ConfigError, P2pConfig};
 use crate::dial::{Dialer, SharedBook};
+use crate::directory::{Clerk, Request};
 use crate::event::Outbox;
 use crate::gossip::Desk;
 use crate::links::{OpenFailure, OpenStream};
 use crate::listen::{self, Pending};
-use crate::peer;
-use crate::status::P2pStatus;
+use crate::status::{P2pStatus, PeerStatus};
 use crate::swarm::{Command, Judgement, Loop};
+use crate::{dht, lookup, peer, transports};
 
 /// Commands on their way to the loop; it empties the channel before it looks at the network.
 const COMMANDS: usize = 256;
@@ -36,10 +38,10 @@ const COMMANDS: usize = 256;
 const VERDICTS: usize = 1024;
 /// Streams being opened at once; more wait their turn within their time limit.
 const OPENS: usize = 256;
-/// Streams on one connection: bounds what one peer can make us hold (256 KiB of window each).
-const MAX_STREAMS: usize = 128;
 /// libp2p's own limit for agreeing on the protocol of a stream.
 const NEGOTIATION_TIME: Duration = Duration::from_secs(10);
+/// Longest wait for the directory: a query and a moment, in case the loop is late.
+const DIRECTORY_TIME: Duration = dht::QUERY_TIME.saturating_add(Duration::from_secs(2));
 /// Longest time to bind the listeners: the system answers at once or never.
 const BINDING_TIME: Duration = Duration::from_secs(10);
 /// How often a stream is tried whose connection closes under it, and the wait between two tries, in
@@ -128,6 +130,11 @@ impl P2p {
         self.handle.clone()
     }
 
+    /// Records and providers, looked up among all peers of the network.
+    pub fn directory(&self) -> Arc<dyn Directory> {
+        self.handle.clone()
+    }
+
     /// Where this peer can be dialled, each address ending in `/p2p/<peer id>`.
     pub fn listen_addresses(&self) -> Vec<String> {
         self.handle.listen_addresses()
@@ -136,6 +143,17 @@ impl P2p {
     /// What the loop last published about itself.
     pub fn status(&self) -> P2pStatus {
         self.handle.status.borrow().clone()
+    }
+
+    /// The connected peers in the order of their DIDs, with what is known of their connections; at most
+    /// a second old.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.handle.peers.borrow().clone()
+    }
+
+    /// The same as it changes; ends when the peer is stopped.
+    pub fn watch_peers(&self) -> watch::Receiver<Vec<PeerStatus>> {
+        self.handle.peers.clone()
     }
 
     /// The status as it changes; ends when the peer is stopped.
@@ -175,20 +193,26 @@ fn build(
     let local = *swarm.local_peer_id();
     let bootstrap =
         Bootstrap::new(config.bootstrap, local, timing.redial_initial, timing.redial_max, Instant::now());
+    let kad_protocol = dht::protocol(&config.network)?;
     let book = SharedBook::default();
     let (commands_sender, commands) = mpsc::channel(COMMANDS);
     let (verdicts_sender, verdicts) = mpsc::channel(VERDICTS);
     let (outbox, events) = Outbox::new();
     let (desk, gossip) = Desk::new(&config.network);
     let (status, status_receiver) = watch::channel(P2pStatus::default());
+    let (peers, peers_receiver) = watch::channel(Vec::new());
+    let (clerk, accepted) = Clerk::new(local, config.record_check.clone(), Instant::now());
+    let clock = SystemClock::shared();
 
     let handle = Handle {
         commands: commands_sender,
         verdicts: verdicts_sender,
         opens: Arc::new(Semaphore::new(OPENS)),
-        open_time: timing.dial_timeout + NEGOTIATION_TIME,
+        open_time: lookup::SEARCH_TIME + timing.dial_timeout + NEGOTIATION_TIME,
         book: book.clone(),
         status: status_receiver,
+        peers: peers_receiver,
+        record_check: config.record_check,
         events: Mutex::new(Some(events)),
         gossip: Mutex::new(Some(gossip)),
     };
@@ -196,11 +220,21 @@ fn build(
         swarm,
         commands,
         verdicts,
-        dialer: Dialer::new(book.clone(), bootstrap, SystemClock::shared()),
+        dialer: Dialer::new(book.clone(), bootstrap, clock.clone()),
         book,
         desk,
         outbox,
+        network: config.network,
+        kad_protocol,
+        clerk,
+        accepted,
+        seeker: Default::default(),
+        foreigners: Default::default(),
+        finder: Default::default(),
+        next_meeting: Instant::now(),
+        clock,
         status,
+        peers,
         pending,
         started: Some(started),
         connections: Default::default(),
@@ -214,23 +248,10 @@ fn build_swarm(keypair: &Keypair, config: &Checked) -> Result<libp2p::Swarm<Beha
     // Wipes the secret that it is given.
     let key = identity::Keypair::ed25519_from_bytes(&mut secret[..]).map_err(|error| internal(&error))?;
     let behaviour = behaviour::build(&key, config)?;
-    let swarm = libp2p::SwarmBuilder::with_existing_identity(key)
-        .with_tokio()
-        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, || {
-            let mut yamux = yamux::Config::default();
-            yamux.set_max_num_streams(MAX_STREAMS);
-            yamux
-        })
-        .map_err(|error| internal(&error))?
-        .with_behaviour(|_| behaviour)
-        .map_err(|error| internal(&error))?
-        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(config.timing.idle_timeout))
-        .with_connection_timeout(config.timing.dial_timeout)
-        .build();
-    Ok(swarm)
+    transports::swarm(key, behaviour, config.timing.dial_timeout, config.timing.idle_timeout)
 }
 
-/// The handle behind `Transport` and `Mesh`.
+/// The handle behind `Transport`, `Mesh` and `Directory`.
 struct Handle {
     commands: mpsc::Sender<Command>,
     verdicts: mpsc::Sender<Judgement>,
@@ -238,6 +259,8 @@ struct Handle {
     open_time: Duration,
     book: SharedBook,
     status: watch::Receiver<P2pStatus>,
+    peers: watch::Receiver<Vec<PeerStatus>>,
+    record_check: Option<Arc<dyn RecordCheck>>,
     events: Mutex<Option<mpsc::Receiver<TransportEvent>>>,
     gossip: Mutex<Option<mpsc::Receiver<Gossip>>>,
 }
@@ -309,6 +332,75 @@ impl Mesh for Handle {
 
     fn take_gossip(&self) -> Option<mpsc::Receiver<Gossip>> {
         self.gossip.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Handle {
+    /// Hands a request to the loop and waits for its answer. A full channel is a busy directory: a
+    /// query must not wait in a line that it makes longer.
+    fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, DirectoryError>>) -> Request,
+    ) -> impl Future<Output = Result<T, DirectoryError>> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.try_send(Command::Directory(request(reply))).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => DirectoryError::Busy,
+            mpsc::error::TrySendError::Closed(_) => DirectoryError::Closed,
+        });
+        async move {
+            sent?;
+            match tokio::time::timeout(DIRECTORY_TIME, answer).await {
+                Ok(answer) => answer.unwrap_or(Err(DirectoryError::Closed)),
+                Err(_) => Err(DirectoryError::NoAnswer(format!("no answer within {DIRECTORY_TIME:?}"))),
+            }
+        }
+    }
+}
+
+impl Directory for Handle {
+    fn put(
+        &self,
+        key: RecordKey,
+        value: Vec<u8>,
+        ttl: Duration,
+    ) -> BoxFuture<'static, Result<(), DirectoryError>> {
+        // Checked here, so that nothing is sent that every other peer would refuse.
+        let sequence = check_lengths(&key, &value).and_then(|()| {
+            let check = self.record_check.as_ref().map(|check| check.check(&key, &value));
+            check.transpose().map_err(|reason| DirectoryError::NoAnswer(format!("it is refused: {reason}")))
+        });
+        match sequence {
+            Ok(sequence) => Box::pin(self.ask(|reply| Request::Put { key, value, sequence, ttl, reply })),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
+    fn get(&self, key: RecordKey) -> BoxFuture<'static, Result<Vec<Vec<u8>>, DirectoryError>> {
+        match check_lengths(&key, &[]) {
+            Ok(()) => Box::pin(self.ask(|reply| Request::Get { key, reply })),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
+    fn provide(&self, key: RecordKey) -> BoxFuture<'static, Result<(), DirectoryError>> {
+        match check_lengths(&key, &[]) {
+            Ok(()) => Box::pin(self.ask(|reply| Request::Provide { key, reply })),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
+    fn stop_providing(&self, key: RecordKey) {
+        // Without room for it the key is announced for longer than true: whoever asks is told no then.
+        if self.commands.try_send(Command::Directory(Request::StopProviding { key })).is_err() {
+            tracing::debug!("the end of providing a key was dropped");
+        }
+    }
+
+    fn providers(&self, key: RecordKey) -> BoxFuture<'static, Result<Vec<Did>, DirectoryError>> {
+        match check_lengths(&key, &[]) {
+            Ok(()) => Box::pin(self.ask(|reply| Request::Providers { key, reply })),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
     }
 }
 

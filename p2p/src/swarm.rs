@@ -7,25 +7,31 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dms_actors::Did;
+use dms_actors::clock::{SharedClock, Timestamp};
 use dms_actors::mesh::{GossipId, PublishError, Topic, Verdict};
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
-use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, ping};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, kad, ping};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::sync::CancellationToken;
 
+use crate::addresses::{is_quic, without_peer};
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::dial::{Dialer, SharedBook};
+use crate::directory::{Accepted, Clerk, Request};
 use crate::event::Outbox;
+use crate::foreigners::Foreigners;
 use crate::gossip::Desk;
 use crate::links::{Incoming, OpenFailure, OpenStream};
 use crate::listen::Pending;
+use crate::lookup::Seeker;
+use crate::mdns::Finder;
 use crate::node::P2pError;
-use crate::status::P2pStatus;
-use crate::{identify, liveness, peer};
+use crate::status::{Direction, P2pStatus, PeerStatus, TransportKind};
+use crate::{identify, liveness, mdns, peer};
 
 /// How long a shutdown waits for connections to close in order; peers notice the rest by themselves.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
@@ -39,6 +45,8 @@ pub(crate) enum Command {
     Open { peer: PeerId, wish: OpenStream },
     /// Publish a message.
     Publish { topic: Topic, body: Vec<u8>, reply: oneshot::Sender<Result<(), PublishError>> },
+    /// Ask the directory.
+    Directory(Request),
     /// Listen to a topic.
     Subscribe { topic: Topic, reply: oneshot::Sender<Result<(), PublishError>> },
 }
@@ -51,6 +59,17 @@ pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
 }
 
+/// An established connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    peer: PeerId,
+    remote: Multiaddr,
+    direction: Direction,
+    since: Timestamp,
+    round_trip: Option<Duration>,
+    agent: String,
+}
+
 /// Everything that the loop owns.
 pub(crate) struct Loop {
     pub(crate) swarm: libp2p::Swarm<Behaviour>,
@@ -60,12 +79,25 @@ pub(crate) struct Loop {
     pub(crate) dialer: Dialer,
     pub(crate) desk: Desk,
     pub(crate) outbox: Outbox,
+    /// The network's name, and its name for Kademlia.
+    pub(crate) network: String,
+    pub(crate) kad_protocol: StreamProtocol,
+    pub(crate) clerk: Clerk,
+    /// Records of others that passed their check.
+    pub(crate) accepted: mpsc::Receiver<Accepted>,
+    pub(crate) seeker: Seeker,
+    pub(crate) foreigners: Foreigners,
+    pub(crate) finder: Finder,
+    /// When peers found by mDNS are dialled again.
+    pub(crate) next_meeting: Instant,
+    pub(crate) clock: SharedClock,
     pub(crate) status: watch::Sender<P2pStatus>,
+    pub(crate) peers: watch::Sender<Vec<PeerStatus>>,
     /// The listeners that are not bound yet, and who waits for them.
     pub(crate) pending: Pending,
     pub(crate) started: Option<oneshot::Sender<Result<(), P2pError>>>,
-    /// Where each connection leads: its peer and its remote address.
-    pub(crate) connections: BTreeMap<ConnectionId, (PeerId, Multiaddr)>,
+    /// Every connection, in the order of their dials and accepts.
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
 }
 
 impl Loop {
@@ -76,7 +108,7 @@ impl Loop {
         self.report_started();
         loop {
             self.begin_dials();
-            let due = self.dialer.next_due();
+            let due = self.dialer.next_due().into_iter().chain(self.seeker.next_due()).min();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -86,8 +118,11 @@ impl Loop {
                     None => break,
                 },
                 () = self.outbox.flush_one() => {}
-                () = until(due) => {}
-                _ = status_tick.tick() => self.refresh_status(),
+                Some(accepted) = self.accepted.recv() => {
+                    self.clerk.on_accepted(&mut self.swarm.behaviour_mut().dht, accepted);
+                }
+                () = until(due) => self.end_late_searches(),
+                _ = status_tick.tick() => self.on_tick(),
                 event = self.swarm.select_next_some() => self.on_event(event),
             }
         }
@@ -99,10 +134,14 @@ impl Loop {
         // Whoever asked may have stopped waiting; then the answer is of no use to anyone.
         match command {
             Command::Open { peer, wish } => {
-                if let Err(wish) = behaviour.links.open(peer, wish) {
-                    self.dialer.want(peer, wish);
+                if let Err(wish) = behaviour.links.open(peer, wish)
+                    && let Err(wish) = self.dialer.want(peer, wish)
+                {
+                    let (dht, clerk) = (&mut behaviour.dht, &mut self.clerk);
+                    self.seeker.want(peer, wish, Instant::now(), || clerk.search(dht, peer));
                 }
             }
+            Command::Directory(request) => self.clerk.on_request(&mut behaviour.dht, request),
             Command::Publish { topic, body, reply } => {
                 let _ = reply.send(self.desk.publish(&mut behaviour.gossip, &topic, body));
             }
@@ -130,9 +169,9 @@ impl Loop {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");
                 self.on_closed(peer_id, connection_id, num_established == 0);
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error, .. } => {
                 tracing::debug!(%error, "dial failed");
-                self.dialer.on_failed(connection_id, &error, Instant::now());
+                self.on_dial_failed(connection_id, peer_id, &error);
             }
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
                 tracing::debug!(%error, remote = %send_back_addr, "inbound connection failed");
@@ -165,12 +204,141 @@ impl Loop {
                 }
             }
             BehaviourEvent::Identify(event) => {
-                let remote = self.connections.get(&event.connection_id()).map(|(_, remote)| remote);
-                identify::on_event(event, remote, &mut self.book.lock());
+                if let Some(said) = identify::said(event) {
+                    self.on_said(said);
+                }
             }
+            BehaviourEvent::Dht(event) => self.on_dht(event),
+            BehaviourEvent::Mdns(libp2p::mdns::Event::Discovered(found)) => self.on_found(found),
+            BehaviourEvent::Mdns(libp2p::mdns::Event::Expired(_)) => {}
             BehaviourEvent::Ping(event) => self.on_ping(&event),
             BehaviourEvent::Limits(never) | BehaviourEvent::Admission(never) => match never {},
         }
+    }
+
+    /// A peer said who it is: one of another network is let go, one of ours is known from now on.
+    fn on_said(&mut self, said: identify::Said) {
+        let peer = said.peer;
+        if identify::is_of_another_network(&said.protocol_version, &self.network) {
+            tracing::debug!(peer = %peer, version = said.protocol_version, "a peer of another network is let go");
+            self.foreigners.add(peer, Instant::now());
+            self.book.lock().forget(&peer);
+            self.swarm.behaviour_mut().dht.remove(&peer);
+            // An error means that it has gone by itself.
+            let _ = self.swarm.disconnect_peer_id(peer);
+            return;
+        }
+        self.foreigners.remove(&peer);
+        let Some(connection) = self.connections.get_mut(&said.connection) else { return };
+        connection.agent = said.agent;
+        let known = {
+            let mut book = self.book.lock();
+            book.add_heard(peer, &said.addresses, &connection.remote);
+            book.addresses(&peer)
+        };
+        let dht = &mut self.swarm.behaviour_mut().dht;
+        if said.protocols.contains(&self.kad_protocol) {
+            dht.add(peer, &known);
+        } else {
+            dht.remove(&peer);
+        }
+    }
+
+    fn on_dht(&mut self, event: kad::Event) {
+        let dht = &mut self.swarm.behaviour_mut().dht;
+        match event {
+            kad::Event::OutboundQueryProgressed { id, result, stats, step } => {
+                if let Some((peer, told)) = self.clerk.on_progress(dht, id, result, &stats, step.last) {
+                    self.on_searched(peer, &told);
+                }
+            }
+            kad::Event::InboundRequest {
+                request: kad::InboundRequest::PutRecord { source, record: Some(record), .. },
+            } => self.clerk.on_record(record, source),
+            kad::Event::InboundRequest {
+                request: kad::InboundRequest::AddProvider { record: Some(record) },
+            } => {
+                let known = self.book.lock().addresses(&record.provider);
+                Clerk::on_provider(dht, record, known);
+            }
+            kad::Event::RoutingUpdated { is_new_peer: true, .. } => self.clerk.on_growth(Instant::now()),
+            _ => {}
+        }
+    }
+
+    /// A search is over: whoever waited is dialled for, or told that there is no route.
+    fn on_searched(&mut self, peer: PeerId, told: &[Multiaddr]) {
+        for address in self.swarm.behaviour().dht.admissible(peer, told) {
+            self.book.lock().add(peer, &address);
+        }
+        for wish in self.seeker.end(&peer, Instant::now()) {
+            if let Err(wish) = self.dialer.want(peer, wish) {
+                wish.fail(OpenFailure::NoRoute);
+            }
+        }
+    }
+
+    fn end_late_searches(&mut self) {
+        while let Some(peer) = self.seeker.overdue(Instant::now()) {
+            self.clerk.end_search(&mut self.swarm.behaviour_mut().dht, &peer);
+            self.on_searched(peer, &[]);
+        }
+    }
+
+    /// mDNS found peers: strangers that are dialled if there is room.
+    fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        let now = Instant::now();
+        for (peer, addresses) in mdns::peers(found) {
+            if self.is_of_interest(&peer, now) && self.finder.admit(now) {
+                self.finder.count();
+                for address in &addresses {
+                    self.book.lock().add(peer, address);
+                }
+                self.dialer.meet(peer);
+            }
+        }
+    }
+
+    /// Dials those again that mDNS found and that are not connected any more.
+    fn meet_again(&mut self, now: Instant) {
+        if now < self.next_meeting {
+            return;
+        }
+        self.next_meeting = now + mdns::MEET_AGAIN;
+        let Some(mdns) = self.swarm.behaviour().mdns.as_ref() else { return };
+        let found: Vec<PeerId> = mdns.discovered_nodes().copied().collect();
+        for peer in found {
+            if self.is_of_interest(&peer, now) && self.finder.admit(now) {
+                self.dialer.meet(peer);
+            }
+        }
+    }
+
+    /// True if it is worth dialling a peer that nobody asked for.
+    fn is_of_interest(&self, peer: &PeerId, now: Instant) -> bool {
+        peer != self.swarm.local_peer_id()
+            && peer::did(peer).is_some()
+            && !self.swarm.is_connected(peer)
+            && !self.foreigners.contains(peer, now)
+    }
+
+    fn on_dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
+        // Whoever is nowhere to be found must not slow every query down; identify brings it back.
+        let is_gone = matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. });
+        if let Some(peer) = peer.filter(|peer| is_gone && !self.swarm.is_connected(peer)) {
+            self.swarm.behaviour_mut().dht.remove(&peer);
+        }
+        if let Some(peer) = self.dialer.on_failed(connection, error, Instant::now()) {
+            let (dht, clerk) = (&mut self.swarm.behaviour_mut().dht, &mut self.clerk);
+            self.seeker.refresh(peer, Instant::now(), || clerk.search(dht, peer));
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let now = Instant::now();
+        self.clerk.on_tick(&mut self.swarm.behaviour_mut().dht, now);
+        self.meet_again(now);
+        self.refresh_status();
     }
 
     fn on_incoming(&mut self, incoming: Incoming) {
@@ -180,6 +348,9 @@ impl Loop {
     }
 
     fn on_ping(&mut self, event: &ping::Event) {
+        if let (Some(connection), Ok(took)) = (self.connections.get_mut(&event.connection), &event.result) {
+            connection.round_trip = Some(*took);
+        }
         if liveness::is_dead(event) {
             tracing::info!(peer = %event.peer, "closing a connection that stopped answering");
             self.swarm.close_connection(event.connection);
@@ -187,12 +358,23 @@ impl Loop {
     }
 
     fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint, is_first: bool) {
-        self.connections.insert(id, (peer, endpoint.get_remote_address().clone()));
+        let connection = Connection {
+            peer,
+            remote: endpoint.get_remote_address().clone(),
+            direction: if endpoint.is_dialer() { Direction::Dialled } else { Direction::Accepted },
+            since: self.clock.now(),
+            round_trip: None,
+            agent: String::new(),
+        };
+        self.connections.insert(id, connection);
         self.refresh_status();
         if is_first && let Some(did) = peer::did(&peer) {
             self.outbox.up(did);
         }
-        for wish in self.dialer.on_established(peer, id, endpoint, Instant::now()) {
+        let mut wishes = self.dialer.on_established(peer, id, endpoint, Instant::now());
+        wishes.extend(self.seeker.on_established(&peer));
+        self.clerk.end_search(&mut self.swarm.behaviour_mut().dht, &peer);
+        for wish in wishes {
             if let Err(wish) = self.swarm.behaviour_mut().links.open(peer, wish) {
                 wish.fail(OpenFailure::Unreachable("the connection closed at once".to_owned()));
             }
@@ -216,7 +398,7 @@ impl Loop {
             // A dial that cannot even begin has no event.
             if let Err(error) = self.swarm.dial(options) {
                 tracing::debug!(%error, "dial refused");
-                self.dialer.on_failed(id, &error, Instant::now());
+                let _ = self.dialer.on_failed(id, &error, Instant::now());
             }
         }
     }
@@ -235,13 +417,13 @@ impl Loop {
         }
     }
 
-    fn refresh_status(&self) {
+    fn refresh_status(&mut self) {
         let suffix = format!("/p2p/{}", self.swarm.local_peer_id());
         let mut listen_addresses: Vec<_> =
             self.swarm.listeners().map(|address| format!("{address}{suffix}")).collect();
         listen_addresses.sort();
         let mut connected_peers: Vec<_> =
-            self.connections.values().filter_map(|(peer, _)| peer::did(peer)).collect();
+            self.connections.values().filter_map(|connection| peer::did(&connection.peer)).collect();
         connected_peers.sort();
         connected_peers.dedup();
         let status = P2pStatus {
@@ -252,6 +434,9 @@ impl Loop {
             topics: self.desk.topic_statuses(&self.swarm.behaviour().gossip),
             dropped_streams: self.outbox.dropped_streams(),
             dropped_gossip: self.desk.dropped(),
+            routing_peer_count: self.swarm.behaviour_mut().dht.table_size(),
+            record_count: self.swarm.behaviour_mut().dht.kad().store_mut().record_count(),
+            mdns_found_count: self.finder.found(),
         };
         self.status.send_if_modified(|current| {
             let is_new = *current != status;
@@ -260,6 +445,35 @@ impl Loop {
             }
             is_new
         });
+        let peers = self.peer_statuses();
+        self.peers.send_if_modified(|current| {
+            let is_new = *current != peers;
+            if is_new {
+                *current = peers;
+            }
+            is_new
+        });
+    }
+
+    /// Each peer by its newest connection, in the order of their DIDs.
+    fn peer_statuses(&self) -> Vec<PeerStatus> {
+        let mut newest = BTreeMap::new();
+        for connection in self.connections.values() {
+            let Some(did) = peer::did(&connection.peer) else { continue };
+            let transport =
+                if is_quic(&connection.remote) { TransportKind::Quic } else { TransportKind::Tcp };
+            let status = PeerStatus {
+                did,
+                address: without_peer(&connection.remote).to_string(),
+                transport,
+                direction: connection.direction,
+                since: connection.since,
+                round_trip: connection.round_trip,
+                agent: connection.agent.clone(),
+            };
+            newest.insert(did, status);
+        }
+        newest.into_values().collect()
     }
 
     /// Closes every connection in order, so that peers see an end and not a silence.
@@ -268,7 +482,7 @@ impl Loop {
         if let Some(address) = self.pending.first().cloned() {
             self.report_failed(crate::listen::failed(&address, "it was not bound in time"));
         }
-        let peers: Vec<PeerId> = self.connections.values().map(|(peer, _)| *peer).collect();
+        let peers: Vec<PeerId> = self.connections.values().map(|connection| connection.peer).collect();
         for peer in peers {
             // An error means that an earlier turn has closed it already.
             let _ = self.swarm.disconnect_peer_id(peer);
@@ -284,6 +498,7 @@ impl Loop {
         }
         self.connections.clear();
         drop(self.status.send_replace(P2pStatus::default()));
+        drop(self.peers.send_replace(Vec::new()));
     }
 }
 
