@@ -4,11 +4,14 @@
 
 use dms_actors::Message;
 use dms_messages::{
-    AttemptId, Capability, Did, Job, JobEnd, JobId, JobPhase, NodeId, OutputStream, Resources, Timestamp,
+    AllocationId, AttemptId, Capability, Did, Job, JobEnd, JobId, JobPhase, NodeId, OutputStream, Resources,
+    Timestamp,
 };
 use dms_storage::Lock;
 use dms_storage::books::{AllocationRow, JobRow};
 use serde::{Deserialize, Serialize};
+
+use crate::listings::Noun;
 
 /// Why the Node does not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +26,33 @@ pub enum CommandError {
     /// No such job.
     #[error("no job {0} is known here")]
     UnknownJob(JobId),
+    /// No such thing.
+    #[error("no {noun} {id} is known here")]
+    UnknownId {
+        /// What was asked for.
+        noun: Noun,
+        /// Its id, or the beginning of it, as it was given.
+        id: String,
+    },
+    /// The beginning of an id fits several.
+    #[error("several {noun}s are meant by {id}; give more of the id{}", noun.other_name())]
+    AmbiguousId {
+        /// What was asked for.
+        noun: Noun,
+        /// The beginning, as it was given.
+        id: String,
+    },
+    /// There is nothing to withdraw.
+    #[error("this node offers nothing: there is nothing to withdraw")]
+    NotOnboarded,
+    /// What is to be withdrawn is in use.
+    #[error("{}", running_text(*count, named))]
+    AllocationsRunning {
+        /// How many run.
+        count: usize,
+        /// Some of them.
+        named: Vec<RunningAllocation>,
+    },
     /// The job has ended.
     #[error("job {0} has already ended")]
     JobEnded(JobId),
@@ -41,6 +71,32 @@ pub enum CommandError {
     /// The node has more to write than it can; ask again.
     #[error("the node is busy")]
     Busy,
+}
+
+/// An allocation that keeps the capacity from being withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunningAllocation {
+    /// Its id.
+    pub id: AllocationId,
+    /// The job.
+    pub job: JobId,
+    /// For whom.
+    pub requester: Did,
+}
+
+fn running_text(count: usize, named: &[RunningAllocation]) -> String {
+    let mut text = match count {
+        1 => "1 allocation runs here:".to_owned(),
+        count => format!("{count} allocations run here:"),
+    };
+    for (index, RunningAllocation { id, job, requester }) in named.iter().enumerate() {
+        let comma = if index == 0 { "" } else { ";" };
+        text.push_str(&format!("{comma} {id} (job {job} of {requester})"));
+    }
+    match count - named.len() {
+        0 => text,
+        rest => format!("{text}; and {rest} more"),
+    }
 }
 
 /// Hands in a job. Answered when it is on disk.
@@ -234,6 +290,9 @@ pub struct CapabilityView {
     pub locks: Vec<Lock>,
     /// The live allocations.
     pub allocations: Vec<AllocationRow>,
+    /// True while no new bids are made because the owner withdraws the capability.
+    #[serde(default)]
+    pub is_offboarding: bool,
 }
 
 impl Message for GetCapability {
@@ -250,6 +309,41 @@ pub struct Onboard {
 
 impl Message for Onboard {
     type Reply = Result<(), CommandError>;
+}
+
+/// What is done with that which runs while a capability is withdrawn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OffboardMode {
+    /// Nothing: the withdrawal is refused while anything runs.
+    #[default]
+    AtOnce,
+    /// It may end; no new bids meanwhile.
+    Wait,
+    /// It is stopped.
+    Force,
+}
+
+/// Withdraws what this machine offers. Answered when that is on disk, or at once with what is waited for.
+#[derive(Debug)]
+pub struct Offboard {
+    /// What is done with that which runs.
+    pub mode: OffboardMode,
+}
+
+/// How far a withdrawal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offboarded {
+    /// True if nothing is registered any more, on disk.
+    pub is_withdrawn: bool,
+    /// Allocations that still run.
+    pub running_count: usize,
+    /// Locks that still hold.
+    pub lock_count: usize,
+}
+
+impl Message for Offboard {
+    type Reply = Result<Offboarded, CommandError>;
 }
 
 /// Stops taking new work, stops what runs, and answers when everything is on disk and told.

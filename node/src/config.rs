@@ -59,6 +59,11 @@ pub const KEYS: &[Key] = &[
         variable: Some("DMS_BOOTSTRAP"),
         doc: "Multiaddrs of nodes to dial first. Separated by commas in the environment.",
     },
+    Key {
+        name: "mdns",
+        variable: Some("DMS_MDNS"),
+        doc: "Whether nodes on the local network are looked for. It only finds: who is found is a stranger as any other.",
+    },
     Key { name: "api", variable: Some("DMS_API"), doc: "Path of the API's Unix socket, at most 107 bytes." },
     Key { name: "open", variable: Some("DMS_OPEN"), doc: "Whether strangers may ask this node to run jobs." },
     Key {
@@ -90,6 +95,11 @@ pub const KEYS: &[Key] = &[
         name: "blobs_max_mib",
         variable: Some("DMS_BLOBS_MAX_MIB"),
         doc: "How much disk modules, inputs and outputs may take, in MiB: at least 64.",
+    },
+    Key {
+        name: "engine",
+        variable: Some("DMS_ENGINE"),
+        doc: "Where the books are kept: rocksdb, or memory, which forgets them at every stop: for trials and measurements.",
     },
     Key {
         name: "prices",
@@ -192,6 +202,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where the books are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// In the data directory, synced.
+    #[default]
+    Rocksdb,
+    /// In memory: a restart knows nothing of jobs, allocations or what was onboarded. For trials and
+    /// measurements.
+    Memory,
+}
+
 /// The checked settings of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -199,10 +221,12 @@ pub struct Settings {
     pub data: PathBuf,
     /// The mesh. Default `main`.
     pub network: String,
-    /// Multiaddrs to listen on. Default `/ip4/0.0.0.0/tcp/0`: any free port.
+    /// Multiaddrs to listen on. Default QUIC and TCP on every interface, each on any free port.
     pub listen: Vec<String>,
     /// Multiaddrs to dial first. Default none.
     pub bootstrap: Vec<String>,
+    /// True if nodes on the local network are looked for. Default true.
+    pub mdns: bool,
     /// The API's socket. Default `api.sock` in the data directory.
     pub api: PathBuf,
     /// True if strangers may ask. Default false.
@@ -219,6 +243,8 @@ pub struct Settings {
     pub max_output: u64,
     /// Disk for blobs, in MiB. Default 4096.
     pub blobs_max_mib: u64,
+    /// Where the books are kept. Default RocksDB.
+    pub engine: EngineKind,
     /// Prices of what is offered. Default free.
     pub prices: PriceList,
     /// Labels of what is offered. Default none.
@@ -237,8 +263,9 @@ impl Settings {
         let data = data.into();
         Self {
             network: "main".to_owned(),
-            listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned()],
+            listen: vec!["/ip4/0.0.0.0/udp/0/quic-v1".to_owned(), "/ip4/0.0.0.0/tcp/0".to_owned()],
             bootstrap: Vec::new(),
+            mdns: true,
             api: data.join("api.sock"),
             open: false,
             trust: Vec::new(),
@@ -247,6 +274,7 @@ impl Settings {
             auction: Millis(2000),
             max_output: 1024 * 1024,
             blobs_max_mib: 4096,
+            engine: EngineKind::Rocksdb,
             prices: PriceList::default(),
             labels: BTreeMap::new(),
             location: None,
@@ -288,6 +316,7 @@ impl Settings {
             "network" => self.network.clone().into(),
             "listen" => list(&self.listen),
             "bootstrap" => list(&self.bootstrap),
+            "mdns" => self.mdns.into(),
             "api" => self.api.display().to_string().into(),
             "open" => self.open.into(),
             "trust" => list(&self.trust.iter().map(Did::to_string).collect::<Vec<_>>()),
@@ -296,6 +325,10 @@ impl Settings {
             "auction" => compact(self.auction.to_string()),
             "max_output" => compact(MemoryMib(self.max_output >> 20).to_string()),
             "blobs_max_mib" => integer(self.blobs_max_mib),
+            "engine" => match self.engine {
+                EngineKind::Rocksdb => "rocksdb".into(),
+                EngineKind::Memory => "memory".into(),
+            },
             "prices" => {
                 let price = |price: dms_messages::Price| toml::Value::from(price.to_string());
                 let table = [
@@ -336,6 +369,8 @@ pub struct Layer {
     /// Multiaddrs.
     #[serde(deserialize_with = "list::<_, Address>")]
     pub bootstrap: Option<Vec<Address>>,
+    /// Yes or no.
+    pub mdns: Option<bool>,
     /// A path; relative to the data directory if it is in the file.
     pub api: Option<PathBuf>,
     /// Yes or no.
@@ -358,6 +393,8 @@ pub struct Layer {
     /// A number.
     #[serde(deserialize_with = "blobs_max_mib")]
     pub blobs_max_mib: Option<u64>,
+    /// `rocksdb` or `memory`.
+    pub engine: Option<EngineKind>,
     /// A table.
     pub prices: Option<PriceTable>,
     /// A table.
@@ -614,6 +651,7 @@ impl Layer {
             network: one(&get, "DMS_NETWORK")?,
             listen: many(&get, "DMS_LISTEN")?,
             bootstrap: many(&get, "DMS_BOOTSTRAP")?,
+            mdns: one(&get, "DMS_MDNS")?,
             api: one(&get, "DMS_API")?,
             open: one(&get, "DMS_OPEN")?,
             trust: many(&get, "DMS_TRUST")?,
@@ -622,6 +660,7 @@ impl Layer {
             auction: one(&get, "DMS_AUCTION")?,
             max_output: one(&get, "DMS_MAX_OUTPUT")?,
             blobs_max_mib,
+            engine: one(&get, "DMS_ENGINE")?,
             prices: None,
             labels,
             location: one(&get, "DMS_LOCATION")?,
@@ -638,6 +677,17 @@ impl FromStr for LogFormat {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
             _ => Err(format!("{text:?} is neither text nor json")),
+        }
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "rocksdb" => Ok(Self::Rocksdb),
+            "memory" => Ok(Self::Memory),
+            _ => Err(format!("{text:?} is neither rocksdb nor memory")),
         }
     }
 }
@@ -690,6 +740,7 @@ pub fn merge(data: &Path, mut file: Layer, environment: Layer, flags: Layer) -> 
         take!(network, |value: Network| value.0);
         take!(listen, addresses);
         take!(bootstrap, addresses);
+        take!(mdns, |value| value);
         take!(api, |value| value);
         take!(open, |value| value);
         take!(trust, |value| value);
@@ -698,6 +749,7 @@ pub fn merge(data: &Path, mut file: Layer, environment: Layer, flags: Layer) -> 
         take!(auction, |value: AuctionTime| value.0);
         take!(max_output, |value: MaxOutput| value.0);
         take!(blobs_max_mib, |value| value);
+        take!(engine, |value| value);
         take!(prices, |value: PriceTable| value.checked());
         take!(labels, |value| value);
         take!(location, |value: Location| Some(value.0));
@@ -734,6 +786,8 @@ mod tests {
             ),
             ("[prices]\nhour = 1", "config.toml:2:1: prices.hour: unknown field `hour`"),
             ("log = \"a=b=c\"", "config.toml:1:7: log: \"a=b=c\" is not a log filter"),
+            ("engine = \"paper\"", "config.toml:1:10: engine: unknown variant `paper`"),
+            ("mdns = 1", "config.toml:1:8: mdns: invalid type: integer `1`, expected a boolean"),
             ("log_format = \"xml\"", "config.toml:1:14: log_format: unknown variant `xml`"),
             ("network = \"a\"\nnetwork = \"b\"", "config.toml:2:1: duplicate key"),
             ("network = ", "config.toml:1:11: "),
@@ -781,6 +835,11 @@ mod tests {
     fn a_wrong_variable_is_refused_by_name() {
         let table = [
             ("DMS_LEASE", "soon", "environment variable DMS_LEASE: \"soon\" is not a duration"),
+            (
+                "DMS_ENGINE",
+                "paper",
+                "environment variable DMS_ENGINE: \"paper\" is neither rocksdb nor memory",
+            ),
             ("DMS_OPEN", "maybe", "environment variable DMS_OPEN: "),
             ("DMS_LABELS", "x", "environment variable DMS_LABELS: \"x\" is not key=value"),
             ("DMS_BLOBS_MAX_MIB", "3", "environment variable DMS_BLOBS_MAX_MIB: must be at least 64"),

@@ -9,20 +9,26 @@
 //! | [`startup`] | who knows whom; the only place that builds the parts |
 //! | [`network`] | the only place that joins the mesh to the actors |
 //! | [`node`] | the Node actor: the one writer of the books |
+//! | [`directory`] | which words lie in the directory, under which keys, and how they are found |
+//! | [`peers`] | what is known of each peer |
 //! | [`handlers`] | one file per word that arrives: check, decide, record, speak, report |
 //! | [`orchestrator`] | pure: matching, pricing, ranking, the auction, a job's life |
 //! | [`capability`] | pure: the ledger's rules |
 //! | [`job`], [`allocation`] | the child actors, one per job and one per allocation |
 //! | [`executors`] | what runs a workload |
+//! | [`listings`], [`peers`] | what people and programs may see of the books and of the mesh |
+//! | [`proof`] | contracts as files that anybody can check offline |
 //! | [`blobs`], [`identity`], [`config`], [`host`], [`job_file`] | contents, the key file, settings, the machine, jobs as people write them |
 
 pub mod allocation;
+mod announce;
 pub mod api;
 pub mod blobs;
 pub mod capability;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod directory;
 mod errors;
 pub mod executors;
 pub mod handlers;
@@ -30,9 +36,13 @@ pub mod host;
 pub mod identity;
 pub mod job;
 pub mod job_file;
+pub mod listings;
 pub mod network;
 pub mod node;
+mod notes;
 pub mod orchestrator;
+pub mod peers;
+pub mod proof;
 pub mod signer;
 pub mod startup;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Joins the mesh to the actors: the only place where words become sends and what is heard becomes words.
 //!
 //! Out: each peer has an outbox, one task that says words in order and reports what could not be brought
-//! to it. In: words on links are decoded and checked by the runtime; gossip is checked here, off the
+//! to it; a peer of whom no address is known is looked up first. In: words on links are decoded and checked by the runtime; gossip is checked here, off the
 //! swarm's loop, and only what may be forwarded is.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dms_actors::directory::Directory;
 use dms_actors::mesh::{Gossip, Mesh, Topic, Verdict};
 use dms_actors::signed::SignedError;
 use dms_actors::transport::Transport;
@@ -17,15 +18,18 @@ use dms_actors::{
     ActorRef, ActorSystem, Address, DeadLetterReason, Did, Message, PeerEvent, Recipient, SendFailure,
     WireMessage,
 };
-use dms_messages::{Advert, BidId, BidRequest, Signed};
+use dms_messages::{Advert, BidId, BidRequest, MAX_NODE_STATUS_LENGTH, NodeStatus, Signed};
+use dms_p2p::PeerStatus;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
+use crate::directory::{Finder, WordCheck};
 use crate::errors::whole;
 use crate::node::Node;
+use crate::orchestrator::discovery;
 use crate::word::{Addressed, Word};
 
 /// Where nodes are, within their systems.
@@ -37,6 +41,9 @@ const OUTBOX_CAPACITY: usize = 1024;
 const MAX_OUTBOXES: usize = 1024;
 /// How long one word may take to be brought to its peer's link, dialling included.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Least pause between two look-ups of a peer that nobody knows the way to.
+const FIND_PAUSE: Duration = Duration::from_secs(10);
 
 /// A word could not be brought to a peer.
 #[derive(Debug)]
@@ -81,6 +88,8 @@ pub enum Heard {
     Advert(Signed<Advert>),
     /// A requester's call.
     BidRequest(Signed<BidRequest>),
+    /// How a node stands.
+    NodeStatus(Signed<NodeStatus>),
 }
 
 impl Message for Heard {
@@ -92,6 +101,9 @@ pub struct Network {
     system: ActorSystem,
     transport: Arc<dyn Transport>,
     mesh: Arc<dyn Mesh>,
+    directory: Arc<dyn Directory>,
+    connections: watch::Receiver<Vec<PeerStatus>>,
+    finder: Finder,
     runtime: Handle,
     outboxes: BTreeMap<Did, mpsc::Sender<Word>>,
     pending: watch::Sender<usize>,
@@ -112,6 +124,10 @@ pub struct NetworkParts {
     pub transport: Arc<dyn Transport>,
     /// The gossip.
     pub mesh: Arc<dyn Mesh>,
+    /// Records and providers.
+    pub directory: Arc<dyn Directory>,
+    /// What the transport says of each connection, in the order of the DIDs.
+    pub connections: watch::Receiver<Vec<PeerStatus>>,
     /// Where sends run.
     pub runtime: Handle,
     /// Words taken and not yet on a link.
@@ -127,8 +143,20 @@ impl fmt::Debug for NetworkParts {
 impl Network {
     /// A mouth that has said nothing yet.
     pub fn new(parts: NetworkParts) -> Self {
-        let NetworkParts { system, transport, mesh, runtime, pending } = parts;
-        Self { system, transport, mesh, runtime, outboxes: BTreeMap::new(), pending }
+        let NetworkParts { system, transport, mesh, directory, connections, runtime, pending } = parts;
+        let check = WordCheck::new(system.me(), system.network(), system.clock());
+        let finder = Finder::new(Arc::clone(&directory), check);
+        Self {
+            system,
+            transport,
+            mesh,
+            directory,
+            connections,
+            finder,
+            runtime,
+            outboxes: BTreeMap::new(),
+            pending,
+        }
     }
 
     /// Says a word to a peer's node (or to this one), after all that was said to it before. What cannot
@@ -143,8 +171,13 @@ impl Network {
                     self.outboxes.retain(|_, outbox| outbox.capacity() < outbox.max_capacity());
                 }
                 let (tx, rx) = mpsc::channel(OUTBOX_CAPACITY);
-                let sender = Recipients::new(&self.system, to);
-                self.runtime.spawn(run_outbox(to, sender, rx, node.clone(), self.pending.clone()));
+                let route = Route {
+                    recipients: Recipients::new(&self.system, to),
+                    finder: self.finder.clone(),
+                    transport: Arc::clone(&self.transport),
+                    last_found: None,
+                };
+                self.runtime.spawn(run_outbox(to, route, rx, node.clone(), self.pending.clone()));
                 self.outboxes.insert(to, tx);
                 &self.outboxes[&to]
             }
@@ -167,7 +200,7 @@ impl Network {
         }
     }
 
-    /// Says a request to the whole mesh.
+    /// Says a document to the whole mesh.
     pub fn gossip<T>(&self, topic: Topic, document: &Signed<T>) {
         let published = self.mesh.publish(topic, document.bytes().to_vec());
         self.runtime.spawn(async move {
@@ -184,9 +217,34 @@ impl Network {
         }
     }
 
-    /// Where this node can be dialled.
+    /// Where this node can be dialled, from this machine or others.
     pub fn addresses(&self) -> Vec<String> {
         self.transport.listen_addresses()
+    }
+
+    /// Where this node tells others that it can be dialled.
+    pub fn own_addresses(&self) -> Vec<String> {
+        discovery::worth_telling(self.addresses())
+    }
+
+    /// What the transport says of the connection to a peer.
+    pub fn connection(&self, peer: Did) -> Option<PeerStatus> {
+        let connections = self.connections.borrow();
+        // In the order of the DIDs.
+        connections
+            .binary_search_by_key(&peer, |status| status.did)
+            .ok()
+            .map(|index| connections[index].clone())
+    }
+
+    /// Records and providers.
+    pub fn directory(&self) -> Arc<dyn Directory> {
+        Arc::clone(&self.directory)
+    }
+
+    /// Looks words up in the directory.
+    pub fn finder(&self) -> &Finder {
+        &self.finder
     }
 
     /// Who is connected.
@@ -215,6 +273,11 @@ pub fn advert_topic(network: &str) -> Topic {
     Topic(format!("/dms/{network}/advert"))
 }
 
+/// Where statuses are heard.
+pub fn status_topic(network: &str) -> Topic {
+    Topic(format!("/dms/{network}/node-status"))
+}
+
 /// One recipient per kind of word, made when first needed.
 struct Recipients {
     system: ActorSystem,
@@ -234,34 +297,102 @@ impl Recipients {
         self.system.resolve(&self.address)
     }
 
-    async fn say(&self, word: Word) -> Result<(), SendFailure> {
+    /// Says a word; one that was not taken comes back.
+    async fn say(&self, word: Word) -> Result<(), NotSaid> {
         async fn tell<M: Message<Reply = ()> + WireMessage>(
             to: Recipient<M>,
             message: M,
-        ) -> Result<(), SendFailure> {
-            to.tell(message).await.map_err(|error| error.reason)
+            word: fn(M) -> Word,
+        ) -> Result<(), NotSaid> {
+            let told = to.tell(message).await;
+            told.map_err(|error| NotSaid { word: word(error.message), failure: error.reason })
         }
         match word {
-            Word::Advert(word) => tell(self.to(), word).await,
-            Word::BidRequest(word) => tell(self.to(), word).await,
-            Word::Bid(word) => tell(self.to(), word).await,
-            Word::Decline(word) => tell(self.to(), word).await,
-            Word::Release(word) => tell(self.to(), word).await,
-            Word::Invocation(word) => tell(self.to(), *word).await,
-            Word::Accepted(word) => tell(self.to(), word).await,
-            Word::Refused(word) => tell(self.to(), word).await,
-            Word::AllocationStatus(word) => tell(self.to(), word).await,
-            Word::AllocationStatusRequest(word) => tell(self.to(), word).await,
-            Word::AllocationOutput(word) => tell(self.to(), word).await,
-            Word::Acknowledge(word) => tell(self.to(), word).await,
-            Word::Cancel(word) => tell(self.to(), word).await,
+            Word::Advert(word) => tell(self.to(), word, Word::Advert).await,
+            Word::BidRequest(word) => tell(self.to(), word, Word::BidRequest).await,
+            Word::Bid(word) => tell(self.to(), word, Word::Bid).await,
+            Word::Decline(word) => tell(self.to(), word, Word::Decline).await,
+            Word::Release(word) => tell(self.to(), word, Word::Release).await,
+            Word::Invocation(word) => tell(self.to(), *word, |word| Word::Invocation(Box::new(word))).await,
+            Word::Accepted(word) => tell(self.to(), word, Word::Accepted).await,
+            Word::Refused(word) => tell(self.to(), word, Word::Refused).await,
+            Word::AllocationStatus(word) => tell(self.to(), word, Word::AllocationStatus).await,
+            Word::AllocationStatusRequest(word) => tell(self.to(), word, Word::AllocationStatusRequest).await,
+            Word::AllocationOutput(word) => tell(self.to(), word, Word::AllocationOutput).await,
+            Word::Acknowledge(word) => tell(self.to(), word, Word::Acknowledge).await,
+            Word::Cancel(word) => tell(self.to(), word, Word::Cancel).await,
         }
     }
 }
 
+/// A word that was not taken.
+struct NotSaid {
+    word: Word,
+    failure: SendFailure,
+}
+
+/// The way to one peer.
+struct Route {
+    recipients: Recipients,
+    finder: Finder,
+    transport: Arc<dyn Transport>,
+    /// When the peer was last looked up.
+    last_found: Option<Instant>,
+}
+
+impl Route {
+    /// Says a word within the time that one may take; if no address of the peer is known, looks for one and
+    /// says it again.
+    async fn say(&mut self, word: Word, node: &ActorRef<Node>) -> Result<(), (Trouble, String)> {
+        let NotSaid { word, failure } = match self.say_once(word).await {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(not_said)) => not_said,
+            None => return Err(too_slow()),
+        };
+        // A peer whose address is known is not looked for: that it is gone must be known at once.
+        let failure = match failure {
+            SendFailure::NoRouteYet if self.find(node).await => match self.say_once(word).await {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(not_said)) => not_said.failure,
+                None => return Err(too_slow()),
+            },
+            failure => failure,
+        };
+        let trouble = match failure {
+            SendFailure::Unreachable(_) | SendFailure::NoRouteYet => Trouble::Unreachable,
+            _ => Trouble::NotTaken,
+        };
+        Err((trouble, whole(&failure)))
+    }
+
+    /// None if it takes too long.
+    async fn say_once(&self, word: Word) -> Option<Result<(), NotSaid>> {
+        timeout(SEND_TIMEOUT, self.recipients.say(word)).await.ok()
+    }
+
+    /// Looks up where the peer is, once in a while; true if that is now known.
+    async fn find(&mut self, node: &ActorRef<Node>) -> bool {
+        if self.last_found.is_some_and(|last| last.elapsed() < FIND_PAUSE) {
+            return false;
+        }
+        self.last_found = Some(Instant::now());
+        let peer = self.recipients.address.did;
+        let Some(advert) = self.finder.find_advert(peer).await else { return false };
+        tracing::debug!(%peer, "found where a peer is");
+        self.transport.add_addresses(peer, advert.value().addresses.clone());
+        // A node too busy to note it hears of it again by gossip.
+        let _ = node.try_tell(Heard::Advert(advert));
+        true
+    }
+}
+
+fn too_slow() -> (Trouble, String) {
+    (Trouble::NotTaken, format!("it took no word within {} s", SEND_TIMEOUT.as_secs()))
+}
+
 async fn run_outbox(
     peer: Did,
-    recipients: Recipients,
+    mut route: Route,
     mut words: mpsc::Receiver<Word>,
     node: ActorRef<Node>,
     pending: watch::Sender<usize>,
@@ -273,16 +404,7 @@ async fn run_outbox(
         // What waits behind a word that found nobody finds nobody either.
         let outcome = match is_unreachable.take() {
             Some(reason) => Err((Trouble::Unreachable, reason)),
-            None => match timeout(SEND_TIMEOUT, recipients.say(word)).await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(failure @ (SendFailure::Unreachable(_) | SendFailure::NoRouteYet))) => {
-                    Err((Trouble::Unreachable, whole(&failure)))
-                }
-                Ok(Err(failure)) => Err((Trouble::NotTaken, whole(&failure))),
-                Err(_) => {
-                    Err((Trouble::NotTaken, format!("it took no word within {} s", SEND_TIMEOUT.as_secs())))
-                }
-            },
+            None => route.say(word, &node).await,
         };
         pending.send_modify(|count| *count = count.saturating_sub(1));
         let Err((trouble, reason)) = outcome else { continue };
@@ -392,8 +514,13 @@ enum Unheard {
 }
 
 async fn bring_gossip(parts: NetworkParts, mut heard: mpsc::Receiver<Gossip>, node: ActorRef<Node>) {
-    let topics = [bid_request_topic(parts.system.network()), advert_topic(parts.system.network())];
-    for topic in topics.clone() {
+    let network = parts.system.network();
+    let topics = Topics {
+        bid_request: bid_request_topic(network),
+        advert: advert_topic(network),
+        status: status_topic(network),
+    };
+    for topic in [&topics.bid_request, &topics.advert, &topics.status].map(Topic::clone) {
         if let Err(error) = parts.mesh.subscribe(topic).await {
             tracing::error!(%error, "cannot listen to gossip");
         }
@@ -420,19 +547,27 @@ async fn bring_gossip(parts: NetworkParts, mut heard: mpsc::Receiver<Gossip>, no
     }
 }
 
-fn check_gossip(
-    gossip: &Gossip,
-    [bid_request, advert]: &[Topic; 2],
-    context: &DecodeContext,
-) -> Result<Heard, Unheard> {
+/// What is listened to.
+struct Topics {
+    bid_request: Topic,
+    advert: Topic,
+    status: Topic,
+}
+
+fn check_gossip(gossip: &Gossip, topics: &Topics, context: &DecodeContext) -> Result<Heard, Unheard> {
     let reject = |error: SignedError| match error {
         SignedError::Expired | SignedError::NotYetValid => Unheard::Ignore,
         error => Unheard::Reject(error.to_string()),
     };
-    let word = if gossip.topic == *bid_request {
+    let word = if gossip.topic == topics.bid_request {
         Signed::verify(&gossip.body, context).map(Heard::BidRequest)
-    } else if gossip.topic == *advert {
+    } else if gossip.topic == topics.advert {
         Signed::verify(&gossip.body, context).map(Heard::Advert)
+    } else if gossip.topic == topics.status {
+        if gossip.body.len() > MAX_NODE_STATUS_LENGTH {
+            return Err(Unheard::Reject("a status that is too long".to_owned()));
+        }
+        Signed::verify(&gossip.body, context).map(Heard::NodeStatus)
     } else {
         return Err(Unheard::Ignore);
     };
@@ -440,6 +575,7 @@ fn check_gossip(
     let issuer = match &word {
         Heard::BidRequest(request) => request.issuer(),
         Heard::Advert(advert) => advert.issuer(),
+        Heard::NodeStatus(status) => status.issuer(),
     };
     if issuer == gossip.source {
         Ok(word)

@@ -20,7 +20,7 @@ use dms_actors::{
 };
 use dms_messages::{
     Advert, AllocationId, AllocationState, AllocationStatus, AttemptId, FailureCause, JobId, NodeCard,
-    NodeId, NodeUuid, Signed, StopCause,
+    NodeId, NodeStatus, NodeUuid, Signed, StopCause,
 };
 use dms_storage::books::AllocationRow;
 use dms_storage::{
@@ -29,37 +29,40 @@ use dms_storage::{
 };
 
 use crate::allocation::{AllocationActor, Stop};
+use crate::announce::Announcements;
 use crate::blobs::BlobStore;
 use crate::capability::ledger;
-use crate::commands::NodeMode;
+use crate::commands::{NodeMode, OffboardMode};
 use crate::executors::Executor;
+use crate::handlers::MAX_REQUESTS;
+use crate::handlers::candidates::ClassLookUps;
+use crate::handlers::turns::WaitingTurn;
 use crate::job::JobActor;
-use crate::network::{Network, NetworkParts, advert_topic};
+use crate::network::{Network, NetworkParts};
+use crate::notes::Notes;
 use crate::orchestrator::job_state::JobRules;
+use crate::orchestrator::turns::Turns;
 use crate::signer::{RECORD_TTL, Signer};
 use crate::word::{Addressed, Word};
 
 /// How long an advert is believed.
-const ADVERT_TTL: Duration = Duration::from_secs(30 * 60);
-/// How often the advert is said again, to the mesh and to connected peers.
-const ADVERT_PERIOD: Duration = Duration::from_secs(60);
-/// How soon after the start the first one is gossiped: a few heartbeats of the gossip.
-const FIRST_ADVERT: Duration = Duration::from_secs(3);
-/// Most providers known by advert: a row each in memory; the oldest goes first.
-const MAX_ADVERTS: usize = 4096;
+pub(crate) const ADVERT_TTL: Duration = Duration::from_secs(30 * 60);
+/// How long a status is believed.
+pub(crate) const STATUS_TTL: Duration = Duration::from_secs(3 * 60);
 /// How often what is over is forgotten.
 const PRUNE_PERIOD: Duration = Duration::from_secs(600);
 /// How long what is over is kept, for repeats and for people; longer than any word is fresh.
 const PRUNE_AFTER: Duration = Duration::from_secs(3600);
+/// How long it is kept when there is much of it: a request is answered for 5 minutes and a word is fresh for one, so
+/// nothing that is forgotten now can be said again with effect.
+const PRUNE_EARLY_AFTER: Duration = Duration::from_secs(6 * 60);
+/// How often it is looked whether there is much of it.
+const PRUNE_EARLY_PERIOD: Duration = Duration::from_secs(15);
 /// How many strangers get an answer in a second; more are met with silence, so that a flood of strangers
 /// costs them more than us.
 const STRANGER_ANSWERS: u32 = 20;
 /// Most things that wait for the disk before messages are held: as many as commits can wait.
 const MAX_LATER: usize = 1024;
-/// How far another clock may be ahead.
-const SKEW: Duration = dms_actors::signed::SKEW;
-/// Most strangers whose adverts are kept, so that an explanation can name them.
-const MAX_STRANGERS: usize = 64;
 /// Least pause between two sweeps of leases.
 const MIN_SWEEP_PAUSE: Duration = Duration::from_millis(50);
 /// How long a commit waits when the committer's queue is full.
@@ -122,14 +125,6 @@ pub fn open_books(engine: &Arc<dyn Engine>) -> Result<(Store, Books), StoreError
     Store::open(Arc::clone(engine), Committer::start(Arc::clone(engine)))
 }
 
-/// A provider's last offer.
-#[derive(Debug, Clone)]
-pub(crate) struct AdvertNote {
-    /// As its provider signed it, for ourselves and for peers that have not heard it.
-    pub(crate) signed: Signed<Advert>,
-    pub(crate) expires: Timestamp,
-}
-
 /// The Node actor.
 #[derive(Debug)]
 pub struct Node {
@@ -139,8 +134,14 @@ pub struct Node {
     store: Option<Store>,
     pub(crate) mode: NodeMode,
     pub(crate) jobs: BTreeMap<JobId, ActorRef<JobActor>>,
+    /// Whose turn it is to ask for bids, and the jobs that wait for theirs.
+    pub(crate) turns: Turns,
+    pub(crate) waiting_turns: BTreeMap<JobId, WaitingTurn>,
     pub(crate) allocations: BTreeMap<AllocationId, ActorRef<AllocationActor>>,
-    pub(crate) adverts: BTreeMap<Did, AdvertNote>,
+    pub(crate) adverts: Notes<Advert>,
+    pub(crate) statuses: Notes<NodeStatus>,
+    pub(crate) announcements: Announcements,
+    pub(crate) class_look_ups: ClassLookUps,
     pub(crate) peers: BTreeSet<Did>,
     pub(crate) started: Timestamp,
     /// How many more strangers are answered this second.
@@ -153,6 +154,8 @@ pub struct Node {
     is_driving: bool,
     /// Acceptances on their way to the disk, and the stop that is wanted as soon as they start.
     accepting: BTreeMap<AllocationId, Option<StopCause>>,
+    /// Set while the owner withdraws what is offered: no new bids, no adverts.
+    pub(crate) withdrawal: Option<OffboardMode>,
     drain: Vec<Responder<()>>,
 }
 
@@ -224,8 +227,13 @@ impl Node {
             store,
             mode,
             jobs: BTreeMap::new(),
+            turns: Turns::default(),
+            waiting_turns: BTreeMap::new(),
             allocations: BTreeMap::new(),
-            adverts: BTreeMap::new(),
+            adverts: Notes::new(ADVERT_TTL),
+            statuses: Notes::new(STATUS_TTL),
+            announcements: Announcements::new(),
+            class_look_ups: ClassLookUps::default(),
             peers: BTreeSet::new(),
             started: parts.clock.now(),
             stranger_answers: STRANGER_ANSWERS,
@@ -234,6 +242,7 @@ impl Node {
             is_waiting: false,
             is_driving: false,
             accepting: BTreeMap::new(),
+            withdrawal: None,
             drain: Vec::new(),
             parts,
         }
@@ -292,6 +301,7 @@ impl Node {
                 }
                 self.arm_lease_timer(ctx);
                 self.do_later(ctx, Step::Written(ticket, Box::new(then)));
+                self.finish_withdrawal(ctx);
             }
             Err(RecordError::Overloaded(_)) => {
                 let events = entries.into_iter().map(|entry| entry.event).collect();
@@ -371,6 +381,7 @@ impl Node {
         if let Some(Ok(books)) = self.store.as_ref().map(Store::reload) {
             self.books = books;
         }
+        self.mode_changed();
         // Nothing that ends from now on can be recorded: what runs is stopped, and said to be.
         for actor in self.allocations.values() {
             let _ = actor.try_tell(Stop(StopCause::NodeStopping));
@@ -419,6 +430,7 @@ impl Node {
 
     fn job_actor_ended(&mut self, job: JobId, reason: &ExitReason, ctx: &mut Context<'_, Self>) {
         self.jobs.remove(&job);
+        self.end_turn(job, ctx);
         let is_unfinished = self.books.jobs().get(&job).is_some_and(|row| !row.phase.is_terminal());
         if is_unfinished && matches!(reason, ExitReason::Panicked(_) | ExitReason::Failed(_)) {
             tracing::error!(%job, ?reason, "a job's actor failed and is started again");
@@ -601,71 +613,26 @@ impl Node {
         }
     }
 
-    /// Our offer, if we make one.
-    pub(crate) fn advert(&self) -> Option<Signed<Advert>> {
-        let capability = self.books.registered()?;
-        if self.mode != NodeMode::Serving {
-            return None;
-        }
-        let mut addresses = self.network.addresses();
-        addresses.truncate(dms_messages::MAX_ADDRESSES);
-        let advert = Advert {
-            card: self.books.card()?.content_id(),
-            addresses,
-            executors: capability.executors.clone(),
-            available: self.books.available().clone(),
-            prices: capability.prices,
-            sequence: self.now().0,
-        };
-        self.parts.signer.sign(advert, None, ADVERT_TTL).ok()
+    /// Forgets what has been over for `age`.
+    fn prune(&mut self, age: Duration, ctx: &mut Context<'_, Self>) {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let before = Timestamp(self.now().0.saturating_sub(age));
+        self.record(ctx, vec![Event::Pruned { before }], |_, _, _| {});
     }
 
-    /// Says our offer to the mesh and to everybody connected.
-    pub(crate) fn advertise(&mut self, ctx: &mut Context<'_, Self>) {
-        let Some(advert) = self.advert() else { return };
-        self.network.gossip(advert_topic(ctx.system().network()), &advert);
-        let words =
-            self.peers.iter().map(|peer| Addressed::new(*peer, Word::Advert(advert.clone()))).collect();
-        self.say(ctx, words);
-    }
-
-    /// Remembers a provider's offer; the newest wins. A few strangers are kept for explanations alone:
-    /// they are not dialled, and they push nobody out.
-    pub(crate) fn note_advert(&mut self, signed: &Signed<Advert>) {
-        let provider = signed.issuer();
-        let sequence = signed.value().sequence;
-        let now = self.now();
-        let is_known = self.adverts.get(&provider);
-        let is_newer = is_known.is_none_or(|note| note.signed.value().sequence < sequence);
-        // A sequence from the far future would silence its issuer for as long.
-        if provider == self.me() || !is_newer || sequence > now.saturating_add(SKEW).0 {
-            return;
+    /// A busy provider would otherwise decline for an hour because of what it remembers.
+    fn prune_early(&mut self, ctx: &mut Context<'_, Self>) {
+        let remembered = self.books.requests_received().len().max(self.books.seen_count());
+        if remembered > MAX_REQUESTS / 2 {
+            self.prune(PRUNE_EARLY_AFTER, ctx);
         }
-        let is_trusted = self.trusts(provider);
-        if is_known.is_none() {
-            let alike = self.adverts.iter().filter(|(did, _)| self.trusts(**did) == is_trusted);
-            let limit = if is_trusted { MAX_ADVERTS } else { MAX_STRANGERS };
-            let (count, oldest) = alike.fold((0, None), |(count, oldest), (did, note)| {
-                let is_older = oldest.is_none_or(|(_, expires)| note.expires < expires);
-                (count + 1, if is_older { Some((*did, note.expires)) } else { oldest })
-            });
-            if count >= limit {
-                oldest.and_then(|(did, _)| self.adverts.remove(&did));
-            }
-        }
-        if is_trusted {
-            self.network.remember(provider, signed.value().addresses.clone());
-        }
-        let expires = signed.header().expires_at.min(now.saturating_add(ADVERT_TTL + SKEW));
-        self.adverts.insert(provider, AdvertNote { signed: signed.clone(), expires });
     }
 
     fn housekeeping(&mut self, ctx: &mut Context<'_, Self>) {
         let now = self.now();
-        self.adverts.retain(|_, note| note.expires > now);
-        let keep = u64::try_from(PRUNE_AFTER.as_millis()).unwrap_or(u64::MAX);
-        let before = Timestamp(now.0.saturating_sub(keep));
-        self.record(ctx, vec![Event::Pruned { before }], |_, _, _| {});
+        self.adverts.prune(now);
+        self.statuses.prune(now);
+        self.prune(PRUNE_AFTER, ctx);
         let live = self.books.live_contents();
         let blobs = Arc::clone(&self.parts.blobs);
         self.network.runtime().spawn_blocking(move || blobs.sweep(&live, PRUNE_AFTER));
@@ -675,6 +642,7 @@ impl Node {
     pub(crate) fn begin_drain(&mut self, responder: Responder<()>) {
         if self.mode == NodeMode::Serving {
             self.mode = NodeMode::Draining;
+            self.mode_changed();
         }
         self.drain.push(responder);
         for actor in self.allocations.values() {
@@ -745,9 +713,8 @@ impl Actor for Node {
             self.peer_up(peer, ctx);
         }
         ctx.every(Duration::from_secs(1), |node, _| node.stranger_answers = STRANGER_ANSWERS);
-        // Once the gossip has formed; then every so often.
-        ctx.after(FIRST_ADVERT, |node, ctx| node.advertise(ctx));
-        ctx.every(ADVERT_PERIOD, |node, ctx| node.advertise(ctx));
+        self.start_announcing(ctx);
+        ctx.every(PRUNE_EARLY_PERIOD, |node, ctx| node.prune_early(ctx));
         ctx.every(PRUNE_PERIOD, |node, ctx| node.housekeeping(ctx));
     }
 }

@@ -8,6 +8,7 @@
 //! Everything that can be wrong is found before anything is promised: a corrupt key, a directory that
 //! another node holds, damaged books, a port in use, a socket path that is too long.
 
+use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -16,12 +17,14 @@ use std::time::Duration;
 use dms_actors::clock::{SharedClock, SystemClock};
 use dms_actors::{ActorRef, ActorSystem, RegisterError, StartError, Supervision};
 use dms_messages::{
-    Accepted, Acknowledge, Advert, AllocationOutput, AllocationStatus, AllocationStatusRequest, Bid,
-    BidRequest, Cancel, Capability, Decline, Did, Invocation, NodeId, Refused, Release, Signed,
+    Accepted, Acknowledge, Advert, AllocationOutput, AllocationState, AllocationStatus,
+    AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did, FailureCause, Invocation,
+    NodeId, Refused, Release, Signed,
 };
 use dms_p2p::{P2p, P2pConfig, P2pError, Timing};
 use dms_storage::{
-    Books, CommitError, Engine, EngineError, Entry, Event, RecordError, RocksEngine, RocksOptions, StoreError,
+    Books, CommitError, Engine, EngineError, Entry, Event, LockEnd, MemoryEngine, RecordError, RocksEngine,
+    RocksOptions, StoreError,
 };
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -31,7 +34,8 @@ use crate::api::types::JobDefaults;
 use crate::blobs::{BlobError, BlobStore};
 use crate::capability::ledger;
 use crate::commands::{Drain, GetStatus};
-use crate::config::Settings;
+use crate::config::{EngineKind, Settings};
+use crate::directory::WordCheck;
 use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
 use crate::identity::{BOOKS, Identity, IdentityError};
 use crate::network::{self, NODE_PATH, NetworkParts};
@@ -39,6 +43,8 @@ use crate::node::{self, Node, NodeParts, ProviderRules, Trust};
 use crate::orchestrator::job_state::JobRules;
 use crate::signer::Signer;
 
+/// The file whose lock says that a node runs on the data directory.
+const LOCK: &str = "lock";
 /// How long running allocations may take to stop when the node does.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest pause before a lost bootstrap peer is dialled again: well within the time that a job waits.
@@ -64,6 +70,15 @@ pub enum StartupError {
     /// The key cannot be used.
     #[error("this node has no usable identity")]
     Identity(#[from] IdentityError),
+    /// Another node runs on the data directory.
+    #[error("the data directory {} is in use by another node", path.display())]
+    InUse {
+        /// Where.
+        path: PathBuf,
+    },
+    /// There are no books without a running node.
+    #[error("the books are kept in memory (engine = memory): start the node first, then onboard it")]
+    NoBooks,
     /// The database cannot be opened.
     #[error("the books cannot be opened")]
     Engine(#[from] EngineError),
@@ -113,6 +128,18 @@ pub enum StartupError {
     Commit(#[from] CommitError),
 }
 
+impl StartupError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::P2p(P2pError::ListenFailed { .. }) => Some(
+                "choose other addresses with --listen (or `listen` in config.toml); port 0 takes any that is free",
+            ),
+            _ => None,
+        }
+    }
+}
+
 /// A node that can be used.
 #[derive(Debug, Clone)]
 pub struct Ready {
@@ -138,6 +165,8 @@ pub struct RunningNode {
     system: ActorSystem,
     p2p: P2p,
     pending: watch::Sender<usize>,
+    /// Held until this node has ended.
+    _lock: File,
 }
 
 /// Where the books lie below the data directory.
@@ -162,8 +191,25 @@ fn make_directory(data: &Path) -> Result<(), StartupError> {
     builder.create(data).map_err(|source| StartupError::Directory { path: data.to_path_buf(), source })
 }
 
-fn open_engine(data: &Path) -> Result<Arc<dyn Engine>, StartupError> {
-    Ok(Arc::new(RocksEngine::open(database_path(data), &RocksOptions::default())?))
+/// Keeps a second node out of the data directory for as long as the file is open: RocksDB would notice it,
+/// books in memory would not, and one key must not speak from two nodes.
+fn lock_directory(data: &Path) -> Result<File, StartupError> {
+    let failed = |source| StartupError::Directory { path: data.to_path_buf(), source };
+    let file = File::options().create(true).append(true).open(data.join(LOCK)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartupError::InUse { path: data.to_path_buf() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn open_engine(settings: &Settings) -> Result<Arc<dyn Engine>, StartupError> {
+    Ok(match settings.engine {
+        EngineKind::Rocksdb => {
+            Arc::new(RocksEngine::open(database_path(&settings.data), &RocksOptions::default())?)
+        }
+        EngineKind::Memory => Arc::new(MemoryEngine::new()),
+    })
 }
 
 /// Puts the Node where peers' words find it.
@@ -191,8 +237,9 @@ impl RunningNode {
     /// run on it, actors have a thread of their own.
     pub async fn start(settings: &Settings) -> Result<Self, StartupError> {
         make_directory(&settings.data)?;
+        let lock = lock_directory(&settings.data)?;
         let identity = Identity::load_or_create(&settings.data)?;
-        let engine = open_engine(&settings.data)?;
+        let engine = open_engine(settings)?;
         let opened = node::open_books(&engine)?;
         let clock = SystemClock::shared();
         let me = identity.did();
@@ -205,6 +252,8 @@ impl RunningNode {
             bootstrap: settings.bootstrap.clone(),
             network: settings.network.clone(),
             timing: Timing { redial_max: REDIAL_MAX, ..Timing::default() },
+            mdns: settings.mdns,
+            record_check: Some(Arc::new(WordCheck::new(me, &settings.network, Arc::clone(&clock)))),
             ..P2pConfig::default()
         };
         let p2p = P2p::start(&identity.keypair, p2p_config).await?;
@@ -219,6 +268,8 @@ impl RunningNode {
             system: system.clone(),
             transport: p2p.transport(),
             mesh: p2p.mesh(),
+            directory: p2p.directory(),
+            connections: p2p.watch_peers(),
             runtime: Handle::current(),
             pending: pending.clone(),
         };
@@ -247,7 +298,7 @@ impl RunningNode {
         let node = system.spawn(move || Node::new(parts.clone()), Supervision::transient());
         register(&system, &node)?;
         network::listen(&network, &node);
-        Ok(Self { node, blobs, clock, system, p2p, pending })
+        Ok(Self { node, blobs, clock, system, p2p, pending, _lock: lock })
     }
 
     /// Takes nothing new, stops what runs, says the last words, and ends.
@@ -315,10 +366,10 @@ pub async fn run(
 
 /// What is registered in the books of a node that does not run; none if it has no books yet.
 pub fn registered_offline(settings: &Settings) -> Result<Option<Capability>, StartupError> {
-    if !database_path(&settings.data).exists() {
+    if settings.engine == EngineKind::Memory || !database_path(&settings.data).exists() {
         return Ok(None);
     }
-    let engine = open_engine(&settings.data)?;
+    let engine = open_engine(settings)?;
     let (_, books) = node::open_books(&engine)?;
     Ok(books.registered().cloned())
 }
@@ -326,9 +377,12 @@ pub fn registered_offline(settings: &Settings) -> Result<Option<Capability>, Sta
 /// Registers a capability in the books of a node that does not run; makes the node's identity and
 /// introduction if it has none.
 pub async fn onboard_offline(settings: &Settings, capability: Capability) -> Result<NodeId, StartupError> {
+    if settings.engine == EngineKind::Memory {
+        return Err(StartupError::NoBooks);
+    }
     make_directory(&settings.data)?;
     let identity = Identity::load_or_create(&settings.data)?;
-    let engine = open_engine(&settings.data)?;
+    let engine = open_engine(settings)?;
     let (mut store, mut books) = node::open_books(&engine)?;
     check_owner(&books, identity.did())?;
     ledger::register(&books, &capability).map_err(StartupError::Capability)?;
@@ -348,4 +402,31 @@ pub async fn onboard_offline(settings: &Settings, capability: Capability) -> Res
     let entries: Vec<Entry> = events.into_iter().map(|event| Entry { at: clock.now(), event }).collect();
     store.record(&mut books, &entries)?.await?;
     Ok(id)
+}
+
+/// Withdraws what is registered in the books of a node that does not run; false if there is nothing to
+/// withdraw. What the last life left running is over, as a start would find it.
+pub async fn offboard_offline(settings: &Settings) -> Result<bool, StartupError> {
+    if !database_path(&settings.data).exists() {
+        return Ok(false);
+    }
+    let identity = Identity::load(&settings.data)?;
+    let engine = open_engine(settings)?;
+    let (mut store, mut books) = node::open_books(&engine)?;
+    check_owner(&books, identity.did())?;
+    if books.registered().is_none() {
+        return Ok(false);
+    }
+    let locks = books.locks().keys().map(|bid| Event::LockEnded { bid: *bid, end: LockEnd::Released });
+    let state = AllocationState::Failed { cause: FailureCause::NodeRestarted };
+    let left = books.live_allocations().map(|row| row.id).map(|allocation| Event::AllocationEnded {
+        allocation,
+        state: state.clone(),
+        result: None,
+    });
+    let events: Vec<Event> = locks.chain(left).chain([Event::CapabilityWithdrawn]).collect();
+    let at = SystemClock::shared().now();
+    let entries: Vec<Entry> = events.into_iter().map(|event| Entry { at, event }).collect();
+    store.record(&mut books, &entries)?.await?;
+    Ok(true)
 }

@@ -21,7 +21,11 @@ use tokio::net::UnixStream;
 
 use super::types::{ApiError, BlobStored, JobCreated, JobView, NewJob};
 use super::{ATTEMPT_HEADER, OFFSET_HEADER};
-use crate::commands::{CapabilityView, Explanation, NodeStatus};
+use crate::commands::{CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
+use crate::listings::bids::{BidList, BidRequestView};
+use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
+use crate::listings::{Direction, Page};
+use crate::peers::PeerView;
 
 /// How long one call may take: the server gives up on the Node after 10 s, and 16 MiB take less than a second.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -99,6 +103,66 @@ impl ApiClient {
     /// Registers what this machine offers.
     pub async fn onboard(&self, capability: &Capability) -> Result<(), ClientError> {
         self.call(Method::POST, "/v1/onboard", Some(json(capability)?)).await.map(drop)
+    }
+
+    /// Withdraws what this machine offers; with a mode that waits, ask the books how far it is.
+    pub async fn offboard(&self, mode: OffboardMode) -> Result<Offboarded, ClientError> {
+        let mode = match mode {
+            OffboardMode::AtOnce => "at_once",
+            OffboardMode::Wait => "wait",
+            OffboardMode::Force => "force",
+        };
+        parse(&self.call(Method::POST, &format!("/v1/offboard?mode={mode}"), None).await?.1)
+    }
+
+    /// The peers, connected ones first, at most `limit`.
+    pub async fn peers(&self, limit: usize) -> Result<Vec<PeerView>, ClientError> {
+        self.get(&format!("/v1/peers?limit={limit}")).await
+    }
+
+    /// Requests for bids, newest first.
+    pub async fn bid_requests(
+        &self,
+        direction: Option<Direction>,
+        page: &Page,
+    ) -> Result<Vec<BidRequestView>, ClientError> {
+        self.get(&format!("/v1/bid-requests?{}{}", paged(page)?, directed(direction))).await
+    }
+
+    /// Bids, newest first; on one request only, with its declines, if `request` (an id or its beginning) is
+    /// given.
+    pub async fn bids(
+        &self,
+        direction: Option<Direction>,
+        request: Option<&str>,
+        page: &Page,
+    ) -> Result<BidList, ClientError> {
+        let request = match request {
+            Some(id) => format!("&request={}", plain_id(id)?),
+            None => String::new(),
+        };
+        self.get(&format!("/v1/bids?{}{}{request}", paged(page)?, directed(direction))).await
+    }
+
+    /// Allocations, newest first.
+    pub async fn allocations(&self, page: &Page) -> Result<Vec<AllocationView>, ClientError> {
+        self.get(&format!("/v1/allocations?{}", paged(page)?)).await
+    }
+
+    /// The allocation with this id, or beginning of one.
+    pub async fn allocation(&self, id: &str) -> Result<AllocationView, ClientError> {
+        self.get(&format!("/v1/allocations/{}", plain_id(id)?)).await
+    }
+
+    /// Contracts, newest first.
+    pub async fn contracts(&self, page: &Page) -> Result<Vec<ContractView>, ClientError> {
+        self.get(&format!("/v1/contracts?{}", paged(page)?)).await
+    }
+
+    /// The contract with this CID, or beginning of one, or of its bid's, job's or allocation's id. Its
+    /// documents are verified again here.
+    pub async fn contract(&self, id: &str) -> Result<ContractDocuments, ClientError> {
+        self.get(&format!("/v1/contracts/{}", plain_id(id)?)).await
     }
 
     /// Stores a blob, at most 16 MiB.
@@ -235,6 +299,34 @@ impl ApiClient {
     }
 }
 
+/// An id, or the beginning of one, as it may stand in a path.
+fn plain_id(text: &str) -> Result<&str, ClientError> {
+    if is_plain_id(text) {
+        Ok(text)
+    } else {
+        let message =
+            format!("{:?} is no id and not the beginning of one", text.chars().take(64).collect::<String>());
+        Err(ClientError::Refused(ApiError { code: "malformed".to_owned(), message }))
+    }
+}
+
+/// True if `text` has nothing in it that no id has.
+pub(crate) fn is_plain_id(text: &str) -> bool {
+    // The longest are CIDs, of about 60 characters.
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn paged(page: &Page) -> Result<String, ClientError> {
+    Ok(match &page.after {
+        Some(after) => format!("limit={}&after={}", page.limit, plain_id(after)?),
+        None => format!("limit={}", page.limit),
+    })
+}
+
+fn directed(direction: Option<Direction>) -> String {
+    direction.map(|direction| format!("&direction={direction}")).unwrap_or_default()
+}
+
 fn json(value: &impl Serialize) -> Result<(&'static str, Bytes), ClientError> {
     let bytes = serde_json::to_vec(value).map_err(|error| ClientError::Protocol(error.to_string()))?;
     Ok(("application/json", bytes.into()))
@@ -301,5 +393,39 @@ mod tests {
         let (_directory, client) = stub(router).await;
         let piece = client.output(JobId::from_random([1; 16]), OutputStream::Stdout, 9).await.unwrap();
         assert_eq!(piece, Output { attempt: Some(2), offset: 5, bytes: "more".into() });
+    }
+
+    #[tokio::test]
+    async fn lists_are_asked_for_by_page_direction_and_plain_ids_only() {
+        let echo = |uri: axum::http::Uri| async move {
+            let error = ApiError { code: "echo".to_owned(), message: uri.to_string() };
+            (StatusCode::NOT_FOUND, axum::Json(error))
+        };
+        let (_directory, client) = stub(Router::new().fallback(echo)).await;
+        let asked = |result: Result<(), ClientError>| match result {
+            Err(ClientError::Refused(error)) => error.message,
+            other => panic!("{other:?}"),
+        };
+        let first = Page { limit: 5, after: None };
+        let next = Page { limit: 5, after: Some("0192".to_owned()) };
+        let received = Some(Direction::Received);
+        assert_eq!(asked(client.peers(7).await.map(drop)), "/v1/peers?limit=7");
+        let requests = client.bid_requests(received, &next).await;
+        assert_eq!(asked(requests.map(drop)), "/v1/bid-requests?limit=5&after=0192&direction=received");
+        let bids = client.bids(Some(Direction::Sent), Some("ab"), &first).await;
+        assert_eq!(asked(bids.map(drop)), "/v1/bids?limit=5&direction=sent&request=ab");
+        assert_eq!(asked(client.allocations(&first).await.map(drop)), "/v1/allocations?limit=5");
+        assert_eq!(asked(client.allocation("ab").await.map(drop)), "/v1/allocations/ab");
+        assert_eq!(asked(client.contracts(&first).await.map(drop)), "/v1/contracts?limit=5");
+        assert_eq!(asked(client.contract("bafi").await.map(drop)), "/v1/contracts/bafi");
+        let offboard = client.offboard(OffboardMode::AtOnce).await;
+        assert_eq!(asked(offboard.map(drop)), "/v1/offboard?mode=at_once");
+        for text in ["", "a/b", "a?b", "a b", "\r\n", &"a".repeat(129)] {
+            let refused = client.contract(text).await;
+            assert!(
+                matches!(refused, Err(ClientError::Refused(error)) if error.code == "malformed"),
+                "{text}"
+            );
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! stops at once) and serves it until the node is stopped. It decides nothing and keeps nothing. Who may
 //! use it is decided by the socket alone: mode 0600, and a peer of another user is turned away.
 
+mod listings;
+
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
@@ -33,8 +35,8 @@ use super::types::{ApiError, BlobStored, JobCreated, JobDefaults, JobView, NewJo
 use super::{ATTEMPT_HEADER, MAX_BLOB_BYTES, MAX_JSON_BYTES, OFFSET_HEADER};
 use crate::blobs::BlobStore;
 use crate::commands::{
-    CancelJob, CommandError, ExplainJob, GetCapability, GetStatus, ListJobs, Onboard, OutputPiece,
-    ReadOutput, ShowJob, SubmitJob,
+    CancelJob, CommandError, ExplainJob, GetCapability, GetStatus, ListJobs, Offboard, OffboardMode, Onboard,
+    OutputPiece, ReadOutput, ShowJob, SubmitJob,
 };
 use crate::node::Node;
 
@@ -254,17 +256,19 @@ fn router(state: ApiState) -> Router {
         requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         blobs_in_memory: Arc::new(Semaphore::new(MAX_BLOBS_IN_MEMORY)),
     };
-    Router::new()
+    let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/capability", get(capability))
         .route("/v1/onboard", post(onboard))
+        .route("/v1/offboard", post(offboard))
         .route("/v1/blobs", put(put_blob))
         .route("/v1/blobs/{cid}", get(get_blob))
         .route("/v1/jobs", post(submit_job).get(list_jobs))
         .route("/v1/jobs/{id}", get(show_job))
         .route("/v1/jobs/{id}/output", get(read_output))
         .route("/v1/jobs/{id}/explain", get(explain_job))
-        .route("/v1/jobs/{id}/cancel", post(cancel_job))
+        .route("/v1/jobs/{id}/cancel", post(cancel_job));
+    listings::routes(router)
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route has no such method")
@@ -310,6 +314,13 @@ impl IntoResponse for Failure {
 impl From<CommandError> for Failure {
     fn from(error: CommandError) -> Self {
         let (status, code) = match &error {
+            CommandError::UnknownId { noun, .. } => {
+                let code = format!("unknown_{}", noun.code());
+                return Self::new(StatusCode::NOT_FOUND, &code, error.to_string());
+            }
+            CommandError::AmbiguousId { .. } => (StatusCode::CONFLICT, "ambiguous_id"),
+            CommandError::NotOnboarded => (StatusCode::CONFLICT, "not_onboarded"),
+            CommandError::AllocationsRunning { .. } => (StatusCode::CONFLICT, "allocations_running"),
             CommandError::InvalidJob(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_job"),
             CommandError::InvalidCapability(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_capability"),
             CommandError::UnknownJob(_) => (StatusCode::NOT_FOUND, "unknown_job"),
@@ -418,6 +429,23 @@ async fn onboard(
     let Json(capability) = body?;
     shared.ask(Onboard { capability }).await??;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OffboardQuery {
+    #[serde(default)]
+    mode: OffboardMode,
+}
+
+async fn offboard(
+    State(shared): State<Shared>,
+    query: Result<Query<OffboardQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(OffboardQuery { mode }) = query?;
+    let progress = shared.ask(Offboard { mode }).await??;
+    let status = if progress.is_withdrawn { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(progress)).into_response())
 }
 
 async fn put_blob(State(shared): State<Shared>, request: Request) -> Result<Response, Failure> {
@@ -543,6 +571,7 @@ async fn cancel_job(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listings::Noun;
 
     #[tokio::test]
     async fn a_socket_is_its_owners_and_a_live_one_is_never_taken() {
@@ -586,6 +615,14 @@ mod tests {
             (CommandError::JobEnded(job), 409, "job_ended"),
             (CommandError::TooManyJobs { limit: 3 }, 409, "too_many_jobs"),
             (CommandError::InvalidCapability("no".to_owned()), 422, "invalid_capability"),
+            (
+                CommandError::UnknownId { noun: Noun::BidRequest, id: "ab".to_owned() },
+                404,
+                "unknown_bid_request",
+            ),
+            (CommandError::AmbiguousId { noun: Noun::Contract, id: "ab".to_owned() }, 409, "ambiguous_id"),
+            (CommandError::NotOnboarded, 409, "not_onboarded"),
+            (CommandError::AllocationsRunning { count: 1, named: Vec::new() }, 409, "allocations_running"),
             (CommandError::Draining, 503, "stopping"),
             (CommandError::ReadOnly("disk full".to_owned()), 503, "read_only"),
             (CommandError::Busy, 503, "busy"),

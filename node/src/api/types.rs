@@ -5,6 +5,14 @@
 //! | `GET /v1/status` | – | [`crate::commands::NodeStatus`] |
 //! | `GET /v1/capability` | – | [`crate::commands::CapabilityView`] |
 //! | `POST /v1/onboard` | a capability | 204 |
+//! | `POST /v1/offboard?mode=at_once` | – | [`crate::commands::Offboarded`]: 200 if withdrawn, 202 if waited for; modes `at_once`, `wait`, `force` |
+//! | `GET /v1/peers?limit=N` | – | list of [`crate::peers::PeerView`], connected ones first |
+//! | `GET /v1/bid-requests?direction=sent&limit=N&after=ID` | – | list of [`crate::listings::bids::BidRequestView`], newest first |
+//! | `GET /v1/bids?direction=sent&request=ID&limit=N&after=ID` | – | [`crate::listings::bids::BidList`], newest first |
+//! | `GET /v1/allocations?limit=N&after=ID` | – | list of [`crate::listings::contracts::AllocationView`], newest first |
+//! | `GET /v1/allocations/{id}` | – | [`crate::listings::contracts::AllocationView`] |
+//! | `GET /v1/contracts?limit=N&after=CID` | – | list of [`crate::listings::contracts::ContractView`], newest first |
+//! | `GET /v1/contracts/{id}` | – | [`crate::listings::contracts::ContractDocuments`] |
 //! | `PUT /v1/blobs` | raw bytes, ≤ 16 MiB | [`BlobStored`] |
 //! | `GET /v1/blobs/{cid}` | – | raw bytes |
 //! | `POST /v1/jobs` | [`NewJob`] | [`JobCreated`] |
@@ -14,8 +22,12 @@
 //! | `GET /v1/jobs/{id}/explain` | – | [`crate::commands::Explanation`] |
 //! | `POST /v1/jobs/{id}/cancel` | – | 204 |
 //!
-//! An error is a JSON [`ApiError`] with status 400 (malformed), 404 (unknown), 409 (ended, not acceptable
-//! now), 413 (too large), 422 (breaks a rule), 503 (busy, stopping, read-only).
+//! Ids of allocations, bid requests and contracts may be shortened to a beginning that fits one only; a
+//! contract is also found by its bid, its job or its allocation. Lists hold 50 entries if nothing is said and
+//! 1000 at most; `after` is the id of the last entry of the page before.
+//!
+//! An error is a JSON [`ApiError`] with status 400 (malformed), 404 (unknown), 409 (ended, ambiguous, not
+//! acceptable now), 413 (too large), 422 (breaks a rule), 503 (busy, stopping, read-only).
 
 use dms_messages::{ContentId, Did, Job, JobId, JobPhase, Millis, Pod, Price};
 use dms_storage::books::JobRow;

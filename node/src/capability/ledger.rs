@@ -26,6 +26,8 @@ pub const LEASE_GRACE: Duration = Duration::from_secs(1);
 
 /// Most live locks: each is a row that every change of the books sums up.
 const MAX_LOCKS: usize = 256;
+/// Most live locks of one requester: an eighth, so that a few greedy ones leave room for others.
+pub const MAX_LOCKS_PER_REQUESTER: usize = MAX_LOCKS / 8;
 
 /// What would be locked for `requirement`, if it is free and `requester` may hold it.
 ///
@@ -54,7 +56,7 @@ pub fn hold(
     };
     let wanted = Resources { cpu: requirement.cpu, memory: requirement.memory, disk: requirement.disk, gpus };
     let held = books.locks().values().filter(|lock| lock.requester == requester).count();
-    if held >= MAX_LOCKS / 8 {
+    if held >= MAX_LOCKS_PER_REQUESTER {
         return Err(DeclineReason::LockShare);
     }
     if books.locks().len() >= MAX_LOCKS {

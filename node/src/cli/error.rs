@@ -86,7 +86,8 @@ impl CliError {
             Self::Client(ClientError::TimedOut) => LATER,
             Self::Client(ClientError::Protocol(_)) => INTERNAL,
             Self::Client(ClientError::Refused(error)) => match error.code.as_str() {
-                "busy" | "stopping" | "timed_out" | "too_many_jobs" => LATER,
+                "busy" | "stopping" | "timed_out" | "too_many_jobs" | "allocations_running" => LATER,
+                "ambiguous_id" | "malformed" => USAGE,
                 "invalid_job" => BAD_JOB,
                 "internal" => INTERNAL,
                 _ => FAILED,
@@ -94,7 +95,9 @@ impl CliError {
             Self::Config(_) | Self::Identity(_) => CONFIG,
             Self::JobFile(_) => BAD_JOB,
             Self::Startup(error) => match **error {
-                StartupError::ForeignBooks { .. } | StartupError::Identity(_) => CONFIG,
+                StartupError::ForeignBooks { .. } | StartupError::Identity(_) | StartupError::NoBooks => {
+                    CONFIG
+                }
                 _ => FAILED,
             },
             Self::Host(_) => FAILED,
@@ -107,6 +110,14 @@ impl CliError {
         match self {
             Self::Client(ClientError::NotRunning { .. }) => {
                 Some(format!("start one with `{}`", session.command("run")))
+            }
+            Self::Startup(error) => error.hint().map(str::to_owned),
+            Self::Client(ClientError::Refused(error)) if error.code == "allocations_running" => {
+                Some(format!(
+                    "let them end with `{}`, or stop them with `{}`",
+                    session.command("offboard --wait"),
+                    session.command("offboard --force")
+                ))
             }
             _ => None,
         }

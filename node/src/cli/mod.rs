@@ -4,13 +4,20 @@
 //! of the library. Text for people goes to standard output, notes and progress to standard error; with
 //! `--json` standard output is exactly one JSON document.
 
+mod alloc;
+mod bid;
+mod bid_request;
 mod capability;
 mod config;
+mod contract;
 mod error;
 mod id;
 mod job;
+mod listing;
+mod offboard;
 mod onboard;
 pub mod output;
+mod peers;
 mod run;
 mod status;
 
@@ -28,15 +35,16 @@ use crate::config::{Layer, Loaded};
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for `job run` and `job logs --follow`, the program's own exit code
-  1    failed for another reason
+  1    failed for another reason; an id that is not known; a contract that does not hold
   2    wrong usage
   64   the job file is malformed
   69   no node is running, or no node can take the job
   70   internal error
-  75   busy or stopping, or nobody took the job in time: try again later
+  75   busy or stopping, allocations that keep it from offboarding, or nobody took the job in
+       time: try again later
   78   the configuration or the identity is not usable
   124  the program ran into its time limit
-  130  interrupted; a job that was handed in goes on";
+  130  interrupted; a job that was handed in goes on (with --local it is ended)";
 
 /// A node of the DMS mesh: shares this machine, and runs jobs on others.
 #[derive(Debug, Parser)]
@@ -73,10 +81,16 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Onboard(onboard::Args),
+    Offboard(offboard::Args),
     Run(run::Args),
     Status(status::Args),
     Capability(capability::Args),
+    Peers(peers::Args),
     Job(job::Args),
+    BidRequest(bid_request::Args),
+    Bid(bid::Args),
+    Alloc(alloc::Args),
+    Contract(contract::Args),
     Id(id::Args),
     Config(config::Args),
 }
@@ -143,10 +157,16 @@ pub fn main() -> ExitCode {
     };
     let result = match command {
         Command::Onboard(args) => onboard::run(args, &session),
+        Command::Offboard(args) => offboard::run(args, &session),
         Command::Run(args) => run::run(args, &session),
         Command::Status(args) => status::run(args, &session),
         Command::Capability(args) => capability::run(args, &session),
+        Command::Peers(args) => peers::run(args, &session),
         Command::Job(args) => job::run(args, &session),
+        Command::BidRequest(args) => bid_request::run(args, &session),
+        Command::Bid(args) => bid::run(args, &session),
+        Command::Alloc(args) => alloc::run(args, &session),
+        Command::Contract(args) => contract::run(args, &session),
         Command::Id(args) => id::run(args, &session),
         Command::Config(args) => config::run(args, &session),
     };
@@ -195,11 +215,23 @@ mod tests {
         let table: &[&[&str]] = &[
             &["onboard", "--yes", "--cpu", "2", "--memory", "4GiB", "--disk", "10GiB", "--label", "disk=ssd"],
             &["run", "--listen", "/ip4/127.0.0.1/tcp/0", "--open", "--network", "test", "--json"],
+            &["run", "--no-mdns", "--engine", "memory", "--stop-on-eof"],
             &["status"],
             &["capability"],
             &["capability", "locks"],
+            &["peers", "--limit", "5"],
+            &["bid-request", "ls", "--sent", "--limit", "5", "--after", "0192"],
+            &["bid", "ls", "--request", "0192", "--received"],
+            &["alloc", "ls", "--json"],
+            &["alloc", "show", "0192"],
+            &["contract", "ls", "--after", "bafi"],
+            &["contract", "show", "0192", "--out", "c.cose"],
+            &["contract", "verify", "c.cose"],
+            &["offboard", "--wait"],
+            &["offboard", "--force"],
             &["job", "run", "job.yaml", "--detach"],
             &["job", "run", "--wasm", "a.wasm", "--env", "A=b", "--", "--top", "10"],
+            &["job", "run", "job.yaml", "--local", "--output", "out"],
             &["job", "ls"],
             &["job", "show", "0192"],
             &["job", "logs", "0192", "--follow"],
@@ -219,8 +251,14 @@ mod tests {
     fn wrong_values_are_refused_while_parsing() {
         let table: &[&[&str]] = &[
             &["onboard", "--cpu", "many"],
+            &["offboard", "--wait", "--force"],
+            &["bid", "ls", "--sent", "--received"],
+            &["bid", "ls", "--limit", "0"],
+            &["alloc", "ls", "--limit", "1001"],
+            &["contract", "show"],
             &["run", "--listen", "localhost"],
             &["run", "--trust", "did:web:x"],
+            &["run", "--engine", "paper"],
             &["job", "run", "--wasm", "a", "--wanted", "0"],
             &["job", "run", "--wasm", "a", "--env", "novalue"],
             &["job", "run", "--wasm", "a", "--timeout", "soon"],

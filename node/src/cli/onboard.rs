@@ -1,11 +1,16 @@
 //! `dms onboard`: makes this machine a part of the mesh: an identity, and a share of its capacity.
 
-use std::io::{IsTerminal, Write};
+mod questions;
+
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use dms_messages::{Capability, CpuMillis, DiskMib, MemoryMib};
+use dialoguer::{Confirm, Input};
+use dms_messages::{Capability, CpuMillis, DiskMib, MemoryMib, PriceList};
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::error::CliError;
+use self::questions::{PRICES, Question, RESOURCES, is_priced};
+use super::error::{CliError, INTERRUPTED};
 use super::{Session, output};
 use crate::api::client::{ApiClient, ClientError};
 use crate::config::{Layer, Settings, key_value};
@@ -16,10 +21,11 @@ use crate::identity::Identity;
 ///
 /// Makes the node's identity if there is none, looks at the machine, and registers a sensible share of it:
 /// 80 % of the processor, 80 % of the memory that is free now, and half of the free disk, unless the flags
-/// say otherwise. Run it again to offer more or less.
+/// say otherwise. At a terminal it asks how much to share, with that as the proposal, and shows a summary before
+/// anything is changed. Run it again to offer more or less.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Do not ask; needed where there is no terminal
+    /// Do not ask; needed where there is no terminal. Prices are then those of config.toml
     #[arg(long, short)]
     yes: bool,
     /// Cores to share (2, 0.5 or 500m)
@@ -41,6 +47,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     let is_sure = args.yes;
+    if !is_sure && !is_at_terminal() {
+        return Err(CliError::usage(
+            "nobody is at a terminal to be asked; say --yes to share without being asked",
+        ));
+    }
     let settings = session.settings(Layer::default())?.settings;
     let host = SystemHost.facts(&session.data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -55,9 +66,19 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
             Err(error) => Err(CliError::from(error)),
         }
     })?;
-    let capability = wanted(args, &settings, &host, registered)?;
+    let open: Vec<Question> = unanswered(&args);
+    let mut capability = wanted(args, &settings, &host, registered.as_ref())?;
     if !is_sure {
-        confirm(&capability, &host, session)?;
+        // From here on Ctrl-C is an answer: without this it would end the process while the terminal is odd.
+        let interrupt = runtime.block_on(async { signal(SignalKind::interrupt()) });
+        let mut interrupt =
+            interrupt.map_err(|error| CliError::internal("cannot listen for signals", error))?;
+        capability.prices = registered.map_or(capability.prices, |registered| registered.prices);
+        ask(&mut capability, &open, &host, session, settings.prices)?;
+        if runtime.block_on(async { futures::FutureExt::now_or_never(interrupt.recv()).flatten() }).is_some()
+        {
+            return Err(interrupted());
+        }
     }
     let identity = Identity::load_or_create(&session.data)?;
     let (id, is_running) = runtime.block_on(async {
@@ -86,13 +107,13 @@ fn wanted(
     args: Args,
     settings: &Settings,
     host: &HostInfo,
-    registered: Option<Capability>,
+    registered: Option<&Capability>,
 ) -> Result<Capability, CliError> {
     let mut capability = default_capability(host);
     let (mut location, mut labels) = (None, Default::default());
     if let Some(registered) = registered {
-        capability.resources = registered.resources;
-        (location, labels) = (registered.location, registered.labels);
+        capability.resources = registered.resources.clone();
+        (location, labels) = (registered.location.clone(), registered.labels.clone());
     }
     let resources = &mut capability.resources;
     resources.cpu = args.cpu.unwrap_or(resources.cpu);
@@ -119,23 +140,78 @@ fn wanted(
     Ok(capability)
 }
 
-/// Shows what would be shared, and asks.
-fn confirm(capability: &Capability, host: &HostInfo, session: &Session) -> Result<(), CliError> {
-    if !std::io::stdin().is_terminal() {
-        return Err(CliError::usage(
-            "nobody is at a terminal to be asked; say --yes to share without being asked",
-        ));
+/// The questions that no flag has answered.
+fn unanswered(args: &Args) -> Vec<Question> {
+    let is_open = |question: &Question| match question {
+        Question::Cpu => args.cpu.is_none(),
+        Question::Memory => args.memory.is_none(),
+        Question::Disk => args.disk.is_none(),
+        _ => true,
+    };
+    RESOURCES.into_iter().filter(is_open).collect()
+}
+
+/// True if somebody can be asked: questions go to standard error, the result to standard output.
+fn is_at_terminal() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Shows what the machine has, asks what of it is shared, shows the sum of it, and asks again.
+fn ask(
+    capability: &mut Capability,
+    open: &[Question],
+    host: &HostInfo,
+    session: &Session,
+    configured: PriceList,
+) -> Result<(), CliError> {
+    output::say(&output::machine(host, &session.data));
+    for question in open {
+        put(*question, host, capability)?;
     }
-    eprint!("{}\nShare this? [y/N] ", output::offer(capability, host, &session.data));
-    let failed = |error| CliError::caused("cannot ask", error);
-    std::io::stderr().flush().map_err(failed)?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(failed)?;
-    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-        Ok(())
+    let is_for_money = is_priced(&capability.prices);
+    if confirm("Ask for credits? (no: it is free)", is_for_money)? {
+        for question in PRICES {
+            put(question, host, capability)?;
+        }
     } else {
-        Err(CliError::failed("nothing was shared"))
+        capability.prices = PriceList::default();
     }
+    output::say(&format!("\n{}", output::offer(capability, host, &session.data)));
+    if capability.prices != configured {
+        output::say("these prices hold until `dms onboard --yes` takes those of config.toml\n");
+    }
+    if confirm("Share this?", false)? { Ok(()) } else { Err(CliError::failed("nothing was changed")) }
+}
+
+/// Asks until the answer is possible, each time with the reason why not.
+fn put(question: Question, host: &HostInfo, capability: &mut Capability) -> Result<(), CliError> {
+    let possible = capability.clone();
+    let answer: String = Input::new()
+        .with_prompt(question.prompt(host))
+        .default(question.proposal(capability))
+        .validate_with(|text: &String| question.answer(text, host, &mut possible.clone()))
+        .interact_text()
+        .map_err(unasked)?;
+    question.answer(&answer, host, capability).map_err(CliError::usage)
+}
+
+fn confirm(prompt: &str, default: bool) -> Result<bool, CliError> {
+    Confirm::new().with_prompt(prompt).default(default).interact().map_err(unasked)
+}
+
+/// Why there is no answer.
+fn unasked(dialoguer::Error::IO(error): dialoguer::Error) -> CliError {
+    // The prompt leaves the terminal as it was while it asked: within a line, and without a cursor.
+    let _ = dialoguer::console::Term::stderr().show_cursor();
+    output::say("");
+    match error.kind() {
+        io::ErrorKind::Interrupted => interrupted(),
+        _ => CliError::caused("cannot ask", error),
+    }
+}
+
+fn interrupted() -> CliError {
+    CliError::Plain { code: INTERRUPTED, message: "interrupted: nothing was changed".to_owned() }
 }
 
 #[cfg(test)]

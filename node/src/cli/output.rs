@@ -3,17 +3,21 @@
 //! The functions that make text are pure, so that tests see exactly what people see. Whatever a peer or a
 //! file may have written is escaped first: no name moves the cursor of somebody's terminal.
 
+mod listings;
+
+use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dms_actors::clock::SystemClock;
-use dms_messages::{Capability, CpuInfo, JobEnd, JobId, JobPhase, NodeId, Resources, Timestamp};
+use dms_messages::{Capability, CpuInfo, JobEnd, JobPhase, NodeId, Resources, Timestamp};
 use dms_storage::Lock;
 use dms_storage::books::AttemptState;
 use serde::Serialize;
 
+pub(super) use self::listings::*;
 use super::id::Names;
 use crate::api::types::JobView;
 use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup};
@@ -190,8 +194,8 @@ fn count(number: usize, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
-/// The part of a job's id that tables show and commands accept.
-pub(super) fn short_id(id: &JobId) -> String {
+/// The part of an id that tables show and commands accept.
+pub(super) fn short_id(id: &impl fmt::Display) -> String {
     id.to_string().chars().take(8).collect()
 }
 
@@ -264,6 +268,7 @@ fn resource_row(name: &str, resources: &Resources) -> Vec<String> {
 /// `dms capability`.
 pub(super) fn capability(view: &CapabilityView) -> String {
     let Some(registered) = &view.registered else {
+        // A node that was offboarded says the same as one that never was onboarded.
         return "this node offers nothing yet (see `dms onboard --help`)\n".to_owned();
     };
     let rows = [
@@ -274,6 +279,9 @@ pub(super) fn capability(view: &CapabilityView) -> String {
     ];
     let mut text = table(&["", "CORES", "MEMORY", "DISK", "GPUS"], &rows);
     text.push('\n');
+    if view.is_offboarding {
+        text.push_str("offboarding: no new bids are made, and what runs may end\n\n");
+    }
     text.push_str(&fields(&described(registered)));
     if !view.allocations.is_empty() {
         let row = |row: &dms_storage::books::AllocationRow| {
@@ -299,14 +307,16 @@ pub(super) fn locks(locks: &[Lock], now: Timestamp) -> String {
     }
     let row = |lock: &Lock| {
         vec![
+            short_id(&lock.bid),
             short_id(&lock.job),
+            short_id(&lock.request),
             lock.requester.short(),
             lock.resources.to_string(),
             span(lock.expires.saturating_since(now)),
         ]
     };
     let rows: Vec<_> = locks.iter().map(row).collect();
-    table(&["JOB", "FOR", "LOCKED", "ENDS IN"], &rows)
+    table(&["BID", "JOB", "REQUEST", "FOR", "LOCKED", "LEASE LEFT"], &rows)
 }
 
 /// The part of a capability that is only described.
@@ -336,6 +346,17 @@ fn described(capability: &Capability) -> Vec<(&'static str, String)> {
     };
     lines.push(("price", price));
     lines
+}
+
+/// What this machine has, before `dms onboard` asks.
+pub(super) fn machine(host: &HostInfo, data: &Path) -> String {
+    let CpuInfo { model, architecture, cores, .. } = &host.cpu_info;
+    fields(&[
+        ("this machine", format!("{} ({})", escaped(model), escaped(architecture)).trim_start().to_owned()),
+        ("cores", cores.to_string()),
+        ("memory", format!("{}, {} free now", host.memory_total, host.memory_available)),
+        ("disk", format!("{} free at {}", host.disk_free, escaped(&data.display().to_string()))),
+    ])
 }
 
 /// What `dms onboard` would share.
@@ -608,7 +629,7 @@ pub(super) fn progress(job: &JobView) -> String {
 mod tests {
     use super::*;
     use crate::commands::ReasonGroup;
-    use dms_messages::Keypair;
+    use dms_messages::{JobId, Keypair};
 
     #[test]
     fn nothing_that_a_peer_wrote_moves_the_cursor() {

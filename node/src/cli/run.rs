@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::error::{CliError, INTERRUPTED};
 use super::{Session, output};
-use crate::config::{Address, Layer, LogFormat, Network, Settings};
+use crate::config::{Address, EngineKind, Layer, LogFormat, Network, Settings};
 use crate::identity::Identity;
 
 /// How long the node may take to stop after the first signal: its own drain has 10 s, and then it syncs.
@@ -38,9 +38,20 @@ pub(super) struct Args {
     /// Name of the mesh to join
     #[arg(long, value_name = "NAME")]
     network: Option<Network>,
+    /// Do not look for nodes on the local network
+    #[arg(long)]
+    no_mdns: bool,
+    /// Where the books are kept: rocksdb, or memory, which forgets them at every stop
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<EngineKind>,
+    /// Stop as on SIGTERM when standard input ends: a parent that holds the other end of a pipe leaves no
+    /// node behind, however it dies
+    #[arg(long)]
+    stop_on_eof: bool,
 }
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
+    let stop_on_eof = args.stop_on_eof;
     let given = |list: Vec<Address>| (!list.is_empty()).then_some(list);
     let flags = Layer {
         listen: given(args.listen),
@@ -48,6 +59,8 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         open: args.open.then_some(true),
         trust: (!args.trust.is_empty()).then_some(args.trust),
         network: args.network,
+        mdns: args.no_mdns.then_some(false),
+        engine: args.engine,
         ..Layer::default()
     };
     let settings = session.settings(flags)?.settings;
@@ -58,7 +71,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::internal("cannot start", error))?;
-    runtime.block_on(serve(settings, session))
+    runtime.block_on(serve(settings, stop_on_eof, session))
 }
 
 /// Log lines go to standard error; standard output is for the readiness block alone.
@@ -75,10 +88,11 @@ fn start_log(settings: &Settings) {
     }
 }
 
-async fn serve(settings: Settings, session: &Session) -> Result<ExitCode, CliError> {
+async fn serve(settings: Settings, stop_on_eof: bool, session: &Session) -> Result<ExitCode, CliError> {
     let cannot_listen = |error| CliError::internal("cannot listen for signals", error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_listen)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_listen)?;
+    let mut input_ended = if stop_on_eof { Some(watch_input()) } else { None };
     let (stop, stopped) = oneshot::channel::<()>();
     let out = session.out;
     let node = crate::startup::run(
@@ -98,6 +112,9 @@ async fn serve(settings: Settings, session: &Session) -> Result<ExitCode, CliErr
         }
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        // A watcher that is gone watches no more: that too is an end.
+        _ = async { input_ended.as_mut().expect("only asked if it is there").await },
+            if input_ended.is_some() => {}
     }
     session.out.note(output::STOPPING);
     // The node may have ended in this very moment; then nobody needs to be told.
@@ -114,6 +131,19 @@ async fn serve(settings: Settings, session: &Session) -> Result<ExitCode, CliErr
             Err(CliError::failed(format!("the node did not stop within {} s", STOP_TIMEOUT.as_secs())))
         }
     }
+}
+
+/// Resolves when standard input ends. On a thread of its own: a read that waits cannot be given up, and the
+/// runtime would wait for it at the end.
+fn watch_input() -> oneshot::Receiver<()> {
+    let (ended, watcher) = oneshot::channel();
+    std::thread::spawn(move || {
+        // What is written there is nobody's; a broken input is an ended one.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        // Nobody listens any more if the node is stopping already.
+        let _ = ended.send(());
+    });
+    watcher
 }
 
 /// Ends the process without waiting for anybody: dropping the runtime would wait for blocking work.

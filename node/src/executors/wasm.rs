@@ -22,13 +22,13 @@ mod throttle;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use wasmtime::{Config, Engine, EngineWeak};
+use wasmtime::{Config, Engine};
 
 use self::prepare::Preparer;
 use super::{
@@ -82,6 +82,7 @@ pub struct WasmExecutor {
     engine: Engine,
     preparer: Arc<Preparer>,
     ticker: JoinHandle<()>,
+    pulse: PulseOwner,
 }
 
 impl WasmExecutor {
@@ -102,12 +103,13 @@ impl WasmExecutor {
             .wasm_backtrace_max_frames(None);
         let engine = Engine::new(&config).map_err(engine_error)?;
         let preparer = Arc::new(Preparer::new(&engine).map_err(engine_error)?);
-        let weak = engine.weak();
+        let pulse = Arc::new(Pulse::default());
+        let (ticked, beating) = (engine.clone(), Arc::clone(&pulse));
         let ticker = thread::Builder::new()
             .name("dms-wasm-epoch".into())
-            .spawn(move || tick(&weak))
+            .spawn(move || tick(&ticked, &beating))
             .map_err(WasmExecutorError::Ticker)?;
-        Ok(Self { engine, preparer, ticker })
+        Ok(Self { engine, preparer, ticker, pulse: PulseOwner(pulse) })
     }
 
     /// Modules compiled so far; runs served from the cache do not count.
@@ -131,6 +133,7 @@ impl Executor for WasmExecutor {
         let (output_tx, output) = mpsc::channel(OUTPUT_QUEUE_CHUNKS);
         let (outcome_tx, outcome) = oneshot::channel();
         let (stop, stop_rx) = oneshot::channel();
+        let guest = PulseGuest::enter(&self.pulse.0);
         let run = Run {
             started: Instant::now(),
             engine: self.engine.clone(),
@@ -145,6 +148,7 @@ impl Executor for WasmExecutor {
             let (started, meter) = (run.started, Arc::clone(&run.meter));
             let exit = guarded(|| run.execute());
             tracing::debug!(?exit, "guest ended");
+            drop(guest);
             // Nobody may be waiting any more; then nobody is told.
             let _ = outcome_tx.send(Outcome { exit, usage: meter.usage(started) });
         });
@@ -252,15 +256,67 @@ fn guarded(work: impl FnOnce() -> Exit) -> Exit {
     })
 }
 
-/// Advances the epoch for all guests until the engine is gone.
+/// Whether there is anybody to interrupt: without guests the ticker rests, so that an idle node does not wake its
+/// machine a hundred times a second. A lock and not a channel, because two kinds of news end one wait.
+#[derive(Default)]
+struct Pulse {
+    state: Mutex<PulseState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct PulseState {
+    guest_count: usize,
+    is_executor_gone: bool,
+}
+
+impl Pulse {
+    fn change(&self, change: impl FnOnce(&mut PulseState)) {
+        // Nothing that could panic is done under the lock.
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+
+    /// Waits for a guest; false if none will come any more.
+    fn wait_for_guest(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_idle = |state: &mut PulseState| state.guest_count == 0 && !state.is_executor_gone;
+        let state = self.changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner);
+        state.guest_count > 0
+    }
+}
+
+/// The executor's part: its end lets the ticker end.
+struct PulseOwner(Arc<Pulse>);
+
+impl Drop for PulseOwner {
+    fn drop(&mut self) {
+        self.0.change(|state| state.is_executor_gone = true);
+    }
+}
+
+/// A guest's part: as long as it lives the ticker ticks.
+struct PulseGuest(Arc<Pulse>);
+
+impl PulseGuest {
+    fn enter(pulse: &Arc<Pulse>) -> Self {
+        pulse.change(|state| state.guest_count += 1);
+        Self(Arc::clone(pulse))
+    }
+}
+
+impl Drop for PulseGuest {
+    fn drop(&mut self) {
+        self.0.change(|state| state.guest_count -= 1);
+    }
+}
+
+/// Advances the epoch while there are guests, until the executor and the last of them are gone.
 #[expect(clippy::disallowed_methods, reason = "the clock of the guests is the one thread that has to sleep")]
-fn tick(engine: &EngineWeak) {
-    loop {
+fn tick(engine: &Engine, pulse: &Pulse) {
+    while pulse.wait_for_guest() {
         thread::sleep(EPOCH);
-        match engine.upgrade() {
-            Some(engine) => engine.increment_epoch(),
-            None => return,
-        }
+        engine.increment_epoch();
     }
 }
 

@@ -1,8 +1,9 @@
-//! `Advert`: what a peer, or somebody that it knows, offers. Remembered as a note, outside the books. It is
-//! signed by the provider itself, so it does not matter who passes it on.
+//! `Advert` and `NodeStatus`: what a peer, or somebody that it knows, offers, and how a peer stands.
+//! Remembered as notes, outside the books. Both are signed by whom they are about, so it does not matter who
+//! passes them on.
 
 use dms_actors::{Answer, Context, Handler};
-use dms_messages::{Advert, Signed};
+use dms_messages::{Advert, NodeStatus, Signed};
 
 use crate::node::Node;
 
@@ -12,5 +13,27 @@ impl Handler<Signed<Advert>> for Node {
             self.note_advert(&advert);
         }
         ().into()
+    }
+}
+
+impl Node {
+    /// Remembers a provider's offer, and where it can be dialled; strangers are noted for explanations alone.
+    pub(crate) fn note_advert(&mut self, advert: &Signed<Advert>) {
+        let provider = advert.issuer();
+        let is_trusted = self.trusts(provider);
+        if provider == self.me() || !self.adverts.take(advert, is_trusted, self.now()) {
+            return;
+        }
+        if is_trusted {
+            self.network.remember(provider, advert.value().addresses.clone());
+        }
+    }
+
+    /// Remembers how a node stands.
+    pub(crate) fn note_status(&mut self, status: &Signed<NodeStatus>) {
+        let issuer = status.issuer();
+        if issuer != self.me() {
+            self.statuses.take(status, self.trusts(issuer), self.now());
+        }
     }
 }

@@ -17,8 +17,9 @@ use crate::word::{Addressed, Word};
 
 /// Longest life of a request that is answered: until then its id is remembered.
 const MAX_REQUEST_LIFETIME: Duration = Duration::from_secs(300);
-/// Most requests remembered, each for an hour: beyond, requests are declined as too much, and not kept.
-const MAX_REQUESTS: usize = 16_384;
+/// Most requests remembered: beyond, requests are declined as too much, and not kept. From half of it on they are
+/// forgotten sooner (`Node::prune_early`), so that some forty a second may come for ever.
+pub(crate) const MAX_REQUESTS: usize = 16_384;
 
 /// How a request reached us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,7 @@ impl Handler<Heard> for Node {
                 self.answer_request(&request, Asked::ByGossip, ctx);
             }
             Heard::Advert(advert) => self.note_advert(&advert),
+            Heard::NodeStatus(status) => self.note_status(&status),
             Heard::BidRequest(_) => {}
         }
         ().into()
@@ -107,6 +109,7 @@ impl Node {
         match &self.mode {
             NodeMode::Draining => return Err(DeclineReason::Draining),
             NodeMode::ReadOnly { .. } => return Err(DeclineReason::ReadOnly),
+            NodeMode::Serving if self.withdrawal.is_some() => return Err(DeclineReason::NotOnboarded),
             NodeMode::Serving => {}
         }
         matching::decide(&self.books, requester, self.me(), request)

@@ -13,8 +13,8 @@ use crate::commands::{
 };
 use crate::job::Happened;
 use crate::node::{Node, NotRecorded};
-use crate::orchestrator::explain;
 use crate::orchestrator::job_state::Input;
+use crate::orchestrator::{discovery, explain};
 
 impl From<NotRecorded> for CommandError {
     fn from(error: NotRecorded) -> Self {
@@ -26,7 +26,7 @@ impl From<NotRecorded> for CommandError {
 }
 
 impl Node {
-    fn check_serving(&self) -> Result<(), CommandError> {
+    pub(crate) fn check_serving(&self) -> Result<(), CommandError> {
         match &self.mode {
             NodeMode::Serving => Ok(()),
             NodeMode::Draining => Err(CommandError::Draining),
@@ -58,12 +58,12 @@ impl Handler<SubmitJob> for Node {
         }
         let (responder, answer) = Answer::later();
         let id = submit.job.id;
-        self.record(ctx, vec![Event::JobSubmitted { job: submit.job }], move |node, outcome, ctx| {
-            if outcome.is_ok() {
-                node.spawn_job(ctx, id);
-            }
+        self.record(ctx, vec![Event::JobSubmitted { job: submit.job }], move |_, outcome, _| {
             responder.reply(outcome.map(|()| id).map_err(CommandError::from));
         });
+        // It thinks while the disk works: its words wait behind the submission, as all words do. One that
+        // was turned away is not in the books, and is not followed.
+        self.spawn_job(ctx, id);
         answer
     }
 }
@@ -144,9 +144,13 @@ impl Handler<ExplainJob> for Node {
 
 impl Handler<GetStatus> for Node {
     fn handle(&mut self, _: GetStatus, _: &mut Context<'_, Self>) -> Answer<NodeStatus> {
+        let now = self.now();
         let peers = self.peers.iter().map(|did| PeerStatus {
             did: *did,
-            is_provider: self.adverts.contains_key(did),
+            is_provider: self
+                .adverts
+                .get(*did, now)
+                .is_some_and(|note| discovery::is_offering(note.signed.value())),
             is_trusted: self.trusts(*did),
         });
         let id = self
@@ -179,6 +183,7 @@ impl Handler<GetCapability> for Node {
             allocated: self.books.allocated(),
             locks: self.books.locks().values().cloned().collect(),
             allocations: self.books.live_allocations().cloned().collect(),
+            is_offboarding: self.withdrawal.is_some(),
         }
         .into()
     }
@@ -198,9 +203,12 @@ impl Handler<Onboard> for Node {
         }
         let (responder, answer) = Answer::later();
         let event = Event::CapabilityRegistered { capability: onboard.capability };
+        // Called off before the record, which would finish it.
+        let withdrawal = self.withdrawal.take();
         self.record(ctx, vec![event], move |node, outcome, ctx| {
-            if outcome.is_ok() {
-                node.advertise(ctx);
+            match outcome {
+                Ok(()) => node.advertise(ctx),
+                Err(_) => node.withdrawal = withdrawal,
             }
             responder.reply(outcome.map_err(CommandError::from));
         });

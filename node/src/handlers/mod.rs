@@ -5,6 +5,12 @@ mod advert;
 mod allocation;
 mod bid;
 mod bid_request;
+pub(crate) mod candidates;
 mod commands;
 mod invocation;
+mod listings;
+mod offboard;
 mod peers;
+pub(crate) mod turns;
+
+pub(crate) use bid_request::MAX_REQUESTS;

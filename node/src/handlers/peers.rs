@@ -1,17 +1,20 @@
-//! Peers that come and go, words that were not delivered, and what jobs ask about peers.
+//! Peers that come and go, words that were not delivered, and what is known of each peer.
+
+use std::collections::BTreeSet;
 
 use dms_actors::{Answer, Context, Did, Handler, PeerEvent};
+use dms_messages::{Millis, Timestamp};
 
-use crate::job::{FindCandidates, GossipRequest, Happened, Remember};
+use crate::job::{GossipRequest, Happened, Remember};
 use crate::network::{PeerChanged, Trouble, Undelivered, bid_request_topic};
 use crate::node::Node;
-use crate::orchestrator::job_state::{Candidate, Candidates, Input};
+use crate::orchestrator::discovery;
+use crate::orchestrator::job_state::Input;
+use crate::peers::{GetPeers, PeerAdvert, PeerReport, PeerView};
 use crate::word::{Addressed, Word};
 
 /// Most adverts of others told to a new peer.
 const MAX_ADVERTS_TOLD: usize = 16;
-/// Most candidates a job learns of at a time: five rounds of them.
-const MAX_CANDIDATES: usize = 80;
 
 impl Handler<PeerChanged> for Node {
     fn handle(&mut self, PeerChanged(event): PeerChanged, ctx: &mut Context<'_, Self>) -> Answer<()> {
@@ -42,10 +45,7 @@ impl Node {
     fn greet(&mut self, peer: Did, ctx: &mut Context<'_, Self>) {
         // Ours, and those of others that this peer may not have heard of: so spokes of one hub meet.
         let now = self.now();
-        let others = self
-            .adverts
-            .iter()
-            .filter(|(did, note)| **did != peer && note.expires > now && self.trusts(**did));
+        let others = self.adverts.current(now).filter(|(did, _)| *did != peer && self.trusts(*did));
         let others = others.take(MAX_ADVERTS_TOLD).map(|(_, note)| note.signed.clone());
         let mut words: Vec<Addressed> = self
             .advert()
@@ -86,27 +86,6 @@ impl Handler<Undelivered> for Node {
     }
 }
 
-impl Handler<FindCandidates> for Node {
-    fn handle(&mut self, _: FindCandidates, _: &mut Context<'_, Self>) -> Answer<Candidates> {
-        let now = self.now();
-        let mut known: Vec<(&Did, &crate::node::AdvertNote)> =
-            self.adverts.iter().filter(|(did, note)| note.expires > now && self.trusts(**did)).collect();
-        // The cheapest offers first, then those with the most memory free: hints, the bids decide.
-        known.sort_by_key(|(did, note)| {
-            let advert = note.signed.value();
-            (advert.prices.core_hour, std::cmp::Reverse(advert.available.memory), **did)
-        });
-        let known = known
-            .into_iter()
-            .map(|(did, note)| Candidate { did: *did, addresses: note.signed.value().addresses.clone() });
-        let own_addresses = self.network.addresses();
-        let me = self.books.registered().map(|_| Candidate { did: self.me(), addresses: Vec::new() });
-        // This node last, and never cut off.
-        let known = known.take(MAX_CANDIDATES).chain(me).collect();
-        Candidates { known, can_gossip: !self.peers.is_empty(), own_addresses }.into()
-    }
-}
-
 impl Handler<GossipRequest> for Node {
     fn handle(&mut self, GossipRequest(request): GossipRequest, ctx: &mut Context<'_, Self>) -> Answer<()> {
         self.network.gossip(bid_request_topic(ctx.system().network()), &request);
@@ -118,5 +97,52 @@ impl Handler<Remember> for Node {
     fn handle(&mut self, Remember(candidate): Remember, _: &mut Context<'_, Self>) -> Answer<()> {
         self.network.remember(candidate.did, candidate.addresses);
         ().into()
+    }
+}
+
+impl Handler<GetPeers> for Node {
+    fn handle(&mut self, GetPeers { limit }: GetPeers, _: &mut Context<'_, Self>) -> Answer<Vec<PeerView>> {
+        self.peer_notes(limit).into()
+    }
+}
+
+impl Node {
+    /// What is known of each peer, the connected first.
+    fn peer_notes(&self, limit: usize) -> Vec<PeerView> {
+        let now = self.now();
+        let adverts = self.adverts.current(now).map(|(did, _)| did);
+        let statuses = self.statuses.current(now).map(|(did, _)| did);
+        let all: BTreeSet<Did> = self.peers.iter().copied().chain(adverts).chain(statuses).collect();
+        let (connected, others): (Vec<Did>, Vec<Did>) =
+            all.into_iter().partition(|did| self.peers.contains(did));
+        connected.into_iter().chain(others).take(limit).map(|did| self.peer_note(did, now)).collect()
+    }
+
+    fn peer_note(&self, did: Did, now: Timestamp) -> PeerView {
+        let age = |heard: Timestamp| Millis::from(now.saturating_since(heard));
+        let advert = self.adverts.get(did, now);
+        let status = self.statuses.get(did, now);
+        let connection = self.network.connection(did);
+        PeerView {
+            did,
+            is_connected: self.peers.contains(&did),
+            is_trusted: self.trusts(did),
+            addresses: advert.map(|note| note.signed.value().addresses.clone()).unwrap_or_default(),
+            transport: connection.as_ref().map(|connection| connection.transport.to_string()),
+            round_trip_us: connection
+                .as_ref()
+                .and_then(|connection| connection.round_trip)
+                .map(|trip| u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
+            agent: connection.map(|connection| connection.agent).filter(|agent| !agent.is_empty()),
+            advert: advert.filter(|note| discovery::is_offering(note.signed.value())).map(|note| {
+                PeerAdvert {
+                    available: note.signed.value().available.clone(),
+                    prices: note.signed.value().prices,
+                    age: age(note.heard),
+                }
+            }),
+            status: status
+                .map(|note| PeerReport { status: note.signed.value().clone(), age: age(note.heard) }),
+        }
     }
 }

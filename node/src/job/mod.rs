@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dms_actors::{Actor, ActorRef, Answer, Context, Handler, Message};
-use dms_messages::{AllocationOutput, AllocationResult, AttemptId, Did, OutputStream};
+use dms_messages::{
+    AllocationOutput, AllocationResult, AttemptId, CapabilityClass, Did, JobId, OutputStream,
+};
 use dms_storage::books::JobRow;
 
 use crate::blobs::{BlobError, GrantId};
@@ -17,6 +19,7 @@ use crate::commands::{OutputPiece, ReadOutput};
 use crate::errors::whole;
 use crate::node::{Author, Commit, Node, NodeParts};
 use crate::orchestrator::job_state::{Candidate, Candidates, CollectFailure, Effect, Input, JobMachine};
+use crate::orchestrator::turns::RoundEnd;
 
 /// Most live output kept, of each stream: what a person can still read; the whole is in the result.
 const MAX_LIVE_OUTPUT: usize = 1024 * 1024;
@@ -24,6 +27,9 @@ const MAX_LIVE_OUTPUT: usize = 1024 * 1024;
 const OUTPUT_PIECE: usize = 256 * 1024;
 /// How long the results are asked for before they count as lost: longer than a link flaps or a node restarts.
 const COLLECT_DEADLINE: Duration = Duration::from_secs(600);
+/// How long a job waits for its turn to ask; then it goes to the end of the line. Turns pass within seconds, but
+/// thousands of jobs may be in front.
+const TURN_DEADLINE: Duration = Duration::from_secs(3600);
 /// First and longest pause between two tries.
 const COLLECT_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -43,12 +49,33 @@ impl Message for Output {
     type Reply = ();
 }
 
-/// Asks the Node who can be asked for bids.
+/// Asks the Node who can be asked for bids. Answered when it is the job's turn to ask; the turn ends with
+/// [`RoundOver`], or with the job's actor.
 #[derive(Debug)]
-pub struct FindCandidates;
+pub struct FindCandidates {
+    /// Whose turn it is to be.
+    pub job: JobId,
+    /// What kind of node the job needs, should too few be known.
+    pub class: CapabilityClass,
+    /// How many bids are wanted.
+    pub wanted: u16,
+}
 
 impl Message for FindCandidates {
     type Reply = Candidates;
+}
+
+/// The turn that came with the candidates is over.
+#[derive(Debug)]
+pub struct RoundOver {
+    /// Whose.
+    pub job: JobId,
+    /// How the round ended.
+    pub end: RoundEnd,
+}
+
+impl Message for RoundOver {
+    type Reply = ();
 }
 
 /// Asks the Node to say a request to the whole mesh.
@@ -75,6 +102,7 @@ enum Outgoing {
     Commit(Commit),
     Gossip(Box<GossipRequest>),
     Remember(Remember),
+    RoundOver(RoundOver),
 }
 
 /// The actor.
@@ -135,11 +163,17 @@ impl JobActor {
             Effect::Remember(candidate) => self.send(Outgoing::Remember(Remember(candidate)), ctx),
             Effect::FindCandidates => {
                 let node = self.node.clone();
-                let asked = async move { node.ask(FindCandidates, Duration::from_secs(10)).await };
+                let job = &self.row.job;
+                let class = CapabilityClass::needed(&job.pods[0].requirement);
+                let find = FindCandidates { job: job.id, class, wanted: job.wanted };
+                let asked = async move { node.ask(find, TURN_DEADLINE).await };
                 ctx.pipe(asked, |actor, candidates, ctx| {
                     // A Node too busy to answer knows nobody: the round is fruitless and comes again.
                     actor.step(Input::Candidates(candidates.unwrap_or_default()), ctx);
                 });
+            }
+            Effect::RoundOver(end) => {
+                self.send(Outgoing::RoundOver(RoundOver { job: self.row.job.id, end }), ctx);
             }
             Effect::After(delay, timer) => {
                 ctx.after(delay, move |actor, ctx| actor.step(Input::Timer(timer), ctx));
@@ -229,6 +263,7 @@ impl JobActor {
                 }
                 Outgoing::Gossip(request) => node.tell(*request).await.is_ok(),
                 Outgoing::Remember(candidate) => node.tell(candidate).await.is_ok(),
+                Outgoing::RoundOver(over) => node.tell(over).await.is_ok(),
             };
         };
         ctx.pipe(sent, |actor, (), ctx| {

@@ -25,6 +25,7 @@ use dms_storage::Event;
 use dms_storage::books::{AttemptState, JobRow};
 
 use super::auction::{Auction, BidVerdict};
+use super::turns::RoundEnd;
 use crate::signer::{ANSWER_TTL, RECORD_TTL, Signer};
 use crate::word::{Addressed, Word};
 
@@ -155,6 +156,8 @@ pub enum Input {
         /// What went wrong, if it did.
         outcome: Result<(), CollectFailure>,
     },
+    /// Capacity came free somewhere: a job that rests between two rounds asks now.
+    AskNow,
     /// Somebody wants the job ended.
     Cancel,
     /// A timer fired.
@@ -180,8 +183,10 @@ pub enum Effect {
         /// The words.
         words: Vec<Addressed>,
     },
-    /// Find out who can be asked; the answer is an input.
+    /// Wait for a turn to ask and find out who can be asked; the answer is an input.
     FindCandidates,
+    /// The turn that came with the candidates is over.
+    RoundOver(RoundEnd),
     /// Remember where a peer can be dialled.
     Remember(Candidate),
     /// Let a provider read what the job consists of, before anything that follows.
@@ -238,6 +243,9 @@ enum Stage {
     Done,
 }
 
+/// In which of the fruitless rounds strangers are asked too although somebody known is only busy: a gossiped round
+/// lasts as long as an auction may, and a job in it hears of no capacity that comes free.
+const GOSSIP_EVERY: u32 = 4;
 /// After how much new output the provider is told how much is here; a quarter of the window that it keeps to.
 const OUTPUT_REPORT: u64 = 64 * 1024;
 /// How long after its time limit a program may still be said to run: fetching its inputs included.
@@ -264,6 +272,12 @@ pub struct JobMachine {
     said_no: BTreeSet<Did>,
     /// How often each node was asked since then: those asked least come first.
     asked: BTreeMap<Did, u32>,
+    /// True between two rounds, while nothing but the pause is waited for.
+    is_resting: bool,
+    /// True if a provider said in this turn that we hold too many locks there.
+    is_crowded: bool,
+    /// True if a provider said in this turn that it may take the job later.
+    is_later: bool,
     /// True if the last direct round left out candidates that are to be asked in the next.
     has_more: bool,
     is_cancel_wanted: bool,
@@ -316,6 +330,9 @@ impl JobMachine {
             excluded,
             said_no: BTreeSet::new(),
             asked: BTreeMap::new(),
+            is_resting: false,
+            is_crowded: false,
+            is_later: false,
             has_more: false,
             is_cancel_wanted: row.is_cancel_wanted,
             is_hopeless: false,
@@ -356,6 +373,7 @@ impl JobMachine {
             Input::Status(status) => self.status(&status, signer),
             Input::OutputReceived { stdout, stderr } => self.output_received((stdout, stderr), signer),
             Input::Collected { attempt, outcome } => self.collected(attempt, outcome, signer),
+            Input::AskNow => self.ask_now(),
             Input::Cancel => self.cancel(),
             Input::Timer(timer) => self.timer(timer, signer),
         }
@@ -385,8 +403,9 @@ impl JobMachine {
     /// A round among the candidates known now: directly, or by gossip if nobody is known.
     fn open_round(&mut self, mut candidates: Candidates, signer: &Signer) -> Vec<Effect> {
         if !matches!(self.stage, Stage::Waiting) {
-            return Vec::new();
+            return vec![self.end_turn(false)];
         }
+        (self.is_crowded, self.is_later) = (false, false);
         candidates.known.retain(|candidate| !self.excluded.contains(&candidate.did));
         let known_count = candidates.known.len();
         candidates.known.retain(|candidate| !self.said_no.contains(&candidate.did));
@@ -505,6 +524,8 @@ impl JobMachine {
             return Vec::new();
         }
         auction.decline(from, retry);
+        self.is_crowded |= matches!(reason, DeclineReason::LockShare);
+        self.is_later |= retry == Retry::Later;
         if retry == Retry::Final {
             self.said_no.insert(from);
         }
@@ -559,7 +580,9 @@ impl JobMachine {
             effects.push(Effect::Record { events: notes, words: std::mem::take(&mut words) });
         }
         let knows_too_few = self.candidates.known.len() < usize::from(self.job.wanted);
-        if !was_gossip && self.candidates.can_gossip && knows_too_few {
+        // Whoever is only busy will be free again, and calls: strangers are asked beside only every so often.
+        let is_worth_it = !self.is_later || self.fruitless % GOSSIP_EVERY == GOSSIP_EVERY - 1;
+        if !was_gossip && self.candidates.can_gossip && knows_too_few && is_worth_it {
             effects.extend(self.open_auction(true, signer));
         } else if self.is_hopeless && !self.has_more {
             effects.extend(self.nobody_can());
@@ -590,7 +613,23 @@ impl JobMachine {
         let pause = backoff(self.rules.retry, self.fruitless, signer.random()[0]);
         self.fruitless += 1;
         self.round += 1;
-        vec![Effect::After(pause.min(left), Timer::Retry(self.round))]
+        self.is_resting = true;
+        vec![Effect::After(pause.min(left), Timer::Retry(self.round)), self.end_turn(false)]
+    }
+
+    /// Gives the turn to ask back.
+    fn end_turn(&self, has_winner: bool) -> Effect {
+        Effect::RoundOver(RoundEnd { has_winner, is_crowded: self.is_crowded })
+    }
+
+    /// The pause is over, by its timer or because there is something to ask for.
+    fn ask_now(&mut self) -> Vec<Effect> {
+        if !matches!(self.stage, Stage::Waiting) || !std::mem::replace(&mut self.is_resting, false) {
+            return Vec::new();
+        }
+        // The timer that may still fire belongs to a round that is over.
+        self.round += 1;
+        vec![Effect::FindCandidates]
     }
 
     /// Mints the next attempt and invokes the winner.
@@ -649,6 +688,8 @@ impl JobMachine {
             Effect::ForgetOutput(attempt),
             Effect::Grant(attempt, provider),
             Effect::Record { events: vec![minted], words },
+            // After the words that let the others' locks go, so that whoever is next finds them gone.
+            self.end_turn(true),
             Effect::After(self.rules.invocation, Timer::Invocation(attempt.number)),
         ]
     }
@@ -810,7 +851,7 @@ impl JobMachine {
     fn timer(&mut self, timer: Timer, signer: &Signer) -> Vec<Effect> {
         match (timer, &self.stage) {
             (Timer::Auction(round), Stage::Auction { .. }) if round == self.round => self.close_round(signer),
-            (Timer::Retry(round), Stage::Waiting) if round == self.round => vec![Effect::FindCandidates],
+            (Timer::Retry(round), Stage::Waiting) if round == self.round => self.ask_now(),
             (Timer::Invocation(number), Stage::Attempt(current)) if current.id.number == number => {
                 if current.is_accepted || current.collecting.is_some() {
                     return Vec::new();
@@ -903,6 +944,7 @@ impl JobMachine {
         events.push(Event::JobMoved { job: self.job.id, phase: JobPhase::Rescheduling });
         self.fruitless = 0;
         self.round += 1;
+        self.is_resting = true;
         // The more attempts were lost, the longer the pause.
         let pause = backoff(self.rules.retry, self.last_attempt.saturating_sub(1), signer.random()[0]);
         let mut effects =

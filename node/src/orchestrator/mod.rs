@@ -2,7 +2,9 @@
 
 pub mod auction;
 pub mod comparator;
+pub mod discovery;
 pub mod explain;
 pub mod job_state;
 pub mod matching;
 pub mod pricing;
+pub mod turns;

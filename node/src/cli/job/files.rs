@@ -29,7 +29,7 @@ fn cannot(what: &str, path: &Path, error: io::Error) -> CliError {
 }
 
 /// Reads a file that fits into a blob.
-fn read(path: &Path) -> Result<Vec<u8>, CliError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     let metadata = fs::metadata(path).map_err(|error| unsendable(path, error))?;
     if !metadata.is_file() {
         return Err(unsendable(path, "not a file"));
@@ -62,7 +62,7 @@ pub(super) async fn upload_directory(client: &ApiClient, directory: &Path) -> Re
 }
 
 /// Every file below `base`, by its path in the tree.
-fn list(base: &Path) -> Result<Vec<(RelativePath, PathBuf)>, CliError> {
+pub(super) fn list(base: &Path) -> Result<Vec<(RelativePath, PathBuf)>, CliError> {
     let mut files = Vec::new();
     let mut directories = vec![(String::new(), base.to_path_buf(), 0)];
     while let Some((prefix, directory, depth)) = directories.pop() {
@@ -128,7 +128,7 @@ pub(super) async fn download(
 }
 
 /// Writes one file below `base`. Whatever has its name is replaced, a link too; a directory is not.
-fn write_below(base: &Path, path: &RelativePath, bytes: &[u8]) -> Result<(), CliError> {
+pub(super) fn write_below(base: &Path, path: &RelativePath, bytes: &[u8]) -> Result<(), CliError> {
     let mut directory = base.to_path_buf();
     let mut names: Vec<_> = path.as_str().split('/').collect();
     let name = names.pop().expect("a path has at least one name");

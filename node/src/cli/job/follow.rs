@@ -4,7 +4,7 @@
 //! is fetched and only what was not printed yet is printed. A new attempt writes everything again: that is
 //! said, and its output printed from the beginning.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use dms_messages::{ContentId, JobId, OutputStream};
@@ -221,17 +221,20 @@ fn content(view: &JobView, stream: OutputStream) -> Option<ContentId> {
 }
 
 /// Passes a program's bytes on as they are: whoever runs a program wants what it wrote.
-fn write(bytes: &[u8], is_error: bool) -> Result<(), CliError> {
+pub(super) fn pass_on(bytes: &[u8], is_error: bool) -> io::Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }
-    let result = if is_error {
-        std::io::stderr().lock().write_all(bytes)
-    } else {
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(bytes).and_then(|()| stdout.flush())
-    };
-    result.map_err(|error| CliError::caused("cannot pass the program's output on; the job goes on", error))
+    if is_error {
+        return io::stderr().lock().write_all(bytes);
+    }
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush())
+}
+
+fn write(bytes: &[u8], is_error: bool) -> Result<(), CliError> {
+    pass_on(bytes, is_error)
+        .map_err(|error| CliError::caused("cannot pass the program's output on; the job goes on", error))
 }
 
 /// The collected output of a job, for programs.
@@ -243,19 +246,26 @@ pub(super) struct Collected {
     stderr: String,
 }
 
+impl Collected {
+    /// What was written, as text.
+    pub(super) fn of(stdout: &[u8], stderr: &[u8]) -> Self {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Self { stdout: text(stdout), stderr: text(stderr) }
+    }
+}
+
 /// Everything that a job has written: collected if it has ended, live until now if not.
 pub(super) async fn collected(client: &ApiClient, view: &JobView) -> Result<Collected, CliError> {
-    let mut texts = [String::new(), String::new()];
-    for (text, stream) in texts.iter_mut().zip([OutputStream::Stdout, OutputStream::Stderr]) {
-        let bytes = match content(view, stream) {
+    let mut streams = [Vec::new(), Vec::new()];
+    for (bytes, stream) in streams.iter_mut().zip([OutputStream::Stdout, OutputStream::Stderr]) {
+        *bytes = match content(view, stream) {
             Some(content) => client.blob(&content).await?.to_vec(),
             None if view.is_terminal => Vec::new(),
             None => live_so_far(client, view.id, stream).await?,
         };
-        *text = String::from_utf8_lossy(&bytes).into_owned();
     }
-    let [stdout, stderr] = texts;
-    Ok(Collected { stdout, stderr })
+    let [stdout, stderr] = streams;
+    Ok(Collected::of(&stdout, &stderr))
 }
 
 async fn live_so_far(client: &ApiClient, id: JobId, stream: OutputStream) -> Result<Vec<u8>, CliError> {

@@ -3,11 +3,13 @@
 //! | file | does |
 //! |---|---|
 //! | `run` | `job run`: a file or flags, uploaded, handed in, followed |
+//! | `local` | `job run --local`: the same job on this machine, without a node |
 //! | `follow` | watches a job to its end, and passes its output through exactly once |
 //! | `files` | directories to file trees and back |
 
 mod files;
 mod follow;
+mod local;
 mod run;
 
 use std::path::PathBuf;
@@ -85,6 +87,13 @@ enum Command {
 }
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
+    let args = match args.command {
+        // Before anything of a node is looked at: there may be none, nor a directory for one.
+        Command::Run(args) if args.is_local() => {
+            return small_runtime()?.block_on(run::here(*args, session));
+        }
+        _ => args,
+    };
     let client = session.client()?;
     small_runtime()?.block_on(async {
         match args.command {

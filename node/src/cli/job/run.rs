@@ -7,7 +7,7 @@ use dms_messages::{DiskMib, JobId, Millis, Price};
 use serde::Serialize;
 
 use super::follow::{self, Collected, Streams};
-use super::{detached, exit_code, files};
+use super::{detached, exit_code, files, local};
 use crate::api::client::ApiClient;
 use crate::api::types::JobView;
 use crate::cli::error::{CliError, INTERRUPTED};
@@ -22,6 +22,10 @@ use crate::job_file::{
 /// The job comes from a YAML or JSON file, from flags, or from both: flags win. What the program writes comes
 /// out here as it is written; notes about the job go to standard error. Ctrl-C stops watching, not the job.
 /// With --json, one document with the job and its whole output is printed when it has ended.
+///
+/// With --local the same job runs on this machine, under the same limits and with the same exit codes, and no
+/// node is needed: nothing is bid on, priced, locked or contracted, and what a job file says about that is
+/// not looked at. Ctrl-C then ends the program.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// Job file, YAML or JSON; paths in it begin at its own directory
@@ -84,9 +88,17 @@ pub(in crate::cli) struct Args {
     /// Hand the job in, print its id, and do not watch
     #[arg(long)]
     detach: bool,
+    /// Run it here and now, without a node: nothing is bid on or contracted
+    #[arg(long, conflicts_with_all = ["detach", "max_price", "wait", "wanted", "attempts", "locations", "labels"])]
+    local: bool,
 }
 
 impl Args {
+    /// True if no node is to be asked.
+    pub(super) fn is_local(&self) -> bool {
+        self.local
+    }
+
     /// The file with the flags over it.
     fn spec(self) -> Result<JobSpec, CliError> {
         let file = self.file.as_deref().map(JobFile::read).transpose()?.unwrap_or_default();
@@ -120,6 +132,14 @@ struct Finished<'a> {
     output: Collected,
     /// The files written to `--output`.
     files: Vec<String>,
+}
+
+/// `--local`: without a node.
+pub(super) async fn here(args: Args, session: &Session) -> Result<ExitCode, CliError> {
+    if session.api.is_some() {
+        return Err(CliError::usage("--local needs no node: say --api or --local, not both"));
+    }
+    local::run(args.spec()?, session).await
 }
 
 pub(super) async fn run(args: Args, client: &ApiClient, session: &Session) -> Result<ExitCode, CliError> {
@@ -227,5 +247,25 @@ mod tests {
         assert_eq!(spec.env["A"], "b=c");
         assert_eq!(spec.requirement.cpu.0, 500);
         assert!(Line::try_parse_from(["x"]).is_err(), "a file or a module is needed");
+    }
+
+    #[test]
+    fn what_is_about_a_mesh_makes_no_sense_locally() {
+        let parse = |words: &[&str]| Line::try_parse_from(["x", "j.yaml"].iter().chain(words));
+        assert!(parse(&["--local", "--cpu", "2", "--memory", "1GiB", "--timeout", "5s"]).is_ok());
+        let table: &[&[&str]] = &[
+            &["--detach"],
+            &["--max-price", "1"],
+            &["--wait", "5s"],
+            &["--wanted", "1"],
+            &["--attempts", "1"],
+            &["--location", "CH"],
+            &["--label", "disk=ssd"],
+        ];
+        for words in table {
+            assert!(parse(words).is_ok(), "{words:?}");
+            let error = parse(&[&["--local"], *words].concat()).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict, "{words:?}");
+        }
     }
 }

@@ -656,8 +656,8 @@ async fn the_ticker_ends_with_the_executor_and_its_last_guest() {
     let bench = Bench::new();
     let mut execution = bench.executor.start(bench.workload(SPIN), GENEROUS);
     execution.output.recv().await.expect("the guest speaks first");
-    let WasmExecutor { engine, preparer, ticker } = bench.executor;
-    drop((engine, preparer));
+    let WasmExecutor { engine, preparer, ticker, pulse } = bench.executor;
+    drop((engine, preparer, pulse));
     // Still ticking, or this stop would wait for ever.
     stop_now(execution).await;
     let ended = async {
@@ -666,6 +666,24 @@ async fn the_ticker_ends_with_the_executor_and_its_last_guest() {
         }
     };
     tokio::time::timeout(PATIENCE, ended).await.expect("the ticker ends");
+}
+
+#[test]
+fn the_ticker_rests_without_guests_and_ends_without_an_executor() {
+    let pulse = Arc::new(Pulse::default());
+    let owner = PulseOwner(Arc::clone(&pulse));
+    let (first, second) = (PulseGuest::enter(&pulse), PulseGuest::enter(&pulse));
+    drop(first);
+    assert!(pulse.wait_for_guest(), "one is left");
+    let waiting = std::thread::spawn({
+        let pulse = Arc::clone(&pulse);
+        move || pulse.wait_for_guest()
+    });
+    drop(owner);
+    drop(second);
+    // Whether it looked before or after, it must not wait for ever: that is what the join shows.
+    let _ = waiting.join().unwrap();
+    assert!(!pulse.wait_for_guest(), "nobody will come any more");
 }
 
 #[test]

@@ -181,6 +181,88 @@ fn all_final_answers_end_it_at_once_and_later_ones_do_not() {
     assert_eq!(story.end(), end(false));
 }
 
+/// How the turns that were given back since this was last asked had ended: (has a winner, is crowded).
+fn turns(story: &mut Story) -> Vec<(bool, bool)> {
+    let ends = story.wishes.drain(..).filter_map(|wish| match wish {
+        Effect::RoundOver(end) => Some((end.has_winner, end.is_crowded)),
+        _ => None,
+    });
+    ends.collect()
+}
+
+#[test]
+fn every_turn_to_ask_is_given_back_once_and_says_how_it_ended() {
+    let busy = DeclineReason::Busy { shortfalls: vec![] };
+    // What each of two providers answers (none: a bid), and how the round ended.
+    let table = [
+        ([None, None], (true, false)),
+        ([Some(busy.clone()), None], (true, false)),
+        ([Some(DeclineReason::LockShare), None], (true, true)),
+        ([Some(busy.clone()), Some(busy.clone())], (false, false)),
+        ([Some(busy.clone()), Some(DeclineReason::LockShare)], (false, true)),
+    ];
+    for (answers, expected) in table {
+        let mut story = Story::new(|_| {});
+        story.step(Input::Started);
+        let request = story.ask(&[2, 3], false);
+        assert_eq!(turns(&mut story), [], "the round is open");
+        for (seed, answer) in [2, 3].into_iter().zip(answers.clone()) {
+            match answer {
+                Some(reason) => story.decline(seed, &request, reason),
+                None => story.bid(seed, &request, 5),
+            }
+        }
+        assert_eq!(turns(&mut story), [expected], "{answers:?}");
+    }
+    let mut alone = Story::new(|_| {});
+    alone.step(Input::Started);
+    alone.step(Input::Candidates(Candidates::default()));
+    assert_eq!(turns(&mut alone), [(false, false)], "nobody to ask");
+
+    let mut unwanted = Story::new(|_| {});
+    unwanted.run();
+    unwanted.wishes.clear();
+    unwanted.step(Input::Candidates(Candidates::default()));
+    assert_eq!(turns(&mut unwanted), [(false, false)], "a turn that is not used");
+}
+
+#[test]
+fn a_crowded_round_is_forgotten_in_the_next() {
+    let mut story = Story::new(|_| {});
+    story.step(Input::Started);
+    let request = story.ask(&[2], false);
+    story.decline(2, &request, DeclineReason::LockShare);
+    let round = story.machine.round;
+    story.after(Duration::from_secs(1), Timer::Retry(round));
+    story.wishes.clear();
+    let request = story.ask(&[2], false);
+    story.bid(2, &request, 5);
+    assert_eq!(turns(&mut story), [(true, false)]);
+}
+
+#[test]
+fn a_job_that_rests_asks_at_once_when_told_and_its_timer_then_does_nothing() {
+    let asks = |story: &mut Story| story.wants(|wish| matches!(wish, Effect::FindCandidates));
+    let mut story = Story::new(|_| {});
+    story.step(Input::Started);
+    assert!(asks(&mut story));
+    story.step(Input::AskNow);
+    assert!(!asks(&mut story), "it asks already");
+    let request = story.ask(&[2], false);
+    story.step(Input::AskNow);
+    assert!(!asks(&mut story), "a round is open");
+    story.decline(2, &request, DeclineReason::LockShare);
+    let round = story.machine.round;
+    story.step(Input::AskNow);
+    assert!(asks(&mut story));
+    story.after(Duration::from_secs(1), Timer::Retry(round));
+    assert!(!asks(&mut story), "it asks already");
+    let request = story.ask(&[2], false);
+    story.bid(2, &request, 5);
+    story.step(Input::AskNow);
+    assert!(!asks(&mut story), "an attempt is out");
+}
+
 #[test]
 fn a_gossiped_round_follows_only_when_too_few_are_known() {
     let mut story = Story::new(|job| job.wanted = 2);
@@ -193,6 +275,22 @@ fn a_gossiped_round_follows_only_when_too_few_are_known() {
     story.after(Duration::from_secs(2), Timer::Auction(round));
     let failure = JobFailure::NobodyTookIt { is_final: true };
     assert_eq!(story.end(), Some(JobEnd::Failed { failure }), "what the direct round found stands");
+}
+
+#[test]
+fn strangers_are_asked_beside_busy_providers_only_every_so_often() {
+    let mut story = Story::new(|job| job.wanted = 2);
+    story.step(Input::Started);
+    for is_gossiped in [false, false, false, true] {
+        let request = story.ask(&[2], true);
+        story.wishes.clear();
+        story.decline(2, &request, DeclineReason::Busy { shortfalls: vec![] });
+        assert_eq!(story.wants(|wish| matches!(wish, Effect::Gossip(_))), is_gossiped);
+        let round = story.machine.round;
+        let timer = if is_gossiped { Timer::Auction(round) } else { Timer::Retry(round) };
+        story.after(Duration::from_secs(1), timer);
+    }
+    assert_eq!(story.end(), None);
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! `dms alloc`: what runs or ran here for others, and elsewhere for this node.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::error::CliError;
+use super::listing::{PageArgs, checked_id};
+use super::{Session, output, small_runtime};
+
+/// See what runs here, and where the jobs of this node run
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the allocations of both roles, newest first
+    #[command(alias = "list")]
+    Ls {
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Show how an allocation stands, what it was granted and what it left
+    Show {
+        /// The allocation, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
+    let client = session.client()?;
+    match args.command {
+        Command::Ls { page } => {
+            let wanted = page.page()?;
+            let list = small_runtime()?.block_on(client.allocations(&wanted))?;
+            let empty = || page.empty("allocations", ": nothing was run here or for this node");
+            session.out.document(&list, |list| output::allocations(list, output::now(), empty));
+            let last = list.last().map(|view| output::short_id(&view.id));
+            if let Some(note) = page.more(list.len(), last, &session.command("alloc ls")) {
+                session.out.note(&note);
+            }
+        }
+        Command::Show { id } => {
+            let view = small_runtime()?.block_on(client.allocation(checked_id(&id)?))?;
+            session.out.document(&view, |view| output::allocation(view, output::now()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,384 @@
+//! Allocations and contracts: what runs or ran, and on what terms.
+
+use dms_actors::{Did, Message};
+use dms_messages::{
+    Accepted, AllocationId, AllocationResult, AttemptId, BidId, BidRequestId, ContentId, Contract, Millis,
+    Price, Resources, Signed, Timestamp,
+};
+use dms_storage::Books;
+use dms_storage::books::{AllocationRow, AttemptRow, AttemptState, ContractRow};
+use serde::{Deserialize, Serialize};
+
+use super::{Noun, Page, Role, begins, only, page};
+use crate::commands::CommandError;
+
+/// Asks for the allocations, here and elsewhere.
+#[derive(Debug)]
+pub struct ListAllocations {
+    /// Which part.
+    pub page: Page,
+}
+
+impl Message for ListAllocations {
+    type Reply = Result<Vec<AllocationView>, CommandError>;
+}
+
+/// Asks how an allocation stands.
+#[derive(Debug)]
+pub struct ShowAllocation {
+    /// Its id, or the beginning of it.
+    pub id: String,
+}
+
+impl Message for ShowAllocation {
+    type Reply = Result<AllocationView, CommandError>;
+}
+
+/// Asks for the contracts.
+#[derive(Debug)]
+pub struct ListContracts {
+    /// Which part.
+    pub page: Page,
+}
+
+impl Message for ListContracts {
+    type Reply = Result<Vec<ContractView>, CommandError>;
+}
+
+/// Asks for a contract with its documents.
+#[derive(Debug)]
+pub struct ShowContract {
+    /// The beginning of its CID, or of the id of its bid, its job or its allocation.
+    pub id: String,
+}
+
+impl Message for ShowContract {
+    type Reply = Result<ContractDocuments, CommandError>;
+}
+
+/// A job's attempt as an allocation of capacity, here or elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocationView {
+    /// Its id, given by its provider.
+    pub id: AllocationId,
+    /// What this node is in it.
+    pub role: Role,
+    /// Who asked.
+    pub requester: Did,
+    /// Who runs it.
+    pub provider: Did,
+    /// Which attempt of which job.
+    pub attempt: AttemptId,
+    /// Under which contract.
+    pub contract: ContentId,
+    /// By which bid, while the contract is known.
+    pub bid: Option<BidId>,
+    /// What is granted, while the contract is known.
+    pub resources: Option<Resources>,
+    /// Price per hour, likewise.
+    pub price: Option<Price>,
+    /// How long it may run, likewise.
+    pub run_time: Option<Millis>,
+    /// How it stands, as far as this node knows.
+    pub state: AttemptState,
+    /// What it left.
+    pub result: Option<AllocationResult>,
+    /// When it was accepted here, or minted for elsewhere.
+    pub began: Timestamp,
+    /// When it last moved.
+    pub moved: Timestamp,
+    /// True once the requester has the result; known at the provider only.
+    pub is_acknowledged: Option<bool>,
+}
+
+/// A contract in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContractView {
+    /// Its content identifier: that of the document which the requester signed.
+    pub cid: ContentId,
+    /// What this node is in it.
+    pub role: Role,
+    /// Who asked, and signed first.
+    pub requester: Did,
+    /// Who runs, and countersigns.
+    pub provider: Did,
+    /// Which attempt of which job.
+    pub attempt: AttemptId,
+    /// On which request.
+    pub request: BidRequestId,
+    /// By which bid.
+    pub bid: BidId,
+    /// What is granted.
+    pub resources: Resources,
+    /// Price per hour.
+    pub price: Price,
+    /// How long it may run at most.
+    pub run_time: Millis,
+    /// When the requester signed.
+    pub signed_at: Timestamp,
+    /// When the provider countersigned; none if it did not.
+    pub countersigned_at: Option<Timestamp>,
+    /// The provider's allocation, once countersigned.
+    pub allocation: Option<AllocationId>,
+    /// Until when it is to be shown; signatures hold beyond.
+    pub expires_at: Timestamp,
+}
+
+/// A contract with the documents themselves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContractDocuments {
+    /// In short.
+    #[serde(flatten)]
+    pub view: ContractView,
+    /// The terms, whole.
+    pub terms: Contract,
+    /// The document that the requester signed (in hexadecimal digits, as every document in JSON).
+    pub contract_document: Signed<Contract>,
+    /// The provider's countersignature, if there is one.
+    pub accepted_document: Option<Signed<Accepted>>,
+}
+
+/// A row of either role.
+#[derive(Clone, Copy)]
+enum Row<'a> {
+    Here(&'a AllocationRow),
+    Elsewhere(AllocationId, &'a AttemptRow),
+}
+
+impl Row<'_> {
+    fn entry(self) -> (Timestamp, AllocationId, Self) {
+        match self {
+            Self::Here(row) => (row.accepted, row.id, self),
+            Self::Elsewhere(id, row) => (row.minted, id, self),
+        }
+    }
+}
+
+/// Every allocation here, and every attempt elsewhere that became one; a node's own job is listed once.
+fn rows(books: &Books) -> impl Iterator<Item = Row<'_>> {
+    let attempts = books.jobs().values().flat_map(|job| &job.attempts);
+    let elsewhere = attempts
+        .filter_map(|attempt| Some(Row::Elsewhere(attempt.allocation?, attempt)))
+        .filter(|row| !books.allocations().contains_key(&row.entry().1));
+    books.allocations().values().map(Row::Here).chain(elsewhere)
+}
+
+/// The allocations.
+///
+/// # Errors
+/// The page begins after an allocation that is not known.
+pub fn allocations(books: &Books, me: Did, query: &Page) -> Result<Vec<AllocationView>, CommandError> {
+    let rows = page(rows(books).map(Row::entry).collect(), query, Noun::Allocation)?;
+    Ok(rows.into_iter().map(|row| allocation_view(books, me, row)).collect())
+}
+
+/// The one allocation that a person means.
+///
+/// # Errors
+/// None, or several, are meant.
+pub fn allocation(books: &Books, me: Did, text: &str) -> Result<AllocationView, CommandError> {
+    let row = only(rows(books), |row| begins(&row.entry().1, text), Noun::Allocation, text)?;
+    Ok(allocation_view(books, me, row))
+}
+
+fn allocation_view(books: &Books, me: Did, row: Row<'_>) -> AllocationView {
+    let cid = match row {
+        Row::Here(row) => row.contract,
+        Row::Elsewhere(_, row) => row.contract,
+    };
+    let terms = books.contracts().get(&cid).map(|row| row.contract.value());
+    let (price, run_time) = (terms.map(|terms| terms.price), terms.map(|terms| terms.pod.run_time()));
+    match row {
+        Row::Here(row) => AllocationView {
+            id: row.id,
+            role: if row.requester == me { Role::Both } else { Role::Provider },
+            requester: row.requester,
+            provider: me,
+            attempt: row.attempt,
+            contract: cid,
+            bid: Some(row.bid),
+            resources: Some(row.resources.clone()),
+            price,
+            run_time,
+            state: AttemptState::Observed { state: row.state.clone() },
+            result: row.result.clone(),
+            began: row.accepted,
+            moved: row.moved,
+            is_acknowledged: Some(row.is_acknowledged),
+        },
+        Row::Elsewhere(id, row) => AllocationView {
+            id,
+            role: if row.provider == me { Role::Both } else { Role::Requester },
+            requester: me,
+            provider: row.provider,
+            attempt: row.id,
+            contract: cid,
+            bid: terms.map(|terms| terms.bid),
+            resources: terms.map(|terms| terms.resources.clone()),
+            price,
+            run_time,
+            state: row.state.clone(),
+            result: row.result.clone(),
+            began: row.minted,
+            moved: row.moved,
+            is_acknowledged: None,
+        },
+    }
+}
+
+/// The contracts.
+///
+/// # Errors
+/// The page begins after a contract that is not known.
+pub fn contracts(books: &Books, me: Did, query: &Page) -> Result<Vec<ContractView>, CommandError> {
+    let rows = books.contracts().iter().map(|(cid, row)| (row.contract.header().issued_at, *cid, row));
+    let rows = page(rows.collect(), query, Noun::Contract)?;
+    Ok(rows.into_iter().map(|row| contract_view(me, row)).collect())
+}
+
+/// The one contract that a person means, with its documents.
+///
+/// # Errors
+/// None, or several, are meant.
+pub fn contract(books: &Books, me: Did, text: &str) -> Result<ContractDocuments, CommandError> {
+    let is_meant = |row: &&ContractRow| {
+        let terms = row.contract.value();
+        let allocation = row.accepted.as_ref().map(|accepted| accepted.value().allocation);
+        begins(&row.contract.content_id(), text)
+            || begins(&terms.bid, text)
+            || begins(&terms.attempt.job, text)
+            || allocation.is_some_and(|allocation| begins(&allocation, text))
+    };
+    let row = only(books.contracts().values(), is_meant, Noun::Contract, text)?;
+    Ok(ContractDocuments {
+        view: contract_view(me, row),
+        terms: row.contract.value().clone(),
+        contract_document: row.contract.clone(),
+        accepted_document: row.accepted.clone(),
+    })
+}
+
+fn contract_view(me: Did, row: &ContractRow) -> ContractView {
+    let terms = row.contract.value();
+    let header = row.contract.header();
+    let role = match (terms.requester == me, terms.provider == me) {
+        (true, true) => Role::Both,
+        (true, false) => Role::Requester,
+        _ => Role::Provider,
+    };
+    ContractView {
+        cid: row.contract.content_id(),
+        role,
+        requester: terms.requester,
+        provider: terms.provider,
+        attempt: terms.attempt,
+        request: terms.request,
+        bid: terms.bid,
+        resources: terms.resources.clone(),
+        price: terms.price,
+        run_time: terms.pod.run_time(),
+        signed_at: header.issued_at,
+        countersigned_at: row.accepted.as_ref().map(|accepted| accepted.header().issued_at),
+        allocation: row.accepted.as_ref().map(|accepted| accepted.value().allocation),
+        expires_at: header.expires_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{StillClock, apply, books, contract, job, lock, resources, sign_contract, signer};
+    use dms_messages::AllocationState;
+    use dms_storage::Event;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// The books of provider and requester after one contract; what they agreed on.
+    fn agreed(is_heard: bool) -> (Books, Books, Signed<Contract>, AllocationId) {
+        let clock = Arc::new(StillClock::default());
+        let (requester, provider) = (signer(1, &clock), signer(2, &clock));
+        let mut theirs = books(4000, 4096);
+        let lock = lock(&mut theirs, &provider, requester.me(), 1, resources(1000, 64));
+        let contract = sign_contract(contract(&lock, &requester, provider.me(), 1), &requester);
+        let allocation = AllocationId::from_random([3; 16]);
+        let attempt = contract.value().attempt;
+        let accepted = Accepted { attempt, contract: contract.content_id(), allocation };
+        let accepted = provider.sign(accepted, Some(requester.me()), Duration::from_secs(60)).unwrap();
+        apply(
+            &mut theirs,
+            Event::AllocationAccepted { allocation, contract: contract.clone(), accepted: accepted.clone() },
+        );
+        let mut ours = Books::default();
+        apply(&mut ours, Event::JobSubmitted { job: job() });
+        apply(
+            &mut ours,
+            Event::AttemptMinted {
+                attempt,
+                provider: provider.me(),
+                addresses: vec![],
+                contract: contract.clone(),
+            },
+        );
+        if is_heard {
+            apply(&mut ours, Event::AttemptAccepted { accepted });
+        }
+        (theirs, ours, contract, allocation)
+    }
+
+    #[test]
+    fn an_allocation_is_the_same_thing_from_both_sides() {
+        let (theirs, ours, contract, id) = agreed(true);
+        let (requester, provider) = (contract.value().requester, contract.value().provider);
+        let here = allocations(&theirs, provider, &Page::default()).unwrap().remove(0);
+        let there = allocations(&ours, requester, &Page::default()).unwrap().remove(0);
+        assert_eq!((here.role, there.role), (Role::Provider, Role::Requester));
+        assert_eq!((here.is_acknowledged, there.is_acknowledged), (Some(false), None));
+        let accepted = AttemptState::Observed { state: AllocationState::Accepted };
+        assert_eq!((&here.state, &there.state), (&accepted, &accepted));
+        let seen_there = AllocationView { role: Role::Requester, is_acknowledged: None, ..here.clone() };
+        assert_eq!(there, seen_there);
+        assert_eq!(allocation(&theirs, provider, &id.to_string()[..4]), Ok(here));
+        let unknown = CommandError::UnknownId { noun: Noun::Allocation, id: "ff".to_owned() };
+        assert_eq!(allocation(&theirs, provider, "ff"), Err(unknown));
+    }
+
+    #[test]
+    fn what_was_not_accepted_is_a_contract_of_one_and_no_allocation() {
+        let (_, ours, contract, _) = agreed(false);
+        let me = contract.value().requester;
+        assert_eq!(allocations(&ours, me, &Page::default()), Ok(vec![]));
+        let list = contracts(&ours, me, &Page::default()).unwrap();
+        assert_eq!((list[0].countersigned_at, list[0].allocation), (None, None));
+        let documents = super::contract(&ours, me, &contract.content_id().to_string()).unwrap();
+        assert_eq!(documents.accepted_document, None);
+        assert_eq!(documents.contract_document, contract);
+    }
+
+    #[test]
+    fn a_contract_goes_by_many_names_and_travels_as_json() {
+        let (theirs, ours, contract, id) = agreed(true);
+        let terms = contract.value();
+        let names = [
+            contract.content_id().to_string()[..18].to_owned(),
+            terms.bid.to_string(),
+            terms.attempt.job.to_string()[..8].to_owned(),
+            id.to_string()[..8].to_owned(),
+        ];
+        for name in names {
+            for (books, me, role) in
+                [(&theirs, terms.provider, Role::Provider), (&ours, terms.requester, Role::Requester)]
+            {
+                let documents = super::contract(books, me, &name).unwrap();
+                assert_eq!((documents.view.role, documents.view.allocation), (role, Some(id)), "{name}");
+                let json = serde_json::to_string(&documents).unwrap();
+                let read: ContractDocuments = serde_json::from_str(&json).unwrap();
+                assert_eq!(read.contract_document.bytes(), contract.bytes());
+                assert_eq!(read.accepted_document, documents.accepted_document);
+            }
+        }
+        assert!(matches!(
+            super::contract(&ours, terms.requester, ""),
+            Err(CommandError::UnknownId { noun: Noun::Contract, .. })
+        ));
+    }
+}
