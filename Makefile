@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Sourced, not exported: it also knows where libclang is once `setup` has installed it.
 in_env = . .ci/env.sh;
 
-.PHONY: help setup build test check fmt clean
+.PHONY: help setup build test check demo bench fmt clean
 
 help: ## Lists these commands.
 	@printf 'make <command>:\n'
@@ -27,6 +27,13 @@ test: build ## Runs every test (ARGS="name" to choose; ARGS="-- --nocapture" for
 
 check: setup ## Format, lints, documentation, dependencies: all short of running it.
 	@bash .ci/check.sh
+
+# `exec`: signals reach the demo itself, which leaves nothing behind.
+demo: build ## Shows a mesh at work: a picture, rendered by four nodes (KILL=1 kills one half-way; KEEP=1 keeps the logs).
+	@$(in_env) exec "$$CARGO_TARGET_DIR/debug/examples/demo" $(if $(filter-out 0,$(KILL)),--kill) $(if $(filter-out 0,$(KEEP)),--keep) $(ARGS)
+
+bench: build ## Measures and rewrites BENCHMARKS.md (NAME="job" to see one group: job, idle, crates, build).
+	@$(in_env) "$$CARGO_TARGET_DIR/debug/bench" $(NAME)
 
 fmt: ## Formats the code.
 	@$(in_env) cargo fmt --all
