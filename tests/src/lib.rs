@@ -23,9 +23,11 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// The program under test: built beside the tests by the same command.
 pub fn dms() -> PathBuf {
-    let tests = std::env::current_exe().expect("a running program has a path");
-    let target = tests.parent().and_then(Path::parent).expect("tests lie in <target>/<profile>/deps");
-    let program = target.join(format!("dms{}", std::env::consts::EXE_SUFFIX));
+    let this = std::env::current_exe().expect("a running program has a path");
+    // Programs lie in <target>/<profile>, tests in its `deps`.
+    let directory = this.parent().expect("a program lies in a directory");
+    let directory = if directory.ends_with("deps") { directory.join("..") } else { directory.to_path_buf() };
+    let program = directory.join(format!("dms{}", std::env::consts::EXE_SUFFIX));
     assert!(program.exists(), "{} is missing: build the workspace first (make build)", program.display());
     program
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use dms_actors::clock::SystemClock;
+use dms_actors::directory::memory::MemoryDirectory;
 use dms_actors::mesh::Mesh;
 use dms_actors::mesh::memory::MemoryMesh;
 use dms_actors::transport::memory::MemoryNetwork;
@@ -120,9 +121,11 @@ impl Stage {
             blobs: Arc::new(BlobStore::open(data.path(), provider, 1 << 20).unwrap()),
             executor: Arc::new(NoExecutor),
             network: NetworkParts {
+                connections: tokio::sync::watch::channel(Vec::new()).1,
                 system: systems[0].clone(),
                 transport,
                 mesh,
+                directory: MemoryDirectory::default().member(provider),
                 runtime: tokio::runtime::Handle::current(),
                 pending,
             },

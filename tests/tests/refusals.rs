@@ -78,7 +78,8 @@ fn what_is_wrong_with_a_node_is_said_before_it_starts() {
     let other = Home::new();
     let taken = other.dms(&["run", "--listen", &format!("/ip4/127.0.0.1/tcp/{port}")]);
     assert!(!taken.status.success());
-    assert!(taken.stderr.contains("in use"), "{taken}");
+    assert!(taken.stderr.contains("in use") && taken.stderr.contains(&port), "{taken}");
+    assert!(taken.stderr.contains("hint: choose other addresses with --listen"), "{taken}");
 
     let damaged = Home::new();
     damaged.onboard("1", "64MiB");

@@ -1,0 +1,179 @@
+//! Figures as JSON lines, and `BENCHMARKS.md`: one section per group, each with the run that it is from.
+//!
+//! The file is read only to keep the sections of groups that did not run; what a section holds is not understood.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context;
+
+/// How all of it was compiled; the one profile that there is.
+const PROFILE: &str = "dev (dependencies optimised at level 2, our crates at level 1)";
+/// What the file begins with.
+const HEAD: &str = "# Benchmarks\n\n\
+    Written by `make bench`; edits are lost. Each section says when, where and of what it was measured. `time_vs_x` is our\n\
+    time over x's, `rate_vs_x` our rate over x's, both of the same run. `make bench NAME=job` shows one group and writes\n\
+    nothing; the group `build` runs only when it is named (`make bench NAME=build`).\n";
+
+/// One measured number.
+#[derive(Debug, Clone)]
+pub(crate) struct Figure {
+    bench: &'static str,
+    value: f64,
+    unit: &'static str,
+    /// Our value over another's, by name.
+    ratios: Vec<(&'static str, f64)>,
+    means: &'static str,
+}
+
+impl Figure {
+    /// A number with its unit.
+    pub(crate) fn new(bench: &'static str, value: f64, unit: &'static str) -> Self {
+        Self { bench, value, unit, ratios: Vec::new(), means: "" }
+    }
+
+    /// Says what it is over another of the same run.
+    pub(crate) fn beside(mut self, ratio: &'static str, other: f64) -> Self {
+        self.ratios.push((ratio, self.value / other));
+        self
+    }
+
+    /// Says what was done to get it.
+    pub(crate) fn means(mut self, text: &'static str) -> Self {
+        self.means = text;
+        self
+    }
+
+    /// One line for programs.
+    pub(crate) fn json(&self) -> String {
+        let mut line = format!(
+            "{{\"bench\":\"{}\",\"value\":{},\"unit\":\"{}\"",
+            self.bench,
+            short(self.value),
+            self.unit
+        );
+        for (name, ratio) in &self.ratios {
+            // Writing to a string does not fail.
+            let _ = write!(line, ",\"{name}\":{}", short(*ratio));
+        }
+        line.push('}');
+        line
+    }
+
+    fn row(&self) -> String {
+        let ratios: Vec<String> =
+            self.ratios.iter().map(|(name, ratio)| format!("{name} {}", short(*ratio))).collect();
+        let (bench, value, unit) = (self.bench, short(self.value), self.unit);
+        format!("| `{bench}` | {value} {unit} | {} | {} |\n", ratios.join(", "), self.means)
+    }
+}
+
+/// Three digits that count.
+fn short(value: f64) -> String {
+    match value {
+        value if !value.is_finite() => "null".to_owned(),
+        value if value.abs() >= 100.0 => format!("{value:.0}"),
+        value if value.abs() >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+/// The smallest of `values` that `part` of them do not exceed; not a number if there are none.
+pub(crate) fn percentile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+/// Rewrites the sections of `measured` groups in `BENCHMARKS.md`.
+pub(crate) fn write(measured: &[(&'static str, Vec<Figure>)]) -> anyhow::Result<()> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join("BENCHMARKS.md");
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    let run = this_run();
+    let new = measured.iter().map(|(name, figures)| ((*name).to_owned(), section(&run, figures))).collect();
+    std::fs::write(&path, merged(&old, new)).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn section(run: &str, figures: &[Figure]) -> String {
+    let rows: String = figures.iter().map(Figure::row).collect();
+    let lines: String = figures.iter().map(|figure| figure.json() + "\n").collect();
+    format!(
+        "\n{run}\n\n| figure | value | beside | what was measured |\n|---|---|---|---|\n{rows}\n```json\n{lines}```\n"
+    )
+}
+
+/// The new sections, and the old ones of groups that have no new one, by name.
+fn merged(old: &str, new: BTreeMap<String, String>) -> String {
+    let old_sections = old.split("\n## ").skip(1).filter_map(|text| text.split_once('\n'));
+    let mut sections: BTreeMap<String, String> = old_sections
+        .map(|(name, text)| (name.trim().to_owned(), format!("{}\n", text.trim_end_matches('\n'))))
+        .collect();
+    sections.extend(new);
+    let sections: String = sections.iter().map(|(name, text)| format!("\n## {name}\n{text}")).collect();
+    format!("{HEAD}{sections}")
+}
+
+/// When, of what and where.
+fn this_run() -> String {
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+        let text = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+        text.map(|text| String::from_utf8_lossy(&text).trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    let unknown = || "unknown".to_owned();
+    let date = said("date", &["-u", "+%Y-%m-%d"]).unwrap_or_else(unknown);
+    let commit = said("git", &["describe", "--always", "--dirty", "--exclude", "*"]).unwrap_or_else(unknown);
+    let system = said("uname", &["-srm"]).unwrap_or_else(unknown);
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let line_of = |text: String, key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key)).and_then(|line| line.split_once(':'));
+        line.map(|(_, value)| value.trim().to_owned())
+    };
+    let processor =
+        line_of(read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "processor unknown".to_owned());
+    let memory = line_of(read("/proc/meminfo"), "MemTotal").unwrap_or_else(|| "memory unknown".to_owned());
+    let disk =
+        said("df", &["--output=fstype", "/var/tmp"]).and_then(|text| text.lines().last().map(str::to_owned));
+    let disk = disk.unwrap_or_else(|| "file system unknown".to_owned());
+    let load = read("/proc/loadavg").split_whitespace().nth(1).unwrap_or("unknown").to_owned();
+    format!(
+        "{date}, commit `{commit}`, profile {PROFILE}.\n{processor}, {cores} cores, {memory}, {disk}, {system}; \
+         load over 5 minutes {load}."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_members_of_what_was_measured() {
+        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        for (part, expected) in [(0.5, 100.0), (0.99, 198.0), (1.0, 200.0), (0.0, 1.0)] {
+            assert_eq!(percentile(&values, part), expected, "{part}");
+        }
+        assert!(percentile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn a_figure_is_one_json_line() {
+        let figure = Figure::new("x_p50", 12.345, "ms").beside("time_vs_y", 4.0);
+        assert_eq!(figure.json(), r#"{"bench":"x_p50","value":12.3,"unit":"ms","time_vs_y":3.09}"#);
+        assert_eq!(Figure::new("x", f64::NAN, "ms").json(), r#"{"bench":"x","value":null,"unit":"ms"}"#);
+    }
+
+    #[test]
+    fn a_group_that_did_not_run_keeps_its_section() {
+        let section = |text: &str| format!("\n{text}\n");
+        let first =
+            merged("", BTreeMap::from([("build".into(), section("old")), ("job".into(), section("1"))]));
+        let second = merged(&first, BTreeMap::from([("job".into(), section("2"))]));
+        assert!(second.contains("## build\n\nold\n") && second.contains("## job\n\n2\n"), "{second}");
+        assert!(!second.contains("\n1\n"));
+        assert_eq!(merged(&second, BTreeMap::new()), second, "nothing moves when nothing was measured");
+    }
+}
