@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | advert | every minute | every minute, and on link-up | every 10 min, and when it changes |
 //! | status | within 10 s of a change, else every minute | – | – |
-//! | card | – | – | every 12 h |
+//! | card | – | – | every 8 h |
 //! | classes | – | – | for as long as capacity is offered |
 //!
 //! All of it is hints: nothing here promises, so nothing waits for the disk.
@@ -38,9 +38,9 @@ const STATUS_PERIOD: Duration = Duration::from_secs(60);
 /// How often the advert is put: three times in its life, so that two that fail in a row leave it there.
 const ADVERT_PUT_PERIOD: Duration = Duration::from_secs(10 * 60);
 /// How often the card is put. It never changes; this is only for the peers nearest to its key, which do.
-const CARD_PUT_PERIOD: Duration = Duration::from_secs(12 * 3600);
+const CARD_PUT_PERIOD: Duration = Duration::from_secs(8 * 3600);
 /// How long a card is kept by others: three periods, as with adverts.
-const CARD_TTL: Duration = Duration::from_secs(36 * 3600);
+const CARD_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// What was said, and when what is to be said again.
 #[derive(Debug)]

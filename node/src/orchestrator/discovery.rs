@@ -2,6 +2,7 @@
 //! adverts, statuses and the directory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use dms_messages::{Advert, Did, MAX_ADDRESSES, NodeRole, NodeStatus, Resources, ServingMode};
@@ -40,21 +41,24 @@ pub fn is_enough(known_count: usize, wanted: u16) -> bool {
     known_count >= usize::from(wanted)
 }
 
-/// Whose adverts are to be fetched: nodes of whom none is `known`, those trusted by name first, then those
-/// that say they provide. `chance` rotates the providers, so that those who never have an advert do not keep
-/// the others away for ever.
+/// Whose adverts are to be fetched: nodes of whom none is `known`, those that say they provide first, then
+/// those trusted by name. `chance` rotates both, so that those who never have an advert do not keep the others
+/// away for ever.
 pub fn whom_to_look_up(
     mut providers: Vec<Did>,
     named: &BTreeSet<Did>,
     known: &BTreeSet<Did>,
     chance: u8,
 ) -> Vec<Did> {
-    if !providers.is_empty() {
-        let start = usize::from(chance) % providers.len();
-        providers.rotate_left(start);
+    let mut named: Vec<Did> = named.iter().copied().collect();
+    for list in [&mut providers, &mut named] {
+        if !list.is_empty() {
+            let start = usize::from(chance) % list.len();
+            list.rotate_left(start);
+        }
     }
     let mut seen = known.clone();
-    named.iter().copied().chain(providers).filter(|did| seen.insert(*did)).take(MAX_LOOKED_UP).collect()
+    providers.into_iter().chain(named).filter(|did| seen.insert(*did)).take(MAX_LOOKED_UP).collect()
 }
 
 /// When each thing was last looked up.
@@ -152,16 +156,30 @@ pub fn is_material(put: &Advert, now: &Advert) -> bool {
         || before.into_iter().zip(after).any(|(before, after)| differs(before, after))
 }
 
-/// The addresses that are worth telling to other machines, QUIC first, at most [`MAX_ADDRESSES`]. Loopback
-/// ones are told only by a node that has no other: elsewhere they would be somebody else's.
+/// The addresses that are worth telling to other machines, at most [`MAX_ADDRESSES`]: public ones first, and of
+/// each place QUIC before TCP. Loopback ones are told only by a node that has no other: elsewhere they would be
+/// somebody else's.
 pub fn worth_telling(mut addresses: Vec<String>) -> Vec<String> {
     let is_loopback = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
     if addresses.iter().any(|address| !is_loopback(address)) {
         addresses.retain(|address| !is_loopback(address));
     }
-    addresses.sort_by_key(|address| !address.contains("/quic-v1"));
+    // Both ways to one place stay together, so that the cut leaves whoever cannot use UDP a way in.
+    addresses.sort_by_cached_key(|address| {
+        let place = address.split('/').nth(2).unwrap_or_default().to_owned();
+        (!is_public(&place), place, !address.contains("/quic-v1"))
+    });
     addresses.truncate(MAX_ADDRESSES);
     addresses
+}
+
+/// True for an address of the whole internet; a name counts as one, since somebody gave it.
+fn is_public(place: &str) -> bool {
+    match place.parse() {
+        Ok(IpAddr::V4(ip)) => !(ip.is_private() || ip.is_link_local() || ip.is_loopback()),
+        Ok(IpAddr::V6(ip)) => !(ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback()),
+        Err(_) => true,
+    }
 }
 
 #[cfg(test)]
@@ -203,13 +221,17 @@ mod tests {
     }
 
     #[test]
-    fn those_trusted_by_name_come_first_and_nobody_known_or_twice() {
+    fn providers_come_first_and_nobody_known_or_twice() {
         let dids: Vec<Did> = (1..=4).map(did).collect();
         let named = BTreeSet::from([dids[0], dids[1]]);
         let known = BTreeSet::from([dids[1]]);
-        let providers = vec![dids[0], dids[1], dids[2], dids[3]];
-        assert_eq!(whom_to_look_up(providers.clone(), &named, &known, 0), [dids[0], dids[2], dids[3]]);
-        assert_eq!(whom_to_look_up(providers, &named, &known, 3), [dids[0], dids[3], dids[2]]);
+        let providers = vec![dids[1], dids[2], dids[3]];
+        assert_eq!(whom_to_look_up(providers.clone(), &named, &known, 0), [dids[2], dids[3], dids[0]]);
+        assert_eq!(whom_to_look_up(providers, &named, &known, 2), [dids[3], dids[2], dids[0]]);
+        let friends: BTreeSet<Did> = (1..=40).map(did).collect();
+        let found: BTreeSet<Did> =
+            (0..40).flat_map(|chance| whom_to_look_up(Vec::new(), &friends, &known, chance)).collect();
+        assert_eq!(found.len(), 39, "each has its turn");
         assert_eq!(whom_to_look_up(Vec::new(), &BTreeSet::new(), &known, 9), []);
         let many: Vec<Did> = (1..=40).map(did).collect();
         assert_eq!(whom_to_look_up(many, &named, &known, 0).len(), MAX_LOOKED_UP);
@@ -273,9 +295,17 @@ mod tests {
         let here = ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/udp/1/quic-v1", "/ip6/::1/tcp/1"];
         assert_eq!(worth_telling(texts(&here)), texts(&[here[1], here[0], here[2]]));
         let mut all = texts(&here);
-        all.extend(texts(&["/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.1/udp/1/quic-v1", "/ip6/::1234/tcp/1"]));
-        let told = ["/ip4/10.0.0.1/udp/1/quic-v1", "/ip4/10.0.0.1/tcp/1", "/ip6/::1234/tcp/1"];
+        all.extend(texts(&["/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.1/udp/1/quic-v1", "/ip6/2001:db8::1/tcp/1"]));
+        let told = ["/ip6/2001:db8::1/tcp/1", "/ip4/10.0.0.1/udp/1/quic-v1", "/ip4/10.0.0.1/tcp/1"];
         assert_eq!(worth_telling(all), texts(&told));
+        // A machine with many bridges: its public place is not cut off, nor is TCP.
+        let mut many: Vec<String> = (0..9)
+            .flat_map(|n| [format!("/ip4/172.17.{n}.1/udp/1/quic-v1"), format!("/ip4/172.17.{n}.1/tcp/1")])
+            .collect();
+        many.extend(texts(&["/ip4/203.0.113.1/tcp/1", "/ip4/203.0.113.1/udp/1/quic-v1"]));
+        let told = worth_telling(many);
+        assert_eq!(told[..2], texts(&["/ip4/203.0.113.1/udp/1/quic-v1", "/ip4/203.0.113.1/tcp/1"]));
+        assert!(told[2].contains("quic") && told[3].contains("tcp"));
         assert_eq!(worth_telling(vec!["/ip4/10.0.0.1/tcp/1".to_owned(); 20]).len(), MAX_ADDRESSES);
     }
 }

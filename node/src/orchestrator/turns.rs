@@ -71,7 +71,8 @@ impl Turns {
         if !end.has_winner {
             self.resting.push_back(job);
         }
-        if end.is_crowded {
+        // A round that was won shows that there is room elsewhere, whatever one small or hostile machine says.
+        if end.is_crowded && !end.has_winner {
             (self.limit, self.winners) = ((self.limit / 2).max(1), 0);
         } else if end.has_winner {
             self.winners += 1;
@@ -150,6 +151,16 @@ mod tests {
         assert_eq!(turns.close(job(3), WON), [job(5)], "two winners for the next one");
         (10..20).for_each(|number| assert!(!turns.ask(job(number))));
         assert_eq!(turns.close(job(4), WON), [job(10), job(11)]);
+    }
+
+    #[test]
+    fn one_machine_that_feels_crowded_does_not_slow_rounds_that_are_won() {
+        let mut turns = Turns::default();
+        for number in 0..100 {
+            assert!(turns.ask(job(number)));
+            turns.close(job(number), RoundEnd { has_winner: true, is_crowded: true });
+        }
+        (0..MAX_TURNS).for_each(|number| assert!(turns.ask(job(number))));
     }
 
     #[test]
