@@ -9,7 +9,9 @@
 //! ```
 //!
 //! The next write is whatever arrived during the last one, so a lone commit waits for nobody and a crowd shares a
-//! sync. After one failed write nothing is tried again: what reached the disk is unknown, and a later batch may be
+//! sync. What nobody asked to have synced is synced [`MAX_UNSYNCED`] later at the latest, so that a power cut never
+//! finds a long tail that may reach the disk in pieces; with nothing un-synced the thread sleeps until it is called.
+//! After one failed write nothing is tried again: what reached the disk is unknown, and a later batch may be
 //! built on a lost one. The committer refuses to queue without bound and to acknowledge out of order.
 
 use std::collections::VecDeque;
@@ -19,6 +21,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -31,6 +34,10 @@ pub const QUEUE_CAPACITY: usize = 1_024;
 pub const MAX_GROUP_COMMITS: usize = 64;
 /// Bytes in one write; the size up to which RocksDB itself groups. A single larger batch is written alone.
 pub const MAX_GROUP_BYTES: usize = 1024 * 1024;
+
+/// How long a write may stay un-synced if nothing synced follows it. Counted from the first such write and not from
+/// the last, or a steady trickle would put it off for ever; one sync a second is nothing to any disk.
+pub const MAX_UNSYNCED: Duration = Duration::from_secs(1);
 
 /// Why a commit is not acknowledged.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -78,7 +85,7 @@ pub struct CommitterStats {
     pub queued: usize,
 }
 
-/// The one writer of an engine. Dropping it writes what is queued, which may block for some syncs.
+/// The one writer of an engine. Dropping it writes what is queued and syncs, which may block for some syncs.
 pub struct Committer {
     shared: Arc<Shared>,
     /// `None`: commits on the caller's thread.
@@ -134,7 +141,8 @@ impl Committer {
     }
 
     /// A committer that writes at once on the caller's thread, one write a commit: for simulations, where a thread
-    /// of its own would make two runs differ. Its tickets are settled from the beginning.
+    /// of its own would make two runs differ. Its tickets are settled from the beginning; what is un-synced stays so
+    /// until a synced commit follows.
     pub fn inline(engine: Arc<dyn Engine>) -> Self {
         Self { shared: Shared::new(engine, true), thread: None }
     }
@@ -331,29 +339,59 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread: until closed and drained.
+    /// The thread: until closed, drained and synced.
     fn run(&self) {
+        // When the sync of what is written but not synced is due.
+        let mut sync_due: Option<Instant> = None;
         loop {
-            let waiting = self.lock();
-            let mut state = self
-                .changed
-                .wait_while(waiting, |state| state.queue.is_empty() && !state.is_closed)
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.wait_for_work(sync_due);
             let group = state.take_group();
             let poison = state.poison.clone();
+            let is_closed = state.is_closed;
             drop(state);
-            if group.is_empty() {
-                return;
+            if let Some(cause) = poison {
+                if group.is_empty() && is_closed {
+                    return;
+                }
+                sync_due = None;
+                answer(group, Err(CommitError::Poisoned(cause)));
+                continue;
             }
-            match poison {
-                Some(cause) => answer(group, Err(CommitError::Poisoned(cause))),
-                None => self.commit_group(group),
-            }
+            let is_overdue = sync_due.is_some_and(|due| due <= Instant::now());
+            let asked = group.iter().map(|queued| queued.durability).max();
+            let durability = match asked {
+                Some(asked) if !is_overdue => asked,
+                None if sync_due.is_none() && is_closed => return,
+                // Due, or the last chance: the next commits carry the sync, or nothing does.
+                _ => Durability::Synced,
+            };
+            self.commit_group(group, durability);
+            sync_due = match durability {
+                Durability::Synced => None,
+                Durability::Unsynced => sync_due.or_else(|| Some(Instant::now() + MAX_UNSYNCED)),
+            };
         }
     }
 
-    fn commit_group(&self, group: Vec<Queued>) {
-        let durability = group.iter().map(|queued| queued.durability).max().unwrap_or(Durability::Unsynced);
+    /// Waits for commits, for the end, or until a sync is due; without one, for as long as it takes.
+    fn wait_for_work(&self, sync_due: Option<Instant>) -> MutexGuard<'_, State> {
+        let is_idle = |state: &mut State| state.queue.is_empty() && !state.is_closed;
+        let mut state = self.lock();
+        let Some(due) = sync_due else {
+            return self.changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner);
+        };
+        loop {
+            // Asked anew after each wait, which may end early.
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() || !is_idle(&mut state) {
+                return state;
+            }
+            let waited = self.changed.wait_timeout_while(state, left, is_idle);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn commit_group(&self, group: Vec<Queued>, durability: Durability) {
         let mut merged = Batch::new();
         let mut answers = Vec::with_capacity(group.len());
         for queued in group {
@@ -366,6 +404,8 @@ impl Shared {
             // Counted and poisoned before the first answer, so that whoever hears it sees them.
             let mut state = self.lock();
             match &result {
+                // A sync of its own carries no commit.
+                Ok(()) if answers.is_empty() => {}
                 Ok(()) => state.record_write(answers.len(), byte_len),
                 Err(cause) => state.poison = Some(Arc::clone(cause)),
             }

@@ -7,7 +7,8 @@
 //! | [`committer`] | one ordered queue; one sync for all that arrived meanwhile |
 //! | [`log`] | the events, by sequence number |
 //! | [`books`] | what events mean: one fold, live and at rebuild |
-//! | [`store`] | the four joined: open, rebuild, record |
+//! | `migration` | how a database of an older schema version becomes one of this |
+//! | [`store`] | all joined: open, rebuild, record |
 //!
 //! No decision is made here: the node decides, then records.
 
@@ -15,6 +16,7 @@ pub mod books;
 pub mod committer;
 pub mod engine;
 pub mod log;
+mod migration;
 pub mod reader;
 pub mod schema;
 pub mod store;

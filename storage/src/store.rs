@@ -4,6 +4,7 @@
 //! speaks only after the [`CommitTicket`] resolves. After a failed commit the memory is ahead of the
 //! disk for good: the owner must drop it and take [`Store::reload`]'s.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dms_messages::{CborError, from_canonical_within, to_canonical_within};
@@ -13,7 +14,8 @@ use crate::books::{Books, BooksError, Entry, Row, row_value};
 use crate::committer::{CommitTicket, Committer, Overloaded};
 use crate::engine::{Batch, Durability, Engine, EngineError, ScanRange};
 use crate::log::EventLog;
-use crate::schema::Family;
+use crate::migration;
+use crate::schema::{Family, SCHEMA_VERSION};
 
 /// How many events are read at a time during a rebuild.
 const REBUILD_PAGE: usize = 1024;
@@ -77,10 +79,22 @@ pub struct Store {
 }
 
 impl Store {
-    /// Rebuilds the books from the log and compares every row on disk with them.
+    /// Rebuilds the books from the log and compares every row on disk with them. A database of an older schema
+    /// version is brought to this one on the way; a newer one is refused.
     pub fn open(engine: Arc<dyn Engine>, committer: Committer) -> Result<(Self, Books), StoreError> {
+        let found = migration::stored_version(&*engine)?;
+        let outdated = migration::outdated_families(found);
         let (books, next_sequence) = rebuild(&*engine)?;
-        compare_rows(&*engine, &books)?;
+        compare_rows(&*engine, &books, &outdated)?;
+        if found < SCHEMA_VERSION {
+            // Not through the committer: nothing can have been recorded yet, and nothing may be before this.
+            engine.write(migration::rewrite(&*engine, &books, &outdated)?, Durability::Synced)?;
+            tracing::info!(
+                from = found,
+                to = SCHEMA_VERSION,
+                "the database was brought to a newer schema version"
+            );
+        }
         Ok((Self { engine, committer, next_sequence }, books))
     }
 
@@ -154,16 +168,16 @@ fn rebuild(engine: &dyn Engine) -> Result<(Books, u64), StoreError> {
     }
 }
 
-/// Refuses a database whose rows are not exactly those of its log.
-fn compare_rows(engine: &dyn Engine, books: &Books) -> Result<(), StoreError> {
+/// Refuses a database whose rows are not exactly those of its log; those of `outdated` families are not looked at.
+fn compare_rows(engine: &dyn Engine, books: &Books, outdated: &BTreeSet<Family>) -> Result<(), StoreError> {
     use std::collections::BTreeMap;
     let mut expected: BTreeMap<(Family, Vec<u8>), Vec<u8>> = BTreeMap::new();
-    for row in crate::books::all_rows(books) {
+    for row in crate::books::all_rows(books).into_iter().filter(|row| !outdated.contains(&row.family())) {
         if let Some(value) = row_value(books, &row) {
             expected.insert((row.family(), row.key()), value);
         }
     }
-    for family in crate::books::ROW_FAMILIES {
+    for family in crate::books::ROW_FAMILIES.into_iter().filter(|family| !outdated.contains(family)) {
         let mut from = Vec::new();
         loop {
             let page = engine.scan(family, ScanRange::from(from.clone()), CHECK_PAGE)?;

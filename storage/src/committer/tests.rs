@@ -1,4 +1,4 @@
-//! The committer against an engine that is slow, failing or panicking on command; time plays no part.
+//! The committer against an engine that is slow, failing or panicking on command; time decides no test.
 
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::task::Waker;
@@ -152,6 +152,8 @@ fn a_write_is_bounded_in_commits_and_in_bytes() {
     for ticket in tickets {
         ticket.wait().expect("commits");
     }
+    // For the sync of the last ones, when the committer is dropped.
+    gate.open_for(1);
     // 2 events and the first half; the second half and ten bytes; the large one; the rest.
     assert_eq!(groups, [64, 64, 3, 2, 1, 2]);
 }
@@ -272,6 +274,75 @@ fn dropping_drains_and_a_late_permit_is_closed() {
         drop(unused);
         assert_eq!(EventLog::last_sequence(&*engine), Ok(Some(500)));
     }
+}
+
+#[test]
+fn what_nobody_syncs_is_synced_a_little_later_and_once() {
+    let (gate, committer) = Gate::new();
+    let ticket = committer.commit(event(1), Durability::Unsynced);
+    assert_eq!(gate.arrival(), (1, Durability::Unsynced));
+    gate.decide(Verdict::Write);
+    ticket.wait().expect("an acknowledgement does not wait for the sync");
+    assert_eq!(EventLog::last_sequence(&gate.engine.inner.crash()), Ok(None));
+
+    assert_eq!(gate.arrival(), (0, Durability::Synced), "though nobody commits");
+    gate.decide(Verdict::Write);
+    // Carries nothing over: what is synced asks for no sync of its own, neither later nor at the end.
+    let ticket = committer.commit(event(2), Durability::Synced);
+    assert_eq!(gate.arrival(), (1, Durability::Synced));
+    assert_eq!(
+        EventLog::last_sequence(&gate.engine.inner.crash()),
+        Ok(Some(1)),
+        "before the second is synced"
+    );
+    gate.decide(Verdict::Write);
+    ticket.wait().expect("commits");
+    let stats = committer.stats();
+    assert_eq!((stats.commits, stats.writes), (2, 2), "a sync of its own is no commit's write");
+    drop(committer);
+    assert!(gate.announced.try_recv().is_err(), "no further sync");
+}
+
+#[test]
+fn a_trickle_of_unsynced_commits_does_not_put_the_sync_off() {
+    let (gate, committer) = Gate::new();
+    let started = Instant::now();
+    for sequence in 1.. {
+        let ticket = committer.commit(event(sequence), Durability::Unsynced);
+        let (_, durability) = gate.arrival();
+        gate.decide(Verdict::Write);
+        if durability == Durability::Synced {
+            break;
+        }
+        ticket.wait().expect("commits");
+        assert!(started.elapsed() < DEADLINE, "{sequence} commits and no sync");
+    }
+    // One for the last commit, if the sync came without it; one for the sync at the end.
+    gate.open_for(2);
+}
+
+#[test]
+fn dropping_syncs_what_is_not() {
+    let engine = Arc::new(MemoryEngine::new());
+    let committer = Committer::start(engine.clone());
+    committer.commit(event(1), Durability::Unsynced).wait().expect("commits");
+    drop(committer);
+    assert_eq!(EventLog::last_sequence(&engine.crash()), Ok(Some(1)));
+}
+
+#[test]
+fn a_sync_that_fails_poisons() {
+    let (gate, committer) = Gate::new();
+    let ticket = committer.commit(event(1), Durability::Unsynced);
+    gate.arrival();
+    gate.decide(Verdict::Write);
+    ticket.wait().expect("commits");
+    assert_eq!(gate.arrival(), (0, Durability::Synced));
+    gate.decide(Verdict::Fail);
+    let later = committer.commit(event(2), Durability::Synced);
+    assert!(matches!(later.wait(), Err(CommitError::Poisoned(_))));
+    drop(committer);
+    assert!(gate.announced.try_recv().is_err(), "and is not tried again");
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub trait Engine: Send + Sync + Debug + 'static {
 /// How far a write has gone when the engine says it is done.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
-    /// Handed to the operating system: outlives this process, not the power.
+    /// Handed to the operating system: outlives this process, not the power. The committer syncs it a little later.
     Unsynced,
     /// On the disk, and everything written before it too.
     Synced,

@@ -113,7 +113,8 @@ impl RocksEngine {
         &self.path
     }
 
-    /// Checks the schema version, or writes it as the first batch of a new database.
+    /// Checks the schema version, or writes it as the first batch of a new database. An older one stays: the store
+    /// brings the rows up to date.
     fn settle_schema(&self) -> Result<(), EngineError> {
         if let Some(row) = self.get(Family::Meta, schema::SCHEMA_VERSION_KEY)? {
             schema::check_version(&row)?;

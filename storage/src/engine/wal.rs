@@ -6,6 +6,16 @@
 //! records follow, and those were acknowledged. So: wherever reading would stop, search the rest of the file; an
 //! intact record there means that the damage came before it. This file reads; it repairs nothing.
 //!
+//! It is a suspicion on the safe side. Blocks reach the disk in any order, so when the power fails, the part of the log
+//! that was not synced may be left with a hole before an intact record which *nobody* was told is saved. The bytes
+//! cannot say which of the two it is, so the directory is refused in both cases. The committer syncs a second after
+//! an un-synced batch at the latest ([`crate::committer::MAX_UNSYNCED`]), so this can meet only what was written in
+//! the last second or so before a power cut. What a person can do then: copy the directory; bring the disk back
+//! from a backup if older records must not be lost; or, if the error's two positions lie in what was written right
+//! before the cut, cut the named log off at the byte where it is broken (`truncate -s`), after which the node opens
+//! with everything before it. What was acknowledged behind that byte, if it was damage after all, is lost by that,
+//! and a node that has promised more than it remembers must not make that choice by itself.
+//!
 //! The layout (RocksDB `db/log_format.h`), blocks of 32 KiB holding records that never cross a block:
 //!
 //! ```text

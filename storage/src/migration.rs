@@ -1,0 +1,78 @@
+//! Brings a database of an older schema version to this program's, before anybody uses its books.
+//!
+//! Called by [`crate::Store::open`] alone. The log is the truth and its events stay readable for ever, so no step has
+//! to understand old rows: it names the families whose rows its program began to write otherwise, and those are not
+//! compared with the log but written anew from it. Every other family is compared as always. All steps together are
+//! one synced batch with the new version in it, so a crash leaves the old version whole or the new one.
+//!
+//! For a further version: raise [`SCHEMA_VERSION`], add a function to [`STEPS`], and keep a database of the version
+//! before as a fixture beside `version_1.txt` (family, key and value of each row, the bytes in hexadecimal).
+
+use std::collections::BTreeSet;
+
+use crate::books::{Books, all_rows, row_value};
+use crate::engine::{Batch, Engine, EngineError, ScanRange};
+use crate::schema::{self, Family, SCHEMA_VERSION, SCHEMA_VERSION_KEY};
+
+/// How many old rows are looked up at a time.
+const PAGE: usize = 1024;
+
+/// The families whose rows differ between one version and the next.
+type Step = fn() -> &'static [Family];
+
+/// The step from version n at place n - 1.
+const STEPS: [Step; SCHEMA_VERSION as usize - 1] = [from_1_to_2];
+
+/// A job's row also says when the first bid came, how often each node declined, and of each attempt the price and
+/// since when it runs.
+fn from_1_to_2() -> &'static [Family] {
+    &[Family::Jobs]
+}
+
+/// The version in which the database is stored.
+///
+/// # Errors
+/// [`EngineError::NewerSchema`] if a newer program wrote it, [`EngineError::Damaged`] if there is none.
+pub(crate) fn stored_version(engine: &dyn Engine) -> Result<u32, EngineError> {
+    let row = engine.get(Family::Meta, SCHEMA_VERSION_KEY)?;
+    schema::check_version(&row.ok_or_else(|| EngineError::damaged("there is no schema version"))?)
+}
+
+/// The families whose rows a database of version `found` holds in an older form; none at this program's own.
+pub(crate) fn outdated_families(found: u32) -> BTreeSet<Family> {
+    // `check_version` let neither 0 nor a newer version pass.
+    STEPS.iter().skip(found as usize - 1).flat_map(|step| step()).copied().collect()
+}
+
+/// The one batch that writes the families of `outdated` anew from the books, and the version with them.
+///
+/// It is as large as those families. The books hold the same in memory, and it happens once a version.
+///
+/// # Errors
+/// The engine's, while it lists the old rows.
+pub(crate) fn rewrite(
+    engine: &dyn Engine,
+    books: &Books,
+    outdated: &BTreeSet<Family>,
+) -> Result<Batch, EngineError> {
+    let mut batch = Batch::new();
+    for family in outdated {
+        let mut from = Vec::new();
+        loop {
+            let page = engine.scan(*family, ScanRange::from(from), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            from = [last.as_slice(), &[0]].concat();
+            page.into_iter().for_each(|(key, _)| batch.delete(*family, key));
+        }
+    }
+    for row in all_rows(books).into_iter().filter(|row| outdated.contains(&row.family())) {
+        if let Some(value) = row_value(books, &row) {
+            batch.put(row.family(), row.key(), value);
+        }
+    }
+    batch.put(Family::Meta, SCHEMA_VERSION_KEY, schema::version_row());
+    Ok(batch)
+}
+
+#[cfg(test)]
+mod tests;
