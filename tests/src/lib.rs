@@ -7,7 +7,8 @@
 pub mod ear;
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
@@ -103,7 +104,44 @@ impl Home {
     /// Starts a node on this directory, listening on loopback.
     #[track_caller]
     pub fn start(&self, arguments: &[&str]) -> Node<'_> {
-        Node::start(self, arguments)
+        self.start_under(&[], &[&["--listen", "/ip4/127.0.0.1/tcp/0"], arguments].concat())
+    }
+
+    /// Starts a node on this directory that listens where `arguments`, or else its defaults, say. `wrapper` is a
+    /// command that makes the node's surroundings and then becomes the command that follows it; it may be empty.
+    #[track_caller]
+    pub fn start_under(&self, wrapper: &[&str], arguments: &[&str]) -> Node<'_> {
+        Node::start(self, self.run_command(wrapper, arguments))
+    }
+
+    /// Runs a node on this directory that must end by itself, in time.
+    #[track_caller]
+    pub fn run_in_vain(&self, arguments: &[&str]) -> Run {
+        let mut command = self.run_command(&[], arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Killed(command.spawn().expect("the program can be run"));
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let status = wait_for("the end of a node that cannot start", || match process.0.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            other => Err(other),
+        });
+        // Its few words fit into the pipes.
+        let _ = process.0.stdout.take().expect("it is piped").read_to_end(&mut stdout);
+        let _ = process.0.stderr.take().expect("it is piped").read_to_end(&mut stderr);
+        Run::from(Output { status, stdout, stderr })
+    }
+
+    fn run_command(&self, wrapper: &[&str], arguments: &[&str]) -> Command {
+        let mut command = match wrapper {
+            [] => Command::new(dms()),
+            [program, rest @ ..] => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(dms());
+                command
+            }
+        };
+        command.arg("--data").arg(self.path()).args(["run", "--json"]).args(arguments);
+        command
     }
 }
 
@@ -124,12 +162,16 @@ pub struct Run {
     pub stderr: String,
 }
 
-impl Run {
-    fn of(command: &mut Command) -> Self {
-        let Output { status, stdout, stderr } =
-            command.stdin(Stdio::null()).output().expect("the program can be run");
+impl From<Output> for Run {
+    fn from(Output { status, stdout, stderr }: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { status, stdout: text(stdout), stderr: text(stderr) }
+    }
+}
+
+impl Run {
+    fn of(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).output().expect("the program can be run").into()
     }
 
     /// The exit code.
@@ -144,6 +186,27 @@ impl fmt::Display for Run {
     }
 }
 
+/// A process that is killed when dropped.
+#[derive(Debug)]
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Says that a scenario was left out, and why: to whoever watches, and to the log that `make test` repeats.
+pub fn skip(what: &str) {
+    println!("skipped: {what}");
+    let Some(log) = std::env::var_os("DMS_SKIP_LOG") else { return };
+    let written =
+        OpenOptions::new().create(true).append(true).open(log).and_then(|mut log| writeln!(log, "{what}"));
+    written.expect("the log of what is skipped can be written");
+}
+
 /// A node that runs; killed when dropped.
 #[derive(Debug)]
 pub struct Node<'h> {
@@ -156,12 +219,8 @@ pub struct Node<'h> {
 
 impl<'h> Node<'h> {
     #[track_caller]
-    fn start(home: &'h Home, arguments: &[&str]) -> Self {
-        let mut process = Command::new(dms())
-            .arg("--data")
-            .arg(home.path())
-            .args(["run", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"])
-            .args(arguments)
+    fn start(home: &'h Home, mut command: Command) -> Self {
+        let mut process = command
             .env("DMS_LOG", std::env::var("DMS_TEST_LOG").unwrap_or_else(|_| "info".into()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
