@@ -33,6 +33,7 @@ use crate::announce::Announcements;
 use crate::blobs::BlobStore;
 use crate::capability::ledger;
 use crate::commands::{NodeMode, OffboardMode};
+use crate::errors::whole;
 use crate::executors::Executor;
 use crate::handlers::MAX_REQUESTS;
 use crate::handlers::candidates::ClassLookUps;
@@ -219,7 +220,7 @@ impl Node {
         let opened = parts.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (store, books, mode) = match opened.map_or_else(|| open_books(&parts.engine), Ok) {
             Ok((store, books)) => (Some(store), books, NodeMode::Serving),
-            Err(error) => (None, Books::default(), NodeMode::ReadOnly { reason: error.to_string() }),
+            Err(error) => (None, Books::default(), NodeMode::ReadOnly { reason: whole(&error) }),
         };
         Self {
             network: Network::new(parts.network.clone()),
@@ -377,7 +378,8 @@ impl Node {
             return;
         }
         tracing::error!(error, "the books cannot be written: the node is read-only from now on");
-        self.mode = NodeMode::ReadOnly { reason: error.to_string() };
+        // Whoever reads it must learn what to do about it: a full disk is not a broken one.
+        self.mode = NodeMode::ReadOnly { reason: whole(error) };
         if let Some(Ok(books)) = self.store.as_ref().map(Store::reload) {
             self.books = books;
         }
