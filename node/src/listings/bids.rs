@@ -1,6 +1,6 @@
 //! Requests for bids, the bids on them and the declines, as they were sent and received.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dms_actors::{Did, Message};
 use dms_messages::{
@@ -13,7 +13,7 @@ use dms_storage::books::{
 use dms_storage::{Books, LockEnd};
 use serde::{Deserialize, Serialize};
 
-use super::{Direction, Noun, Page, begins, only, page};
+use super::{Direction, Entry, Noun, Page, meant, only, page};
 use crate::commands::CommandError;
 
 /// Asks for the requests for bids.
@@ -164,6 +164,12 @@ enum Request<'a> {
     Received(&'a BidRequestReceivedRow),
 }
 
+/// The entry of a row; `other` is when the row of the other direction began, if this node has both: then it asked
+/// itself.
+fn entry<I, R>(id: I, at: Timestamp, other: Option<Timestamp>, direction: Direction, row: R) -> Entry<I, R> {
+    Entry { at: other.map_or(at, |other| at.min(other)), id, direction: Some(direction), row }
+}
+
 /// The requests for bids.
 ///
 /// # Errors
@@ -172,8 +178,15 @@ pub fn requests(books: &Books, query: &ListBidRequests) -> Result<Vec<BidRequest
     let wants = |direction| query.direction.is_none_or(|wanted| wanted == direction);
     let sent = books.requests_sent().iter().filter(|_| wants(Direction::Sent));
     let received = books.requests_received().iter().filter(|_| wants(Direction::Received));
-    let rows = sent.map(|(id, row)| (row.at, *id, Request::Sent(row)));
-    let rows = rows.chain(received.map(|(id, row)| (row.at, *id, Request::Received(row)))).collect();
+    let rows = sent.map(|(id, row)| {
+        let other = books.requests_received().get(id).map(|row| row.at);
+        entry(*id, row.at, other, Direction::Sent, Request::Sent(row))
+    });
+    let rows = rows.chain(received.map(|(id, row)| {
+        let other = books.requests_sent().get(id).map(|row| row.at);
+        entry(*id, row.at, other, Direction::Received, Request::Received(row))
+    }));
+    let rows = rows.collect();
     let mut counts: BTreeMap<BidRequestId, usize> = BTreeMap::new();
     for row in books.bids_received().values() {
         *counts.entry(row.bid.value().request).or_default() += 1;
@@ -242,15 +255,15 @@ pub fn bids(books: &Books, query: &ListBids, now: Timestamp) -> Result<BidList, 
     let is_on = |on: BidRequestId| request.is_none_or(|request| request == on);
     let sent = books.bids_sent().iter().filter(|_| wants(Direction::Sent));
     let received = books.bids_received().iter().filter(|_| wants(Direction::Received));
-    let rows = sent
-        .filter(|(_, row)| is_on(row.bid.value().request))
-        .map(|(id, row)| (row.at, *id, Bid::Sent(row)))
-        .chain(
-            received
-                .filter(|(_, row)| is_on(row.bid.value().request))
-                .map(|(id, row)| (row.at, *id, Bid::Received(row))),
-        )
-        .collect();
+    let sent = sent.filter(|(_, row)| is_on(row.bid.value().request)).map(|(id, row)| {
+        let other = books.bids_received().get(id).map(|row| row.at);
+        entry(*id, row.at, other, Direction::Sent, Bid::Sent(row))
+    });
+    let received = received.filter(|(_, row)| is_on(row.bid.value().request)).map(|(id, row)| {
+        let other = books.bids_sent().get(id).map(|row| row.at);
+        entry(*id, row.at, other, Direction::Received, Bid::Received(row))
+    });
+    let rows = sent.chain(received).collect();
     let allocations = books.allocations().values().map(|row| (row.bid, row.id)).collect();
     let rows = page(rows, &query.page, Noun::Bid)?;
     let bids = rows.into_iter().map(|row| match row {
@@ -262,9 +275,14 @@ pub fn bids(books: &Books, query: &ListBids, now: Timestamp) -> Result<BidList, 
 }
 
 fn find_request(books: &Books, text: &str) -> Result<BidRequestId, CommandError> {
-    let ids = books.requests_sent().keys().chain(books.requests_received().keys()).copied();
     // A node that asks itself knows a request from both sides.
-    let ids: std::collections::BTreeSet<BidRequestId> = ids.filter(|id| begins(id, text)).collect();
+    let ids: BTreeSet<BidRequestId> = meant::<BidRequestId>(text)
+        .into_iter()
+        .flat_map(|range| {
+            let sent = books.requests_sent().range(range.clone()).map(|(id, _)| *id);
+            sent.chain(books.requests_received().range(range).map(|(id, _)| *id))
+        })
+        .collect();
     only(ids.into_iter(), |_| true, Noun::BidRequest, text)
 }
 
@@ -454,6 +472,56 @@ mod tests {
         assert_eq!(outcomes(&books, START), [BidOutcome::Chosen { attempt: 1 }]);
         let view = requests(&books, &ListBidRequests { direction: None, page: Page::default() }).unwrap();
         assert_eq!((view[0].winner, view[0].bid_count, view[0].requester), (Some(did(2)), 1, None));
+    }
+
+    #[test]
+    fn a_node_that_runs_its_own_jobs_pages_through_both_rows_of_each() {
+        let clock = Arc::new(StillClock::default());
+        let me = signer(1, &clock);
+        let mut books = books(4000, 4096);
+        // The same request and bid as this node sent them and as it heard of them later, in another order.
+        for number in [7u8, 8, 9] {
+            let lock = lock(&mut books, &me, me.me(), number, resources(100, 64));
+            let bid = books.bids_sent()[&lock.bid].bid.clone();
+            let request = books.requests_received()[&lock.request].request.clone();
+            let (id, at) = (lock.job, START.saturating_add(Duration::from_secs(u64::from(20 - number))));
+            for event in [
+                Event::JobSubmitted { job: dms_messages::Job { id, ..job() } },
+                Event::JobMoved { job: id, phase: JobPhase::Bidding },
+                Event::BidRequestSent { request, expires: START },
+                Event::BidReceived { job: id, bid },
+            ] {
+                books.apply(&dms_storage::Entry { at, event }).unwrap();
+            }
+            books.check().unwrap();
+        }
+        let bids_page = |page| {
+            let query = ListBids { page, ..all(None) };
+            let list = bids(&books, &query, START).unwrap().bids;
+            list.iter().map(|bid| (bid.id.to_string(), bid.direction)).collect::<Vec<_>>()
+        };
+        let requests_page = |page| {
+            let list = requests(&books, &ListBidRequests { direction: None, page }).unwrap();
+            list.iter().map(|request| (request.id.to_string(), request.direction)).collect::<Vec<_>>()
+        };
+        let lists: [&dyn Fn(Page) -> Vec<(String, Direction)>; 2] = [&bids_page, &requests_page];
+        for list in lists {
+            let whole = list(Page::default());
+            assert_eq!(whole.len(), 6, "{whole:?}");
+            for limit in 1..=6 {
+                let (mut joined, mut after) = (Vec::new(), None);
+                loop {
+                    let part = list(Page { limit, after });
+                    let Some((last, _)) = part.last() else { break };
+                    after = Some(last.clone());
+                    joined.extend(part);
+                }
+                assert_eq!(joined, whole, "{limit}");
+            }
+        }
+        let request = books.requests_sent().keys().next().unwrap().to_string();
+        let on = ListBids { request: Some(request), ..all(None) };
+        assert_eq!(bids(&books, &on, START).unwrap().bids.len(), 2, "a whole id is not ambiguous");
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use dms_actors::{Did, Message};
 use dms_messages::{
-    Accepted, AllocationId, AllocationResult, AttemptId, BidId, BidRequestId, ContentId, Contract, Millis,
-    Price, Resources, Signed, Timestamp,
+    Accepted, AllocationId, AllocationResult, AttemptId, BidId, BidRequestId, ContentId, Contract, JobId,
+    Millis, Price, Resources, Signed, Timestamp,
 };
 use dms_storage::Books;
 use dms_storage::books::{AllocationRow, AttemptRow, AttemptState, ContractRow};
 use serde::{Deserialize, Serialize};
 
-use super::{Noun, Page, Role, begins, only, page};
+use super::{Entry, Noun, Page, Role, is_in, meant, only, page};
 use crate::commands::CommandError;
 
 /// Asks for the allocations, here and elsewhere.
@@ -146,11 +146,12 @@ enum Row<'a> {
 }
 
 impl Row<'_> {
-    fn entry(self) -> (Timestamp, AllocationId, Self) {
-        match self {
-            Self::Here(row) => (row.accepted, row.id, self),
-            Self::Elsewhere(id, row) => (row.minted, id, self),
-        }
+    fn entry(self) -> Entry<AllocationId, Self> {
+        let (at, id) = match self {
+            Self::Here(row) => (row.accepted, row.id),
+            Self::Elsewhere(id, row) => (row.minted, id),
+        };
+        Entry { at, id, direction: None, row: self }
     }
 }
 
@@ -159,7 +160,7 @@ fn rows(books: &Books) -> impl Iterator<Item = Row<'_>> {
     let attempts = books.jobs().values().flat_map(|job| &job.attempts);
     let elsewhere = attempts
         .filter_map(|attempt| Some(Row::Elsewhere(attempt.allocation?, attempt)))
-        .filter(|row| !books.allocations().contains_key(&row.entry().1));
+        .filter(|row| !books.allocations().contains_key(&row.entry().id));
     books.allocations().values().map(Row::Here).chain(elsewhere)
 }
 
@@ -177,7 +178,9 @@ pub fn allocations(books: &Books, me: Did, query: &Page) -> Result<Vec<Allocatio
 /// # Errors
 /// None, or several, are meant.
 pub fn allocation(books: &Books, me: Did, text: &str) -> Result<AllocationView, CommandError> {
-    let row = only(rows(books), |row| begins(&row.entry().1, text), Noun::Allocation, text)?;
+    let range = meant::<AllocationId>(text);
+    let is_meant = |row: &Row<'_>| is_in(&range, &row.entry().id);
+    let row = only(rows(books), is_meant, Noun::Allocation, text)?;
     Ok(allocation_view(books, me, row))
 }
 
@@ -231,9 +234,14 @@ fn allocation_view(books: &Books, me: Did, row: Row<'_>) -> AllocationView {
 /// # Errors
 /// The page begins after a contract that is not known.
 pub fn contracts(books: &Books, me: Did, query: &Page) -> Result<Vec<ContractView>, CommandError> {
-    let rows = books.contracts().iter().map(|(cid, row)| (row.contract.header().issued_at, *cid, row));
+    let rows = books.contracts().iter().map(|(cid, row)| Entry {
+        at: row.contract.header().issued_at,
+        id: *cid,
+        direction: None,
+        row: (*cid, row),
+    });
     let rows = page(rows.collect(), query, Noun::Contract)?;
-    Ok(rows.into_iter().map(|row| contract_view(me, row)).collect())
+    Ok(rows.into_iter().map(|(cid, row)| contract_view(me, cid, row)).collect())
 }
 
 /// The one contract that a person means, with its documents.
@@ -241,24 +249,38 @@ pub fn contracts(books: &Books, me: Did, query: &Page) -> Result<Vec<ContractVie
 /// # Errors
 /// None, or several, are meant.
 pub fn contract(books: &Books, me: Did, text: &str) -> Result<ContractDocuments, CommandError> {
-    let is_meant = |row: &&ContractRow| {
-        let terms = row.contract.value();
-        let allocation = row.accepted.as_ref().map(|accepted| accepted.value().allocation);
-        begins(&row.contract.content_id(), text)
-            || begins(&terms.bid, text)
-            || begins(&terms.attempt.job, text)
-            || allocation.is_some_and(|allocation| begins(&allocation, text))
-    };
-    let row = only(books.contracts().values(), is_meant, Noun::Contract, text)?;
+    let (cid, row) = find_contract(books, text)?;
     Ok(ContractDocuments {
-        view: contract_view(me, row),
+        view: contract_view(me, cid, row),
         terms: row.contract.value().clone(),
         contract_document: row.contract.clone(),
         accepted_document: row.accepted.clone(),
     })
 }
 
-fn contract_view(me: Did, row: &ContractRow) -> ContractView {
+/// The one contract that a person means. Its CID is the key of its row: no document is hashed for it.
+fn find_contract<'a>(books: &'a Books, text: &str) -> Result<(ContentId, &'a ContractRow), CommandError> {
+    let cids = meant::<ContentId>(text);
+    // A whole CID, or enough of one: no other id is as long.
+    if let Some(range) = cids.clone().filter(|range| range.start() == range.end()) {
+        let rows = books.contracts().range(range).map(|(cid, row)| (*cid, row));
+        return only(rows, |_| true, Noun::Contract, text);
+    }
+    let (bids, jobs) = (meant::<BidId>(text), meant::<JobId>(text));
+    let allocations = meant::<AllocationId>(text);
+    let is_meant = |(cid, row): &(ContentId, &ContractRow)| {
+        let terms = row.contract.value();
+        let allocation = row.accepted.as_ref().map(|accepted| accepted.value().allocation);
+        is_in(&cids, cid)
+            || is_in(&bids, &terms.bid)
+            || is_in(&jobs, &terms.attempt.job)
+            || allocation.is_some_and(|allocation| is_in(&allocations, &allocation))
+    };
+    let rows = books.contracts().iter().map(|(cid, row)| (*cid, row));
+    only(rows, is_meant, Noun::Contract, text)
+}
+
+fn contract_view(me: Did, cid: ContentId, row: &ContractRow) -> ContractView {
     let terms = row.contract.value();
     let header = row.contract.header();
     let role = match (terms.requester == me, terms.provider == me) {
@@ -267,7 +289,7 @@ fn contract_view(me: Did, row: &ContractRow) -> ContractView {
         _ => Role::Provider,
     };
     ContractView {
-        cid: row.contract.content_id(),
+        cid,
         role,
         requester: terms.requester,
         provider: terms.provider,
