@@ -181,6 +181,10 @@ fn countersignature(bytes: &[u8], contract: &Signed<Contract>) -> Result<Signed<
             header.issued_at.saturating_add(SKEW) >= contract.header().issued_at,
             "the provider signed before the requester did",
         ),
+        (
+            header.issued_at <= contract.header().expires_at.saturating_add(SKEW),
+            "the provider signed after the requester's offer had expired",
+        ),
     ];
     match rules.into_iter().find(|(is_kept, _)| !is_kept) {
         Some((_, what)) => Err(ProofError::Mismatch { what }),
@@ -287,6 +291,27 @@ mod tests {
         let expired = verify(&file, parties.now()).unwrap();
         assert!(expired.is_agreed());
         assert!(expired.expired_for.unwrap() >= Millis(59_000), "{expired:?}");
+    }
+
+    #[test]
+    fn an_offer_that_has_expired_cannot_be_taken() {
+        for (late, is_taken) in [(Duration::ZERO, true), (SKEW, true), (SKEW + Duration::from_secs(1), false)]
+        {
+            let parties = parties();
+            let contract = parties.contract(1);
+            let expires = contract.header().expires_at;
+            parties.clock.advance(expires.saturating_since(parties.now()) + late);
+            let file = to_file(&contract, Some(&parties.sign(parties.accepted(&contract))));
+            match verify(&file, parties.now()) {
+                Ok(proof) => assert!(is_taken && proof.is_agreed(), "{late:?}"),
+                Err(error) => {
+                    assert!(
+                        !is_taken && error.to_string().contains("offer had expired"),
+                        "{late:?}: {error}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -350,8 +350,8 @@ pub(in crate::cli) fn proof(proof: &Proof, now: Timestamp) -> String {
             "
 checked      both Ed25519 signatures, over the exact bytes in the file, with the keys in the two DIDs;
              the signers are the two parties that the terms name; the provider signed this very contract
-not checked  who is behind the two DIDs; the clocks of the signers; whether the job ran, ended well or
-             was paid
+not checked  who is behind the two DIDs; the clocks of the signers (each wrote its own time, and a time
+             that was set back cannot be seen); whether the job ran, ended well or was paid
 "
         }
         false => {
