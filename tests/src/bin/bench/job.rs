@@ -13,8 +13,8 @@ use dms_messages::{
     Requirement, Task,
 };
 use dms_node::api::client::{ApiClient, ClientError};
-use dms_node::api::types::{JobView, NewJob};
-use dms_storage::books::AttemptState;
+use dms_node::api::types::NewJob;
+use dms_storage::books::{AttemptState, JobRow};
 
 use crate::disk::Floor;
 use crate::mesh::{Engine, Mesh};
@@ -123,10 +123,10 @@ async fn timed(mesh: &Mesh, count: usize, times: &mut Times) -> anyhow::Result<(
         loop {
             let view = api.job(id).await?;
             let now = millis(start.elapsed());
-            if view.phase == JobPhase::Running || view.is_terminal {
+            if is_accepted(&view.row) {
                 accepted.get_or_insert(now);
             }
-            if is_running(&view) {
+            if is_running(&view.row) {
                 running.get_or_insert(now);
             }
             if view.is_terminal {
@@ -143,9 +143,15 @@ async fn timed(mesh: &Mesh, count: usize, times: &mut Times) -> anyhow::Result<(
     Ok(())
 }
 
+/// The provider's countersignature is here. A word of it that the program runs may come first: then the job is
+/// `Running` before it.
+fn is_accepted(row: &JobRow) -> bool {
+    row.current_attempt().is_some_and(|attempt| attempt.allocation.is_some())
+}
+
 /// The provider said that the program runs, or has run.
-fn is_running(view: &JobView) -> bool {
-    let attempt = view.row.current_attempt().map(|attempt| &attempt.state);
+fn is_running(row: &JobRow) -> bool {
+    let attempt = row.current_attempt().map(|attempt| &attempt.state);
     let runs = AllocationState::Running.rank();
     matches!(attempt, Some(AttemptState::Observed { state }) if state.rank() >= runs)
 }
@@ -209,4 +215,54 @@ async fn no_op(api: &ApiClient, cpu: CpuMillis) -> Result<NewJob, ClientError> {
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dms_actors::Did;
+    use dms_messages::{AllocationId, AttemptId, Job, Price, Timestamp};
+    use dms_storage::books::AttemptRow;
+
+    #[test]
+    fn a_job_is_accepted_by_the_countersignature_and_not_by_a_word_that_it_runs() {
+        let id = JobId::from_random([1; 16]);
+        let attempt = |allocation| AttemptRow {
+            id: AttemptId { job: id, pod: 0, number: 1 },
+            provider: "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK".parse::<Did>().unwrap(),
+            addresses: vec![],
+            contract: ContentId::of_document(b""),
+            price: Price(0),
+            allocation,
+            state: AttemptState::Observed { state: AllocationState::Running },
+            result: None,
+            minted: Timestamp(0),
+            running: None,
+            moved: Timestamp(0),
+        };
+        let row = |attempts| JobRow {
+            job: Job {
+                id,
+                name: String::new(),
+                pods: vec![],
+                max_price: None,
+                wanted: 1,
+                wait: Millis(1),
+                max_attempts: 1,
+                submitted: Timestamp(0),
+            },
+            phase: JobPhase::Running,
+            is_cancel_wanted: false,
+            attempts,
+            answers: Default::default(),
+            first_bid: None,
+            declines: Default::default(),
+            end: None,
+            moved: Timestamp(0),
+        };
+        let unsigned = row(vec![attempt(None)]);
+        assert!(is_running(&unsigned) && !is_accepted(&unsigned));
+        assert!(is_accepted(&row(vec![attempt(Some(AllocationId::from_random([2; 16])))])));
+        assert!(!is_accepted(&row(vec![])));
+    }
 }

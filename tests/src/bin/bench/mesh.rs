@@ -41,8 +41,8 @@ impl Node {
     fn start(home: &Path, engine: Engine, arguments: &[&str]) -> anyhow::Result<Self> {
         std::fs::create_dir_all(home)?;
         let log = home.join("log");
-        let mut command = Command::new(dms_tests::dms());
-        command.arg("--data").arg(home).args(["run", "--open", "--no-mdns", "--stop-on-eof"]);
+        let mut command = dms(home);
+        command.args(["run", "--open", "--no-mdns", "--stop-on-eof"]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]).args(arguments);
         if engine == Engine::Memory {
             command.args(["--engine", "memory"]);
@@ -144,8 +144,21 @@ fn onboard(home: &Path, engine: Engine) -> anyhow::Result<()> {
     if engine == Engine::Disk { run(home, &ONBOARD) } else { Ok(()) }
 }
 
+/// The program with a directory of its own and nothing else of the caller's settings.
+fn dms(home: &Path) -> Command {
+    let mut command = Command::new(dms_tests::dms());
+    // Whoever measures may have a node of their own, and settings for it.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("DMS_") {
+            command.env_remove(variable);
+        }
+    }
+    command.arg("--data").arg(home);
+    command
+}
+
 fn run(home: &Path, arguments: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new(dms_tests::dms()).arg("--data").arg(home).args(arguments).output()?;
+    let output = dms(home).args(arguments).output()?;
     if output.status.success() {
         return Ok(());
     }
