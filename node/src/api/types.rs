@@ -24,7 +24,8 @@
 //!
 //! Ids of allocations, bid requests and contracts may be shortened to a beginning that fits one only; a
 //! contract is also found by its bid, its job or its allocation. Lists hold 50 entries if nothing is said and
-//! 1000 at most; `after` is the id of the last entry of the page before.
+//! 1000 at most, and one more where the last entry is also there in the other direction; `after` is the id of the
+//! last entry of the page before.
 //!
 //! An error is a JSON [`ApiError`] with status 400 (malformed), 404 (unknown), 409 (ended, ambiguous, not
 //! acceptable now), 413 (too large), 422 (breaks a rule), 503 (busy, stopping, read-only).
