@@ -430,6 +430,14 @@ impl Node {
         self.jobs.insert(job, actor);
     }
 
+    /// Follows a job no more whose submission will never be on disk.
+    pub(crate) fn abandon_job(&mut self, job: JobId, ctx: &mut Context<'_, Self>) {
+        if let Some(actor) = self.jobs.remove(&job) {
+            actor.stop();
+            self.end_turn(job, ctx);
+        }
+    }
+
     fn job_actor_ended(&mut self, job: JobId, reason: &ExitReason, ctx: &mut Context<'_, Self>) {
         self.jobs.remove(&job);
         self.end_turn(job, ctx);

@@ -11,24 +11,29 @@ use std::time::Duration;
 
 use dms_actors::clock::SystemClock;
 use dms_actors::directory::memory::MemoryDirectory;
-use dms_actors::mesh::Mesh;
 use dms_actors::mesh::memory::MemoryMesh;
+use dms_actors::mesh::{Gossip, Mesh};
 use dms_actors::transport::memory::MemoryNetwork;
 use dms_actors::{ActorRef, ActorSystem, Address, Keypair, Recipient, Supervision};
 use dms_messages::*;
 use dms_node::blobs::BlobStore;
-use dms_node::commands::{GetStatus, NodeMode, NodeStatus, Onboard};
+use dms_node::commands::{
+    CommandError, GetCapability, GetStatus, NodeMode, NodeStatus, Offboard, OffboardMode, Offboarded,
+    Onboard, SubmitJob,
+};
 use dms_node::executors::{Execution, Executor, Limits, Workload};
-use dms_node::network::NetworkParts;
+use dms_node::network::{NetworkParts, bid_request_topic};
 use dms_node::node::{Node, NodeParts, ProviderRules, Trust, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::signer::Signer;
+use dms_storage::committer::QUEUE_CAPACITY;
 use dms_storage::engine::{Row, ScanRange};
 use dms_storage::schema::Family;
 use dms_storage::{Batch, Durability, Engine, EngineError, MemoryEngine};
 use dms_tests::DEADLINE;
 use dms_tests::ear::{self, Said};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 /// An engine whose synced writes wait until they are let through.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ struct GatedEngine {
     inner: MemoryEngine,
     is_open: Mutex<bool>,
     changed: Condvar,
+    /// True while a write stands at the gate.
+    is_held: watch::Sender<bool>,
 }
 
 impl GatedEngine {
@@ -49,6 +56,7 @@ impl Engine for GatedEngine {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
         if durability == Durability::Synced {
             let is_open = self.is_open.lock().unwrap();
+            self.is_held.send_replace(!*is_open);
             drop(self.changed.wait_timeout_while(is_open, DEADLINE, |is_open| !*is_open).unwrap());
         }
         self.inner.write(batch, durability)
@@ -83,6 +91,8 @@ struct Stage {
     requester: Signer,
     provider: Did,
     heard: mpsc::Receiver<Said>,
+    /// Requests that the provider says to the whole mesh.
+    gossip: mpsc::Receiver<Gossip>,
     _data: tempfile::TempDir,
 }
 
@@ -104,18 +114,23 @@ impl Stage {
             inner: MemoryEngine::new(),
             is_open: Mutex::new(true),
             changed: Condvar::new(),
+            is_held: watch::Sender::new(false),
         });
         let shared: Arc<dyn Engine> = Arc::<GatedEngine>::clone(&engine);
         let pending = watch::Sender::new(0);
         let words = pending.subscribe();
-        let mesh: Arc<dyn Mesh> = MemoryMesh::default().member(provider);
+        let whole = MemoryMesh::default();
+        let ours_mesh: Arc<dyn Mesh> = whole.member(provider);
+        let theirs_mesh = whole.member(requester);
+        theirs_mesh.subscribe(bid_request_topic("test")).await.unwrap();
+        let gossip = theirs_mesh.take_gossip().unwrap();
         let parts = NodeParts {
             opened: Arc::new(Mutex::new(Some(open_books(&shared).unwrap()))),
             engine: shared,
             signer: Signer::new(Arc::new(ours), Arc::clone(&clock), "test"),
             clock: Arc::clone(&clock),
             trust: Trust { is_open: true, peers: BTreeSet::new() },
-            job_rules: JobRules::default(),
+            job_rules: JobRules { auction: Duration::from_millis(20), ..JobRules::default() },
             provider_rules: ProviderRules { lease: Duration::from_secs(60), max_output: 1024 },
             max_jobs: 10,
             blobs: Arc::new(BlobStore::open(data.path(), provider, 1 << 20).unwrap()),
@@ -124,7 +139,7 @@ impl Stage {
                 connections: tokio::sync::watch::channel(Vec::new()).1,
                 system: systems[0].clone(),
                 transport,
-                mesh,
+                mesh: ours_mesh,
                 directory: MemoryDirectory::default().member(provider),
                 runtime: tokio::runtime::Handle::current(),
                 pending,
@@ -133,17 +148,9 @@ impl Stage {
         let node = systems[0].spawn(move || Node::new(parts.clone()), Supervision::never());
         dms_node::startup::register(&systems[0], &node).unwrap();
         let heard = ear::listen(&systems[1]);
-        let resources = Resources {
-            cpu: CpuMillis(8000),
-            memory: MemoryMib(8000),
-            disk: DiskMib(8000),
-            gpus: BTreeSet::new(),
-        };
-        let executors = BTreeSet::from([ExecutorKind::Wasm]);
-        let capability = Capability { resources, executors, ..Capability::default() };
-        node.ask(Onboard { capability }, DEADLINE).await.unwrap().unwrap();
+        node.ask(Onboard { capability: capability() }, DEADLINE).await.unwrap().unwrap();
         let requester = Signer::new(Arc::new(theirs), clock, "test");
-        Self { engine, node, words, systems, requester, provider, heard, _data: data }
+        Self { engine, node, words, systems, requester, provider, heard, gossip, _data: data }
     }
 
     async fn tell<M: Message<Reply = ()> + WireMessage>(&self, word: M) {
@@ -183,6 +190,21 @@ impl Stage {
         let contract = self.requester.sign(contract, Some(self.provider), minute).unwrap();
         let invocation = Invocation { bid: bid.id, contract };
         self.requester.sign(invocation, Some(self.provider), minute).unwrap()
+    }
+
+    async fn offboard(&self, mode: OffboardMode) -> Result<Offboarded, CommandError> {
+        self.node.ask(Offboard { mode }, DEADLINE).await.unwrap()
+    }
+
+    /// With a closed disk: hands in a job that only the whole mesh can take, and waits until its second round is
+    /// open; what the first one said was said by then.
+    async fn submit_and_ask_twice(&self) -> JoinHandle<Result<JobId, CommandError>> {
+        let before = self.status().await.event_count;
+        let (node, submit) = (self.node.clone(), SubmitJob { job: job() });
+        let submitted = tokio::spawn(async move { node.ask(submit, DEADLINE).await.unwrap() });
+        // Submitted, moved, requested; requested again.
+        self.wait(|status| status.event_count >= before + 4).await;
+        submitted
     }
 
     async fn status(&self) -> NodeStatus {
@@ -231,6 +253,30 @@ impl Stage {
         for system in &self.systems {
             system.stop(DEADLINE).await.unwrap();
         }
+    }
+}
+
+fn capability() -> Capability {
+    let resources = Resources {
+        cpu: CpuMillis(8000),
+        memory: MemoryMib(8000),
+        disk: DiskMib(8000),
+        gpus: BTreeSet::new(),
+    };
+    let executors = BTreeSet::from([ExecutorKind::Wasm]);
+    Capability { resources, executors, ..Capability::default() }
+}
+
+fn job() -> Job {
+    Job {
+        id: JobId::from_random([7; 16]),
+        name: "nobody takes it".into(),
+        pods: vec![pod()],
+        max_price: None,
+        wanted: 1,
+        wait: Millis(60_000),
+        max_attempts: 1,
+        submitted: Timestamp(0),
     }
 }
 
@@ -306,5 +352,115 @@ async fn a_disk_that_fails_makes_the_node_read_only_and_its_memory_what_the_disk
         Said::Status(status) => panic!("{status:?}"),
         other => panic!("{other:?}"),
     }
+    stage.stop().await;
+}
+
+/// A node that offers nothing and knows one peer: its jobs are said to the whole mesh.
+async fn asking_stage() -> Stage {
+    let mut stage = Stage::new().await;
+    stage.ask(1).await;
+    stage.bid().await;
+    stage.offboard(OffboardMode::AtOnce).await.unwrap();
+    stage.wait(|status| !status.peers.is_empty()).await;
+    stage.close().await;
+    stage
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_gossiped_only_after_the_submission_is_on_disk() {
+    let mut stage = asking_stage().await;
+    let submitted = stage.submit_and_ask_twice().await;
+    assert!(stage.gossip.try_recv().is_err(), "the mesh heard of a job that is not on disk");
+    stage.engine.set_open(true);
+    submitted.await.unwrap().unwrap();
+    tokio::time::timeout(DEADLINE, stage.gossip.recv()).await.expect("gossip in time").unwrap();
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_submission_the_disk_does_not_take_is_never_spoken_of() {
+    let mut stage = asking_stage().await;
+    let submitted = stage.submit_and_ask_twice().await;
+    stage.engine.inner.fail_writes(true);
+    stage.engine.set_open(true);
+    let refused = submitted.await.unwrap();
+    assert!(matches!(refused, Err(CommandError::ReadOnly(_))), "{refused:?}");
+    // Answered in its turn: all that was to be said before has been, or never will be.
+    stage.node.ask(GetCapability, DEADLINE).await.unwrap();
+    assert!(stage.gossip.try_recv().is_err(), "the mesh heard of a job that is not on disk");
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bid_whose_lock_was_withdrawn_while_it_was_written_is_not_made() {
+    let mut stage = Stage::new().await;
+    stage.close().await;
+    stage.ask(1).await;
+    stage.wait(|status| status.lock_count == 1).await;
+    let withdrawing = async {
+        let withdrawn = async {
+            stage.wait(|status| !status.is_onboarded && status.lock_count == 0).await;
+            stage.engine.set_open(true);
+        };
+        tokio::join!(stage.offboard(OffboardMode::AtOnce), withdrawn).0
+    };
+    withdrawing.await.unwrap();
+    match stage.hear().await {
+        Said::Decline(decline) => assert_eq!(decline.reason, DeclineReason::NotOnboarded),
+        other => panic!("{other:?}"),
+    }
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawal_is_seen_only_when_it_is_on_disk() {
+    let mut stage = Stage::new().await;
+    stage.ask(1).await;
+    let bid = stage.bid().await;
+    assert!(!stage.offboard(OffboardMode::Wait).await.unwrap().is_withdrawn, "its lock is waited for");
+    stage.close().await;
+    stage.tell(Release { bid: bid.id, cause: ReleaseCause::NotChosen }).await;
+    stage.wait(|status| !status.is_onboarded).await;
+    {
+        let mut looked = std::pin::pin!(stage.node.ask(GetCapability, DEADLINE));
+        // Asked first; whatever is answered at once would be here first.
+        tokio::select! {
+            biased;
+            view = &mut looked => panic!("{view:?}"),
+            _ = stage.status() => {}
+        }
+        stage.engine.set_open(true);
+        assert_eq!(looked.await.unwrap().registered, None);
+    }
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawal_that_finds_no_room_leaves_the_one_before_it_as_it_was() {
+    let mut stage = Stage::new().await;
+    stage.ask(1).await;
+    stage.bid().await;
+    stage.close().await;
+    let mut writes = JoinSet::new();
+    let mut onboard = || {
+        let (node, onboard) = (stage.node.clone(), Onboard { capability: capability() });
+        writes.spawn(async move { node.ask(onboard, DEADLINE).await.unwrap() });
+    };
+    onboard();
+    stage.engine.is_held.subscribe().wait_for(|is_held| *is_held).await.unwrap();
+    // One write stands at the gate: the queue behind it fills, and stays full.
+    (0..=QUEUE_CAPACITY).for_each(|_| onboard());
+    let refused = tokio::time::timeout(DEADLINE, writes.join_next()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(refused, Err(CommandError::Busy)), "{refused:?}");
+    let at_once = async {
+        let refused = stage.offboard(OffboardMode::AtOnce).await;
+        stage.engine.set_open(true);
+        refused
+    };
+    let (waits, refused) = tokio::join!(stage.offboard(OffboardMode::Wait), at_once);
+    assert!(!waits.unwrap().is_withdrawn);
+    assert!(matches!(refused, Err(CommandError::Busy)), "{refused:?}");
+    let view = stage.node.ask(GetCapability, DEADLINE).await.unwrap();
+    assert!(view.is_offboarding && view.registered.is_some(), "{view:?}");
     stage.stop().await;
 }

@@ -148,10 +148,16 @@ impl Node {
             Event::BidRequestReceived { requester, request: request.value().clone(), declined: None };
         let sent = Event::BidSent { bid: signed.clone(), lock };
         self.record(ctx, vec![received, sent, seen], move |node, outcome, ctx| match outcome {
-            Ok(()) => {
+            Ok(()) if node.books.locks().contains_key(&id) => {
                 tracing::info!(%requester, bid = %id, "bid");
                 node.say(ctx, vec![Addressed::new(requester, Word::Bid(signed))]);
             }
+            // Its lock ended while it was written: a bid would promise what is not held.
+            Ok(()) if asked == Asked::Directly => {
+                let reason = node.why_unlocked();
+                node.decline(requester, signed.value().request, reason, ctx);
+            }
+            Ok(()) => {}
             Err(NotRecorded::Overloaded(_)) if asked == Asked::Directly => {
                 let reason = DeclineReason::Busy { shortfalls: Vec::new() };
                 node.decline(requester, signed.value().request, reason, ctx);
@@ -161,6 +167,14 @@ impl Node {
             }
             Err(_) => {}
         });
+    }
+
+    /// Why a lock is gone that nobody has heard of: the owner withdrew it, or the disk took longer than its lease.
+    fn why_unlocked(&self) -> DeclineReason {
+        match self.books.registered() {
+            Some(_) if self.withdrawal.is_none() => DeclineReason::Busy { shortfalls: Vec::new() },
+            _ => DeclineReason::NotOnboarded,
+        }
     }
 
     fn decline(

@@ -58,11 +58,15 @@ impl Handler<SubmitJob> for Node {
         }
         let (responder, answer) = Answer::later();
         let id = submit.job.id;
-        self.record(ctx, vec![Event::JobSubmitted { job: submit.job }], move |_, outcome, _| {
+        self.record(ctx, vec![Event::JobSubmitted { job: submit.job }], move |node, outcome, ctx| {
+            if outcome.is_err() {
+                node.abandon_job(id, ctx);
+            }
             responder.reply(outcome.map(|()| id).map_err(CommandError::from));
         });
         // It thinks while the disk works: its words wait behind the submission, as all words do. One that
-        // was turned away is not in the books, and is not followed.
+        // was turned away is not in the books, and is not followed; one that the disk did not take is
+        // followed no longer.
         self.spawn_job(ctx, id);
         answer
     }
@@ -175,7 +179,20 @@ impl Handler<GetStatus> for Node {
 }
 
 impl Handler<GetCapability> for Node {
-    fn handle(&mut self, _: GetCapability, _: &mut Context<'_, Self>) -> Answer<CapabilityView> {
+    fn handle(&mut self, _: GetCapability, ctx: &mut Context<'_, Self>) -> Answer<CapabilityView> {
+        let (responder, answer) = Answer::later();
+        let view = self.capability_view();
+        // Memory may be ahead of the disk: what it says now is told when all of it is written.
+        self.record(ctx, Vec::new(), move |node, _, _| {
+            let was_lost = matches!(node.mode, NodeMode::ReadOnly { .. });
+            responder.reply(if was_lost { node.capability_view() } else { view });
+        });
+        answer
+    }
+}
+
+impl Node {
+    fn capability_view(&self) -> CapabilityView {
         CapabilityView {
             registered: self.books.registered().cloned(),
             available: self.books.available().clone(),
@@ -185,7 +202,6 @@ impl Handler<GetCapability> for Node {
             allocations: self.books.live_allocations().cloned().collect(),
             is_offboarding: self.withdrawal.is_some(),
         }
-        .into()
     }
 }
 

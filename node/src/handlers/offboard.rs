@@ -15,7 +15,7 @@ use dms_actors::{Answer, Context, Handler, Message};
 use dms_messages::StopCause;
 use dms_storage::{Event, LockEnd};
 
-use crate::commands::{CommandError, Offboard, OffboardMode, Offboarded, RunningAllocation};
+use crate::commands::{CommandError, NodeMode, Offboard, OffboardMode, Offboarded, RunningAllocation};
 use crate::node::{Node, NotRecorded};
 
 /// How soon a withdrawal that found no room in the committer's queue, or an allocation that did not hear that
@@ -56,11 +56,25 @@ impl Handler<Offboard> for Node {
         if before.is_none() {
             self.advertise_nothing(ctx);
         }
-        Ok(self.offboard_progress()).into()
+        // What was recorded above may have been the last thing that was waited for.
+        let (responder, answer) = Answer::later();
+        let progress = self.offboard_progress();
+        self.record(ctx, Vec::new(), move |node, _, _| {
+            responder.reply(node.check_not_lost().map(|()| progress))
+        });
+        answer
     }
 }
 
 impl Node {
+    /// What waited for its turn behind a record finds the node read-only if that did not reach the disk.
+    fn check_not_lost(&self) -> Result<(), CommandError> {
+        match &self.mode {
+            NodeMode::ReadOnly { reason } => Err(CommandError::ReadOnly(reason.clone())),
+            NodeMode::Serving | NodeMode::Draining => Ok(()),
+        }
+    }
+
     fn check_offboard(&self, mode: OffboardMode) -> Result<(), CommandError> {
         self.check_serving()?;
         if self.books.registered().is_none() {
@@ -98,11 +112,20 @@ impl Node {
         ctx: &mut Context<'_, Self>,
     ) -> Answer<Result<Offboarded, CommandError>> {
         let (responder, answer) = Answer::later();
-        self.withdrawal = None;
+        // Taken first: recording finishes what waits.
+        let before = self.withdrawal.take();
         self.record(ctx, events, move |node, outcome, ctx| {
-            if outcome.is_ok() {
-                tracing::info!("offboarded: the capability is withdrawn");
-                node.advertise_nothing(ctx);
+            match &outcome {
+                Ok(()) => {
+                    tracing::info!("offboarded: the capability is withdrawn");
+                    node.advertise_nothing(ctx);
+                }
+                // What was wanted before is wanted still.
+                Err(NotRecorded::Overloaded(_)) => {
+                    node.withdrawal = before;
+                    ctx.after(RETRY_PAUSE, |node, ctx| node.finish_withdrawal(ctx));
+                }
+                Err(NotRecorded::ReadOnly(_)) => node.withdrawal = before,
             }
             let withdrawn = Offboarded { is_withdrawn: true, running_count: 0, lock_count: 0 };
             responder.reply(outcome.map(|()| withdrawn).map_err(CommandError::from));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use dms_actors::{Answer, Context, Did, Handler, PeerEvent};
 use dms_messages::{Millis, Timestamp};
 
+use crate::commands::NodeMode;
 use crate::job::{GossipRequest, Happened, Remember};
 use crate::network::{PeerChanged, Trouble, Undelivered, bid_request_topic};
 use crate::node::Node;
@@ -88,7 +89,13 @@ impl Handler<Undelivered> for Node {
 
 impl Handler<GossipRequest> for Node {
     fn handle(&mut self, GossipRequest(request): GossipRequest, ctx: &mut Context<'_, Self>) -> Answer<()> {
-        self.network.gossip(bid_request_topic(ctx.system().network()), &request);
+        // Every word waits for what was recorded before it, and this one for its job's submission.
+        self.record(ctx, Vec::new(), move |node, _, ctx| {
+            let is_known = node.books.jobs().contains_key(&request.value().job);
+            if node.mode == NodeMode::Serving && is_known {
+                node.network.gossip(bid_request_topic(ctx.system().network()), &request);
+            }
+        });
         ().into()
     }
 }

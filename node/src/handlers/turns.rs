@@ -13,7 +13,10 @@ pub(crate) type WaitingTurn = (FindCandidates, Responder<Candidates>);
 impl Handler<FindCandidates> for Node {
     fn handle(&mut self, find: FindCandidates, ctx: &mut Context<'_, Self>) -> Answer<Candidates> {
         let (responder, answer) = Answer::later();
-        if self.turns.ask(find.job) {
+        if !self.jobs.contains_key(&find.job) {
+            // Nobody follows it (any more): a turn would never be given back.
+            self.find_candidates(find, responder, ctx);
+        } else if self.turns.ask(find.job) {
             self.find_candidates(find, responder, ctx);
         } else {
             self.waiting_turns.insert(find.job, (find, responder));
