@@ -236,6 +236,8 @@ pub enum JobFailure {
         /// True if all answers were final, false if the wait ran out.
         is_final: bool,
     },
+    /// It never asked anybody: other jobs of its node were in front until its wait was over.
+    NotItsTurn,
     /// The program failed by its own fault.
     Program {
         /// How.
@@ -258,6 +260,9 @@ impl fmt::Display for JobFailure {
         match self {
             Self::NobodyTookIt { is_final: true } => f.write_str("no node can take it"),
             Self::NobodyTookIt { is_final: false } => f.write_str("no node took it in time"),
+            Self::NotItsTurn => f.write_str(
+                "it waited for its turn until its wait was over: too many jobs of this node were in front",
+            ),
             Self::Program { cause } => fmt::Display::fmt(cause, f),
             Self::AttemptsExhausted { attempts } => write!(f, "all {attempts} attempts were lost"),
             Self::Stopped { cause } => write!(f, "stopped by the provider: {cause}"),

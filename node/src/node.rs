@@ -419,10 +419,13 @@ impl Node {
     /// Starts the actor that follows a job.
     pub(crate) fn spawn_job(&mut self, ctx: &mut Context<'_, Self>, job: JobId) {
         let Some(row) = self.books.jobs().get(&job).cloned() else { return };
+        let contract =
+            row.current_attempt().and_then(|attempt| self.books.contracts().get(&attempt.contract));
+        let contract = contract.map(|row| row.contract.clone());
         let parts = self.parts.clone();
         let node = ctx.me();
         let actor = ctx.spawn_child(
-            move || JobActor::new(row.clone(), node.clone(), parts.clone()),
+            move || JobActor::new(row.clone(), contract.clone(), node.clone(), parts.clone()),
             // A job whose actor failed is taken up again from the books, by `job_actor_ended`.
             Supervision::never(),
         );

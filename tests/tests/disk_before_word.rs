@@ -464,3 +464,31 @@ async fn a_withdrawal_that_finds_no_room_leaves_the_one_before_it_as_it_was() {
     assert!(view.is_offboarding && view.registered.is_some(), "{view:?}");
     stage.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acceptance_that_a_requester_lost_is_said_again_also_when_the_attempt_is_over() {
+    let mut stage = Stage::new().await;
+    stage.ask(1).await;
+    let bid = stage.bid().await;
+    let invocation = stage.invocation(&bid, 1);
+    stage.tell(invocation.clone()).await;
+    let allocation = match stage.hear().await {
+        Said::Accepted(accepted) => accepted.allocation,
+        other => panic!("{other:?}"),
+    };
+    let attempt = invocation.value().contract.value().attempt;
+    stage.tell(Cancel { attempt, cause: StopCause::Cancelled }).await;
+    while !matches!(stage.hear().await, Said::Status(status) if status.state.is_terminal()) {}
+    // The same contract in a new envelope, as one says it who has started again.
+    let again = Invocation { bid: bid.id, contract: invocation.value().contract.clone() };
+    let again = stage.requester.sign(again, Some(stage.provider), Duration::from_secs(60)).unwrap();
+    stage.tell(again).await;
+    loop {
+        match stage.hear().await {
+            Said::Accepted(accepted) => break assert_eq!(accepted.allocation, allocation),
+            Said::Status(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    stage.stop().await;
+}

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use dms_actors::{Actor, ActorRef, Answer, Context, Handler, Message};
 use dms_messages::{
-    AllocationOutput, AllocationResult, AttemptId, CapabilityClass, Did, JobId, OutputStream,
+    AllocationOutput, AllocationResult, AttemptId, CapabilityClass, Contract, Did, JobId, OutputStream,
+    Signed,
 };
 use dms_storage::books::JobRow;
 
@@ -27,8 +28,8 @@ const MAX_LIVE_OUTPUT: usize = 1024 * 1024;
 const OUTPUT_PIECE: usize = 256 * 1024;
 /// How long the results are asked for before they count as lost: longer than a link flaps or a node restarts.
 const COLLECT_DEADLINE: Duration = Duration::from_secs(600);
-/// How long a job waits for its turn to ask; then it goes to the end of the line. Turns pass within seconds, but
-/// thousands of jobs may be in front.
+/// How long one question to the Node waits for the job's turn; then it is asked again, and the place in the line is
+/// kept. What ends a wait for a turn is the job's own wait; only one that is longer than this gets here.
 const TURN_DEADLINE: Duration = Duration::from_secs(3600);
 /// First and longest pause between two tries.
 const COLLECT_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -121,9 +122,14 @@ pub struct JobActor {
 }
 
 impl JobActor {
-    /// An actor for a job as the books have it.
-    pub fn new(row: JobRow, node: ActorRef<Node>, parts: NodeParts) -> Self {
-        let machine = JobMachine::resume(&row, parts.job_rules, parts.clock.monotonic());
+    /// An actor for a job as the books have it; `contract` is its current attempt's.
+    pub fn new(
+        row: JobRow,
+        contract: Option<Signed<Contract>>,
+        node: ActorRef<Node>,
+        parts: NodeParts,
+    ) -> Self {
+        let machine = JobMachine::resume(&row, contract, parts.job_rules, parts.clock.monotonic());
         Self {
             attempt: machine.current_attempt(),
             machine,

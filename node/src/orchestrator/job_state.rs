@@ -98,6 +98,10 @@ pub enum Timer {
     Heartbeat(u32),
     /// A cancelled attempt's provider has had its time.
     Cancel(u32),
+    /// The provider of this attempt, whose result is here, has had its time to countersign.
+    Countersignature(u32),
+    /// The wait of a job that has had so many attempts is over.
+    Wait(u32),
 }
 
 /// What happens to a job.
@@ -229,6 +233,12 @@ struct Current {
     since: Duration,
     /// Of how much output the provider knows that it is here.
     output_told: u64,
+    /// Our contract, until its countersignature is here.
+    awaited: Option<Box<Signed<Contract>>>,
+    /// How often the invocation was said again for the countersignature.
+    repeat_count: u32,
+    /// True once the result is here, and only the countersignature is waited for.
+    is_collected: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -248,6 +258,12 @@ enum Stage {
 const GOSSIP_EVERY: u32 = 4;
 /// After how much new output the provider is told how much is here; a quarter of the window that it keeps to.
 const OUTPUT_REPORT: u64 = 64 * 1024;
+/// How often a provider that runs an attempt is asked again for its countersignature, once a heartbeat: one that does
+/// not give it then never will.
+const MAX_REPEATS: u32 = 8;
+/// How long a job whose wait is over may still wait for the turn that it wanted last: longer than a look-up of
+/// candidates takes, so that one that need not queue gets its last round.
+const LAST_TURN: Duration = Duration::from_secs(5);
 /// How long after its time limit a program may still be said to run: fetching its inputs included.
 const OVERTIME: Duration = Duration::from_secs(15 * 60);
 
@@ -264,8 +280,11 @@ pub struct JobMachine {
     round: u32,
     /// Rounds without a winner since the job last went (back) to bidding.
     fruitless: u32,
-    /// When the job last went (back) to bidding.
-    bidding_since: Duration,
+    /// When the job first wanted to ask since it last went (back) to bidding: its wait runs from then on, also while
+    /// it waits for its turn.
+    asking_since: Option<Duration>,
+    /// Until when its turn must have come, on the monotonic clock.
+    turn_deadline: Duration,
     /// Nodes that lost an attempt of this job.
     excluded: BTreeSet<Did>,
     /// Nodes that said no for good since the job last went (back) to bidding.
@@ -291,8 +310,8 @@ pub struct JobMachine {
 }
 
 impl JobMachine {
-    /// The machine of a job as the books have it.
-    pub fn resume(row: &JobRow, rules: JobRules, now: Duration) -> Self {
+    /// The machine of a job as the books have it; `contract` is its current attempt's.
+    pub fn resume(row: &JobRow, contract: Option<Signed<Contract>>, rules: JobRules, now: Duration) -> Self {
         let excluded = row
             .attempts
             .iter()
@@ -306,7 +325,7 @@ impl JobMachine {
                 id: attempt.id,
                 provider: attempt.provider,
                 heard: now,
-                is_accepted: attempt.allocation.is_some(),
+                is_accepted: attempt.state != AttemptState::Invoked,
                 state: match &attempt.state {
                     AttemptState::Observed { state } => state.clone(),
                     _ => AllocationState::Accepted,
@@ -315,6 +334,9 @@ impl JobMachine {
                 is_beating: false,
                 since: now,
                 output_told: 0,
+                awaited: contract.filter(|_| attempt.allocation.is_none()).map(Box::new),
+                repeat_count: 0,
+                is_collected: false,
             }),
             None => Stage::Waiting,
         };
@@ -326,7 +348,8 @@ impl JobMachine {
             last_attempt: row.current_attempt().map_or(0, |attempt| attempt.id.number),
             round: 0,
             fruitless: 0,
-            bidding_since: now,
+            asking_since: None,
+            turn_deadline: now,
             excluded,
             said_no: BTreeSet::new(),
             asked: BTreeMap::new(),
@@ -360,7 +383,7 @@ impl JobMachine {
     pub fn step(&mut self, input: Input, signer: &Signer) -> Vec<Effect> {
         match input {
             _ if matches!(self.stage, Stage::Done) => self.after_the_end(input),
-            Input::Started => self.start(),
+            Input::Started => self.start(signer),
             Input::Candidates(candidates) => self.open_round(candidates, signer),
             Input::Bid(bid) => self.bid(bid, signer),
             Input::Decline { from, request, reason, retry } => {
@@ -373,18 +396,18 @@ impl JobMachine {
             Input::Status(status) => self.status(&status, signer),
             Input::OutputReceived { stdout, stderr } => self.output_received((stdout, stderr), signer),
             Input::Collected { attempt, outcome } => self.collected(attempt, outcome, signer),
-            Input::AskNow => self.ask_now(),
+            Input::AskNow => self.ask_now(signer),
             Input::Cancel => self.cancel(),
             Input::Timer(timer) => self.timer(timer, signer),
         }
     }
 
-    fn start(&mut self) -> Vec<Effect> {
+    fn start(&mut self, signer: &Signer) -> Vec<Effect> {
         if self.is_cancel_wanted && !matches!(self.stage, Stage::Attempt(_)) {
             return self.finish(JobEnd::Cancelled, Vec::new(), Vec::new());
         }
         let Stage::Attempt(current) = &self.stage else {
-            return vec![Effect::FindCandidates];
+            return self.want_to_ask(signer);
         };
         let (id, provider) = (current.id, current.provider);
         let mut effects: Vec<Effect> = self.resumed.take().map(Effect::Remember).into_iter().collect();
@@ -392,7 +415,8 @@ impl JobMachine {
             true => Word::Cancel(Cancel { attempt: id, cause: StopCause::Cancelled }),
             false => self.status_request(id),
         };
-        effects.push(say(vec![Addressed::new(provider, word)]));
+        let words = [Addressed::new(provider, word)].into_iter().chain(self.repeat_invocation(signer));
+        effects.push(say(words.collect()));
         effects.extend(self.begin_heartbeat(id.number));
         if self.is_cancel_wanted {
             effects.push(Effect::After(self.rules.cancel, Timer::Cancel(id.number)));
@@ -458,7 +482,6 @@ impl JobMachine {
         let mut events = Vec::new();
         if self.phase != JobPhase::Bidding {
             self.phase = JobPhase::Bidding;
-            self.bidding_since = signer.monotonic();
             events.push(Event::JobMoved { job: self.job.id, phase: JobPhase::Bidding });
         }
         events.push(Event::BidRequestSent { request: request.clone(), expires: signed.header().expires_at });
@@ -600,12 +623,8 @@ impl JobMachine {
 
     /// Nobody took it this time: ask again after a pause, until the job's wait is over.
     fn fruitless_round(&mut self, signer: &Signer) -> Vec<Effect> {
-        if self.phase != JobPhase::Bidding {
-            self.phase = JobPhase::Bidding;
-            self.bidding_since = signer.monotonic();
-        }
-        let waited = signer.monotonic().saturating_sub(self.bidding_since);
-        let left = self.job.wait.duration().saturating_sub(waited);
+        self.phase = JobPhase::Bidding;
+        let left = self.wait_end(signer).saturating_sub(signer.monotonic());
         if left.is_zero() {
             let failure = JobFailure::NobodyTookIt { is_final: false };
             return self.finish(JobEnd::Failed { failure }, Vec::new(), Vec::new());
@@ -622,14 +641,50 @@ impl JobMachine {
         Effect::RoundOver(RoundEnd { has_winner, is_crowded: self.is_crowded })
     }
 
+    /// Wants a turn to ask. Its wait runs meanwhile: somebody who would wait a minute is told then, however many
+    /// other jobs are in front.
+    fn want_to_ask(&mut self, signer: &Signer) -> Vec<Effect> {
+        let now = signer.monotonic();
+        let is_first = self.asking_since.is_none();
+        let end = self.wait_end(signer);
+        self.turn_deadline = end.max(now.saturating_add(LAST_TURN));
+        let mut effects = vec![Effect::FindCandidates];
+        // One timer for the whole wait, and one for each of the few questions at its end.
+        if is_first || self.turn_deadline > end {
+            let left = self.turn_deadline.saturating_sub(now);
+            effects.push(Effect::After(left, Timer::Wait(self.last_attempt)));
+        }
+        effects
+    }
+
+    /// When the job's wait is over, on the monotonic clock.
+    fn wait_end(&mut self, signer: &Signer) -> Duration {
+        let since = *self.asking_since.get_or_insert_with(|| signer.monotonic());
+        since.saturating_add(self.job.wait.duration())
+    }
+
+    /// The wait is over while the job waits for its turn.
+    fn turn_did_not_come(&mut self, signer: &Signer) -> Vec<Effect> {
+        let left = self.turn_deadline.saturating_sub(signer.monotonic());
+        if !left.is_zero() {
+            return vec![Effect::After(left, Timer::Wait(self.last_attempt))];
+        }
+        let failure = match self.fruitless {
+            0 => JobFailure::NotItsTurn,
+            // Those who were asked before have said why not.
+            _ => JobFailure::NobodyTookIt { is_final: false },
+        };
+        self.finish(JobEnd::Failed { failure }, Vec::new(), Vec::new())
+    }
+
     /// The pause is over, by its timer or because there is something to ask for.
-    fn ask_now(&mut self) -> Vec<Effect> {
+    fn ask_now(&mut self, signer: &Signer) -> Vec<Effect> {
         if !matches!(self.stage, Stage::Waiting) || !std::mem::replace(&mut self.is_resting, false) {
             return Vec::new();
         }
         // The timer that may still fire belongs to a round that is over.
         self.round += 1;
-        vec![Effect::FindCandidates]
+        self.want_to_ask(signer)
     }
 
     /// Mints the next attempt and invokes the winner.
@@ -675,6 +730,9 @@ impl JobMachine {
             is_beating: false,
             since: signer.monotonic(),
             output_told: 0,
+            awaited: Some(Box::new(contract.clone())),
+            repeat_count: 0,
+            is_collected: false,
         });
         words.insert(0, Addressed::new(provider, Word::Invocation(Box::new(invocation))));
         let addresses = self.candidates.known.iter().find(|candidate| candidate.did == provider);
@@ -701,18 +759,40 @@ impl JobMachine {
             return self.disown(attempt, accepted.issuer());
         };
         current.heard = signer.monotonic();
-        if std::mem::replace(&mut current.is_accepted, true) {
+        // It may come long after a status that proved the run: what it is waited for is the countersignature.
+        if current.awaited.take().is_none() {
             return Vec::new();
         }
+        let is_collected = current.is_collected;
+        let is_first_sign =
+            !std::mem::replace(&mut current.is_accepted, true) && current.collecting.is_none();
         self.phase = JobPhase::Running;
         let mut words = Vec::new();
-        if is_cancel_wanted {
+        if is_cancel_wanted && is_first_sign {
             let cancel = Cancel { attempt, cause: StopCause::Cancelled };
             words.push(Addressed::new(accepted.issuer(), Word::Cancel(cancel)));
         }
         let mut effects = vec![Effect::Record { events: vec![Event::AttemptAccepted { accepted }], words }];
         effects.extend(self.begin_heartbeat(attempt.number));
+        if is_collected {
+            effects.extend(self.collected(attempt, Ok(()), signer));
+        }
         effects
+    }
+
+    /// The invocation again, to a provider that has the attempt and whose countersignature is not here: it answers
+    /// with the acceptance that it gave. Never to one that may not have it: a repeat must not start anything.
+    fn repeat_invocation(&mut self, signer: &Signer) -> Option<Addressed> {
+        let Stage::Attempt(current) = &mut self.stage else { return None };
+        let is_running = current.is_accepted || current.collecting.is_some();
+        if !is_running || current.repeat_count >= MAX_REPEATS {
+            return None;
+        }
+        let contract = current.awaited.as_deref()?.clone();
+        current.repeat_count += 1;
+        let invocation = Invocation { bid: contract.value().bid, contract };
+        let signed = signer.sign(invocation, Some(current.provider), ANSWER_TTL).ok()?;
+        Some(Addressed::new(current.provider, Word::Invocation(Box::new(signed))))
     }
 
     fn refused(
@@ -750,10 +830,13 @@ impl JobMachine {
             // What another attempt will do again is not worth fetching, least of all from a provider that stops.
             let result = report.result.clone().filter(|_| is_worth_collecting(&report.state));
             current.collecting = Some(AllocationStatus { result: result.clone(), ..report.clone() });
-            return match result {
-                Some(result) => vec![Effect::Collect { attempt, provider, result }],
-                None => self.collected(attempt, Ok(()), signer),
-            };
+            let mut effects: Vec<Effect> =
+                self.repeat_invocation(signer).map(|word| say(vec![word])).into_iter().collect();
+            match result {
+                Some(result) => effects.push(Effect::Collect { attempt, provider, result }),
+                None => effects.extend(self.collected(attempt, Ok(()), signer)),
+            }
+            return effects;
         }
         if !is_new {
             return Vec::new();
@@ -763,7 +846,8 @@ impl JobMachine {
         current.state = report.state.clone();
         self.phase = JobPhase::Running;
         let event = Event::AttemptObserved { attempt, state: report.state.clone(), result: None };
-        let mut effects = vec![Effect::Record { events: vec![event], words: Vec::new() }];
+        let words = self.repeat_invocation(signer).into_iter().collect();
+        let mut effects = vec![Effect::Record { events: vec![event], words }];
         effects.extend(self.begin_heartbeat(attempt.number));
         effects
     }
@@ -792,6 +876,15 @@ impl JobMachine {
         let Stage::Attempt(current) = &mut self.stage else { return Vec::new() };
         if current.id != attempt {
             return Vec::new();
+        }
+        if outcome.is_ok()
+            && current.awaited.is_some()
+            && current.collecting.is_some()
+            && !current.is_collected
+        {
+            // Once the attempt is over the provider may forget it: now or never. Asked for by the last report.
+            current.is_collected = true;
+            return vec![Effect::After(self.rules.invocation, Timer::Countersignature(attempt.number))];
         }
         let Some(report) = current.collecting.take() else { return Vec::new() };
         let provider = current.provider;
@@ -851,7 +944,15 @@ impl JobMachine {
     fn timer(&mut self, timer: Timer, signer: &Signer) -> Vec<Effect> {
         match (timer, &self.stage) {
             (Timer::Auction(round), Stage::Auction { .. }) if round == self.round => self.close_round(signer),
-            (Timer::Retry(round), Stage::Waiting) if round == self.round => self.ask_now(),
+            (Timer::Retry(round), Stage::Waiting) if round == self.round => self.ask_now(signer),
+            (Timer::Wait(number), Stage::Waiting) if number == self.last_attempt && !self.is_resting => {
+                self.turn_did_not_come(signer)
+            }
+            (Timer::Countersignature(number), Stage::Attempt(current))
+                if current.id.number == number && current.is_collected =>
+            {
+                self.collected(current.id, Ok(()), signer)
+            }
             (Timer::Invocation(number), Stage::Attempt(current)) if current.id.number == number => {
                 if current.is_accepted || current.collecting.is_some() {
                     return Vec::new();
@@ -868,11 +969,9 @@ impl JobMachine {
                 if current.collecting.is_none() && signer.monotonic().saturating_sub(current.since) >= limit {
                     return self.lose("it said to run long after its time limit", signer);
                 }
-                let word = self.status_request(current.id);
-                vec![
-                    say(vec![Addressed::new(current.provider, word)]),
-                    Effect::After(self.rules.heartbeat, Timer::Heartbeat(number)),
-                ]
+                let word = Addressed::new(current.provider, self.status_request(current.id));
+                let words = [word].into_iter().chain(self.repeat_invocation(signer));
+                vec![say(words.collect()), Effect::After(self.rules.heartbeat, Timer::Heartbeat(number))]
             }
             (Timer::Cancel(number), Stage::Attempt(current)) if current.id.number == number => {
                 // It will stop by itself when it has not heard of us for long enough.
@@ -941,6 +1040,7 @@ impl JobMachine {
         self.phase = JobPhase::Rescheduling;
         self.said_no.clear();
         self.asked.clear();
+        self.asking_since = None;
         events.push(Event::JobMoved { job: self.job.id, phase: JobPhase::Rescheduling });
         self.fruitless = 0;
         self.round += 1;

@@ -240,7 +240,7 @@ fn code(phase: JobPhase, exit_code: Option<i32>, end: Option<&JobEnd>) -> u8 {
     if let Some(JobEnd::Failed { failure }) = end {
         return match failure {
             JobFailure::NobodyTookIt { is_final: true } | JobFailure::AttemptsExhausted { .. } => UNAVAILABLE,
-            JobFailure::NobodyTookIt { is_final: false } => LATER,
+            JobFailure::NobodyTookIt { is_final: false } | JobFailure::NotItsTurn => LATER,
             JobFailure::Program { cause: FailureCause::TimedOut { .. } } => TIMED_OUT,
             // What does not fit into the one byte that a shell sees must not look like success.
             JobFailure::Program { cause: FailureCause::ExitCode { code } } => {
@@ -273,6 +273,7 @@ mod tests {
             (program(FailureCause::Trapped { text: "unreachable".to_owned() }), FAILED),
             (failed(JobFailure::NobodyTookIt { is_final: true }), UNAVAILABLE),
             (failed(JobFailure::NobodyTookIt { is_final: false }), LATER),
+            (failed(JobFailure::NotItsTurn), LATER),
             (failed(JobFailure::Stopped { cause: StopCause::Orphaned }), FAILED),
             (Some(JobEnd::Cancelled), FAILED),
         ];

@@ -27,7 +27,7 @@ impl Story {
         let mut books = Books::default();
         let id = job.id;
         apply(&mut books, Event::JobSubmitted { job });
-        let machine = JobMachine::resume(&books.jobs()[&id], JobRules::default(), Duration::ZERO);
+        let machine = JobMachine::resume(&books.jobs()[&id], None, JobRules::default(), Duration::ZERO);
         Self { clock, me, machine, books, words: Vec::new(), wishes: Vec::new() }
     }
 
@@ -97,6 +97,23 @@ impl Story {
         let status =
             AllocationStatus { attempt, allocation: AllocationId::from_random([seed; 16]), state, result };
         self.step(Input::Status(signer(seed, &self.clock).sign(status, None, RECORD_TTL).unwrap()));
+    }
+
+    /// The node starts again, with what its disk has.
+    fn restart(&mut self) {
+        let contract = self
+            .row()
+            .current_attempt()
+            .map(|attempt| self.books.contracts()[&attempt.contract].contract.clone());
+        let now = self.me.monotonic();
+        self.machine = JobMachine::resume(self.row(), contract, JobRules::default(), now);
+        self.step(Input::Started);
+    }
+
+    /// True if the countersignature of the newest attempt's contract is in the books.
+    fn is_countersigned(&self) -> bool {
+        let attempt = self.row().current_attempt().unwrap();
+        self.books.contracts()[&attempt.contract].accepted.is_some()
     }
 
     fn row(&self) -> &JobRow {
@@ -508,8 +525,7 @@ fn a_restart_takes_up_a_running_attempt_where_it_was() {
     let mut story = Story::new(|_| {});
     let attempt = story.run();
     story.said();
-    story.machine = JobMachine::resume(story.row(), JobRules::default(), Duration::ZERO);
-    story.step(Input::Started);
+    story.restart();
     assert_eq!(story.said(), [(did(2), "status request")], "asked, not invoked again");
     story.report(2, attempt, AllocationState::Succeeded);
     story.step(Input::Collected { attempt, outcome: Ok(()) });
@@ -524,8 +540,7 @@ fn a_restart_between_mint_and_invocation_does_not_start_the_attempt_twice() {
     story.bid(2, &request, 5);
     let first = story.machine.current_attempt().unwrap();
     story.said();
-    story.machine = JobMachine::resume(story.row(), JobRules::default(), Duration::ZERO);
-    story.step(Input::Started);
+    story.restart();
     assert_eq!(story.said(), [(did(2), "status request")]);
     story.step(Input::Refused { from: did(2), attempt: first, reason: RefusedReason::UnknownAttempt });
     let round = story.machine.round;
@@ -533,6 +548,138 @@ fn a_restart_between_mint_and_invocation_does_not_start_the_attempt_twice() {
     let request = story.ask(&[2], false);
     story.bid(2, &request, 5);
     assert_eq!(story.machine.current_attempt().map(|attempt| attempt.number), Some(2));
+}
+
+/// Up to an attempt at provider 2 that a status proves to run, and whose acceptance was lost.
+fn run_without_acceptance() -> (Story, AttemptId) {
+    let mut story = Story::new(|_| {});
+    story.step(Input::Started);
+    let request = story.ask(&[2], false);
+    story.bid(2, &request, 5);
+    let attempt = story.machine.current_attempt().unwrap();
+    story.said();
+    story.report(2, attempt, AllocationState::Running);
+    (story, attempt)
+}
+
+#[test]
+fn a_countersignature_that_was_lost_is_asked_for_and_recorded_whenever_it_comes() {
+    let (mut story, attempt) = run_without_acceptance();
+    assert_eq!(story.said(), [(did(2), "invocation")], "it runs: saying it again starts nothing");
+    assert!(!story.is_countersigned());
+    story.after(Duration::from_secs(10), Timer::Heartbeat(1));
+    assert_eq!(story.said(), [(did(2), "status request"), (did(2), "invocation")]);
+    story.accept(2, attempt);
+    assert!(story.is_countersigned(), "although a status had proved the run");
+    story.accept(2, attempt);
+    story.after(Duration::from_secs(10), Timer::Heartbeat(1));
+    assert_eq!(story.said(), [(did(2), "status request")]);
+}
+
+#[test]
+fn a_countersignature_is_not_asked_for_without_end() {
+    let (mut story, attempt) = run_without_acceptance();
+    for _ in 0..2 * MAX_REPEATS {
+        story.after(Duration::from_secs(10), Timer::Heartbeat(1));
+        story.report(2, attempt, AllocationState::Running);
+    }
+    let invocations = story.said().into_iter().filter(|(_, word)| *word == "invocation").count();
+    assert_eq!(invocations, MAX_REPEATS as usize);
+    assert_eq!(story.row().phase, JobPhase::Running);
+}
+
+#[test]
+fn an_ended_attempt_waits_a_little_for_its_countersignature() {
+    for (is_given, state) in
+        [true, false].into_iter().flat_map(|is_given| [(is_given, true), (is_given, false)])
+    {
+        let (mut story, attempt) = run_without_acceptance();
+        story.said();
+        let end = match state {
+            true => AllocationState::Succeeded,
+            false => AllocationState::Failed { cause: FailureCause::NodeRestarted },
+        };
+        story.report(2, attempt, end);
+        assert_eq!(story.said(), [(did(2), "invocation")]);
+        story.step(Input::Collected { attempt, outcome: Ok(()) });
+        assert_eq!((story.said(), story.end()), (vec![], None), "an acknowledged attempt may be forgotten");
+        match is_given {
+            true => story.accept(2, attempt),
+            false => story.after(Duration::from_secs(5), Timer::Countersignature(1)),
+        }
+        assert_eq!(story.said(), [(did(2), "acknowledge")]);
+        assert_eq!(story.is_countersigned(), is_given);
+        assert_eq!(story.end(), state.then_some(JobEnd::Succeeded));
+        let phase = if state { JobPhase::Succeeded } else { JobPhase::Rescheduling };
+        assert_eq!(story.row().phase, phase);
+        let before = story.row().clone();
+        story.after(Duration::from_secs(5), Timer::Countersignature(1));
+        assert_eq!(*story.row(), before, "a late timer does nothing");
+    }
+}
+
+#[test]
+fn a_restart_asks_for_the_countersignature_that_the_disk_does_not_have() {
+    let (mut story, attempt) = run_without_acceptance();
+    story.said();
+    story.restart();
+    assert_eq!(story.said(), [(did(2), "status request"), (did(2), "invocation")]);
+    story.accept(2, attempt);
+    assert!(story.is_countersigned());
+    story.restart();
+    assert_eq!(story.said(), [(did(2), "status request")]);
+}
+
+#[test]
+fn the_wait_runs_while_a_job_waits_for_its_turn() {
+    let wait = Duration::from_secs(60);
+    let timers = |story: &mut Story| -> Vec<Duration> {
+        let timers = story.wishes.drain(..).filter_map(|wish| match wish {
+            Effect::After(delay, Timer::Wait(0)) => Some(delay),
+            _ => None,
+        });
+        timers.collect()
+    };
+    let mut never = Story::new(|job| job.wait = Millis::from(wait));
+    never.step(Input::Started);
+    assert_eq!(timers(&mut never), [wait]);
+    never.after(wait, Timer::Wait(0));
+    let failure = JobFailure::NotItsTurn;
+    assert!(failure.to_string().contains("turn"));
+    assert_eq!(never.end(), Some(JobEnd::Failed { failure }));
+    assert!(never.wants(|wish| matches!(wish, Effect::Finish)));
+
+    // It asked once, and its second turn does not come.
+    let mut again = Story::new(|job| job.wait = Millis::from(wait));
+    again.step(Input::Started);
+    let request = again.ask(&[2], false);
+    again.decline(2, &request, DeclineReason::Busy { shortfalls: vec![] });
+    timers(&mut again);
+    let round = again.machine.round;
+    again.after(Duration::from_secs(59), Timer::Retry(round));
+    assert_eq!(timers(&mut again), [LAST_TURN], "a last turn has its time");
+    again.after(Duration::from_secs(1), Timer::Wait(0));
+    assert_eq!((again.end(), timers(&mut again)), (None, vec![LAST_TURN - Duration::from_secs(1)]));
+    again.after(LAST_TURN, Timer::Wait(0));
+    assert_eq!(again.end(), Some(JobEnd::Failed { failure: JobFailure::NobodyTookIt { is_final: false } }));
+
+    // While it asks, rests or runs, the timer means nothing.
+    let mut asking = Story::new(|job| job.wait = Millis::from(wait));
+    asking.step(Input::Started);
+    let request = asking.ask(&[2], false);
+    asking.after(wait, Timer::Wait(0));
+    assert_eq!(asking.end(), None, "the round says how it ends");
+    asking.bid(2, &request, 5);
+    asking.after(wait, Timer::Wait(0));
+    assert!(asking.machine.current_attempt().is_some());
+    asking.step(Input::Unreachable { peer: did(2), reason: "gone".into() });
+    let round = asking.machine.round;
+    asking.wishes.clear();
+    asking.after(Duration::from_secs(1), Timer::Retry(round));
+    let is_new = |wish: &Effect| matches!(wish, Effect::After(delay, Timer::Wait(1)) if *delay == wait);
+    assert!(asking.wants(is_new), "it waits anew");
+    asking.after(wait, Timer::Wait(0));
+    assert_eq!(asking.end(), None, "the timer of the wait before");
 }
 
 #[test]
