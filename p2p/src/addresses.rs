@@ -4,6 +4,7 @@
 //! proven address is a stranger's claim: bounded per peer and in peers, of a form that can be dialled,
 //! and never naming another peer's key. A dial proves the key, so a wrong claim costs one dial.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -36,21 +37,22 @@ struct Entry {
 }
 
 impl AddressBook {
-    /// Remembers addresses given as text for `peer`; those that cannot be dialled are ignored.
+    /// Remembers addresses given as text for `peer`; those that cannot be dialled are ignored. Of too
+    /// many the first are kept, because peers tell their most useful ones first.
     pub(crate) fn add_texts(&mut self, peer: PeerId, texts: &[String]) {
-        for address in texts.iter().filter_map(|text| parse(text)) {
+        for address in texts.iter().rev().filter_map(|text| parse(text)) {
             self.add(peer, &address);
         }
     }
 
-    /// Remembers what a peer connected from `remote` said about itself. An address of a narrower
-    /// reach than the connection (a loopback address told from another machine) is ignored: it would
-    /// make us dial our own host or network.
-    pub(crate) fn add_heard(&mut self, peer: PeerId, addresses: &[Multiaddr], remote: &Multiaddr) {
-        let Some(widest) = reach(remote) else { return };
-        for address in addresses.iter().filter(|address| reach(address).is_some_and(|reach| reach >= widest))
-        {
-            self.add(peer, address);
+    /// Remembers what a peer said about itself over a connection of reach `nearest` (see
+    /// [`reach_of_remote`]). An address of a narrower reach (a loopback address told from another
+    /// machine) is ignored: it would make us dial our own host or network.
+    pub(crate) fn add_heard(&mut self, peer: PeerId, addresses: &[Multiaddr], nearest: Reach) {
+        for address in by_use(addresses.to_vec(), None).iter().rev() {
+            if reach(address).is_some_and(|reach| reach >= nearest) {
+                self.add(peer, address);
+            }
         }
     }
 
@@ -147,7 +149,7 @@ pub(crate) fn is_quic(address: &Multiaddr) -> bool {
 }
 
 /// True if `address` leads to this host itself.
-fn is_loopback(address: &Multiaddr) -> bool {
+pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     reach(address) == Some(Reach::Host)
 }
 
@@ -191,6 +193,54 @@ pub(crate) fn reach(address: &Multiaddr) -> Option<Reach> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(reach_of_ip4(ip)),
         Protocol::Ip6(ip) => Some(reach_of_ip6(ip)),
+        _ => None,
+    }
+}
+
+/// How near the peer at the other end of a connection is. A name hides where it leads, so it counts as
+/// the world, except for the one that always leads to this host (RFC 6761).
+pub(crate) fn reach_of_remote(remote: &Multiaddr) -> Reach {
+    let is_localhost = matches!(
+        remote.iter().next(),
+        Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) if name == "localhost"
+    );
+    if is_localhost { Reach::Host } else { reach(remote).unwrap_or(Reach::World) }
+}
+
+/// The same when the peer has said at which address it sees us. If we dialled it by a name and it sees
+/// us inside a private network, then it is in that network too. It is not believed about our own host.
+pub(crate) fn reach_as_seen(remote: &Multiaddr, observed: &Multiaddr) -> Reach {
+    let is_inside = ip(remote).is_none() && reach(observed).is_some_and(|reach| reach < Reach::World);
+    let reach = reach_of_remote(remote);
+    if is_inside { reach.min(Reach::Network) } else { reach }
+}
+
+/// The addresses in the order of their use to others: those at the IP of `remote` (it works: we are
+/// connected to it), then by reach, the widest first. Those of one IP stay together, so that a list
+/// that is cut has both transports of what is left.
+pub(crate) fn by_use(mut addresses: Vec<Multiaddr>, remote: Option<&Multiaddr>) -> Vec<Multiaddr> {
+    let proven = remote.and_then(ip);
+    addresses.sort_by_cached_key(|address| {
+        let ip = ip(address);
+        let is_proven = proven.is_some() && ip == proven;
+        (!is_proven, Reverse(reach(address)), ip, is_quic(address), address.to_string())
+    });
+    addresses
+}
+
+/// Drops the addresses of this host itself if there are others, unless we listen on loopback: a peer of
+/// another machine is never there.
+pub(crate) fn elsewhere(mut addresses: Vec<Multiaddr>, listens_on_host: bool) -> Vec<Multiaddr> {
+    if !listens_on_host && addresses.iter().any(|address| !is_loopback(address)) {
+        addresses.retain(|address| !is_loopback(address));
+    }
+    addresses
+}
+
+fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
         _ => None,
     }
 }
@@ -324,14 +374,56 @@ mod tests {
             ("/ip4/9.9.9.9/tcp/1", 1),
             ("/ip6/2001:db8::1/tcp/1", 1),
             ("/ip6/::ffff:127.0.0.1/tcp/1", 3),
-            ("/memory/1", 0),
+            ("/dns4/localhost/tcp/1", 3),
+            ("/dns4/example.org/tcp/1", 1),
         ];
         let said = ["/ip4/127.0.0.1/tcp/2", "/ip4/192.168.0.1/tcp/2", "/ip4/8.8.8.8/tcp/2"].map(address);
         for (remote, kept) in table {
             let (mut book, peer) = (AddressBook::default(), test_peer(1));
-            book.add_heard(peer, &said, &address(remote));
+            book.add_heard(peer, &said, reach_of_remote(&address(remote)));
             assert_eq!(book.addresses(&peer).len(), kept, "{remote}");
         }
+    }
+
+    #[test]
+    fn a_name_leads_into_our_network_if_its_peer_sees_us_there() {
+        let table = [
+            ("/dns4/nas/tcp/1", "/ip4/10.0.0.2/tcp/9", Reach::Network),
+            ("/dns4/nas/tcp/1", "/ip4/127.0.0.1/tcp/9", Reach::Network),
+            ("/dns4/nas/tcp/1", "/ip4/9.9.9.9/tcp/9", Reach::World),
+            ("/dns/localhost/tcp/1", "/ip4/9.9.9.9/tcp/9", Reach::Host),
+            ("/ip4/9.9.9.9/tcp/1", "/ip4/10.0.0.2/tcp/9", Reach::World),
+            ("/ip4/10.0.0.1/tcp/1", "/ip4/9.9.9.9/tcp/9", Reach::Network),
+        ];
+        for (remote, observed, expected) in table {
+            assert_eq!(reach_as_seen(&address(remote), &address(observed)), expected, "{remote} {observed}");
+        }
+    }
+
+    #[test]
+    fn what_works_comes_first_then_the_widest_and_each_ip_with_both_transports() {
+        let expected = [
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip4/10.0.0.1/udp/1/quic-v1",
+            "/ip4/8.8.8.8/tcp/1",
+            "/ip4/8.8.8.8/udp/1/quic-v1",
+            "/ip4/9.9.9.9/tcp/1",
+            "/ip4/10.0.0.2/tcp/1",
+            "/ip4/127.0.0.1/tcp/1",
+        ]
+        .map(address);
+        let mut said = expected.to_vec();
+        said.reverse();
+        assert_eq!(by_use(said, Some(&address("/ip4/10.0.0.1/tcp/77"))), expected);
+    }
+
+    #[test]
+    fn our_own_host_is_dialled_only_if_we_listen_there_or_nothing_else_is_known() {
+        let (host, far) = (address("/ip4/127.0.0.1/tcp/1"), address("/ip4/10.0.0.1/tcp/1"));
+        let both = vec![host.clone(), far.clone()];
+        assert_eq!(elsewhere(both.clone(), false), [far]);
+        assert_eq!(elsewhere(both.clone(), true), both);
+        assert_eq!(elsewhere(vec![host.clone()], false), [host]);
     }
 
     #[test]

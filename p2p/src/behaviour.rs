@@ -31,7 +31,7 @@ pub(crate) fn build(key: &identity::Keypair, config: &Checked) -> Result<Behavio
         identify: identify::behaviour(key, &config.network),
         gossip: gossip::behaviour(key, &config.network, &config.timing)?,
         links: links::Behaviour::default(),
-        dht: dht::behaviour(me, &config.network)?,
+        dht: dht::behaviour(me, &config.network, config.limits.unasked())?,
         mdns: mdns::behaviour(me, config.mdns),
     })
 }

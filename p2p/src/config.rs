@@ -60,7 +60,8 @@ impl Default for P2pConfig {
 /// Periods and time limits.
 #[derive(Debug, Clone)]
 pub struct Timing {
-    /// Longest time from the first packet of a dial to a proven, multiplexed connection.
+    /// Longest time from the first packet of a dial to a proven, multiplexed connection. A machine that is
+    /// switched off costs this long, so it is well below the time that senders wait for an answer.
     pub dial_timeout: Duration,
     /// A connection without streams is closed after this time. gossipsub keeps a stream of its own to
     /// every peer that gossips, so this ends only connections to peers that do not; the others end by
@@ -82,7 +83,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            dial_timeout: Duration::from_secs(10),
+            dial_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             ping_interval: Duration::from_secs(15),
             ping_timeout: Duration::from_secs(20),

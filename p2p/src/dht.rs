@@ -3,7 +3,8 @@
 //! Who is in the routing table is decided by `swarm` after identify, what is stored by `directory`.
 //! The shell keeps three promises that libp2p's behaviour does not give: addresses that peers tell are
 //! dialled only if they pass the same filter as those of the address book and reach no further inward
-//! than a peer that we know, dials never reuse the listening port (see `dial`), and they are bounded.
+//! than a peer that we know, dials never reuse the listening port (see `dial`), and they are bounded and
+//! leave room for connections that somebody asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::{Context, Poll};
@@ -19,7 +20,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
-use crate::addresses::{Reach, dialable, first_choice, reach};
+use crate::addresses::{Reach, dialable, first_choice, reach, reach_of_remote};
 use crate::node::P2pError;
 use crate::shelf::{MAX_RECORD_TTL, PROVIDER_TTL, Shelf};
 use crate::transports;
@@ -46,12 +47,14 @@ pub(crate) struct Behaviour {
     inner: kad::Behaviour<Shelf>,
     /// Its own dials under way.
     dialling: BTreeSet<ConnectionId>,
-    /// How near each connected peer is.
+    /// How near the peer of each established connection is.
     reaches: BTreeMap<ConnectionId, Reach>,
+    /// At this many established connections it dials nobody.
+    unasked: usize,
 }
 
 /// Builds the behaviour.
-pub(crate) fn behaviour(me: PeerId, network: &str) -> Result<Behaviour, P2pError> {
+pub(crate) fn behaviour(me: PeerId, network: &str, unasked: usize) -> Result<Behaviour, P2pError> {
     let mut config = kad::Config::new(protocol(network)?);
     config
         .set_query_timeout(QUERY_TIME)
@@ -70,7 +73,7 @@ pub(crate) fn behaviour(me: PeerId, network: &str) -> Result<Behaviour, P2pError
     let mut inner = kad::Behaviour::with_config(me, Shelf::new(me), config);
     // Unasked, it serves nobody before it believes to be reachable from the internet.
     inner.set_mode(Some(Mode::Server));
-    Ok(Behaviour { inner, dialling: BTreeSet::new(), reaches: BTreeMap::new() })
+    Ok(Behaviour { inner, dialling: BTreeSet::new(), reaches: BTreeMap::new(), unasked })
 }
 
 impl Behaviour {
@@ -105,6 +108,13 @@ impl Behaviour {
         addresses
     }
 
+    /// The peer of a connection turned out to be as near as `reach`.
+    pub(crate) fn set_reach(&mut self, connection: ConnectionId, reach: Reach) {
+        if let Some(known) = self.reaches.get_mut(&connection) {
+            *known = reach;
+        }
+    }
+
     /// Takes a peer out of the table.
     pub(crate) fn remove(&mut self, peer: &PeerId) {
         self.inner.remove_peer(peer);
@@ -118,6 +128,8 @@ impl Behaviour {
     /// Those of `addresses` that may be dialled: a peer cannot send us to our own host or network unless
     /// somebody we are connected to is there.
     pub(crate) fn admissible(&self, peer: PeerId, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
+        // Without a connection nobody tells anything: what is dialled then comes from our own table, and
+        // passed when it got there.
         let nearest = self.reaches.values().min().copied().unwrap_or(Reach::Host);
         let dialable = addresses.iter().filter_map(|address| dialable(peer, address));
         let mut admissible = Vec::new();
@@ -131,7 +143,7 @@ impl Behaviour {
 
     fn shape(&mut self, opts: &DialOpts) -> Option<DialOpts> {
         let peer = opts.get_peer_id()?;
-        if self.dialling.len() >= MAX_DIALS {
+        if self.dialling.len() >= MAX_DIALS || self.reaches.len() >= self.unasked {
             let (connection_id, error) = (opts.connection_id(), &DialError::Aborted);
             let failure = DialFailure { peer_id: Some(peer), error, connection_id };
             self.inner.on_swarm_event(FromSwarm::DialFailure(failure));
@@ -185,9 +197,8 @@ impl NetworkBehaviour for Behaviour {
         match &event {
             FromSwarm::ConnectionEstablished(event) => {
                 self.dialling.remove(&event.connection_id);
-                if let Some(reach) = reach(event.endpoint.get_remote_address()) {
-                    self.reaches.insert(event.connection_id, reach);
-                }
+                let reach = reach_of_remote(event.endpoint.get_remote_address());
+                self.reaches.insert(event.connection_id, reach);
             }
             FromSwarm::ConnectionClosed(event) => {
                 self.reaches.remove(&event.connection_id);
@@ -233,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_peer_cannot_send_us_further_inward_than_we_are_connected() {
-        let mut dht = behaviour(test_peer(1), "test").unwrap();
+        let mut dht = behaviour(test_peer(1), "test", 64).unwrap();
         let told = ["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/9.9.9.9/tcp/1", "/memory/1"]
             .map(|text| text.parse::<Multiaddr>().unwrap());
         for (nearest, count) in [(Reach::Host, 3), (Reach::Network, 2), (Reach::World, 1)] {
@@ -244,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_says_ever_new_addresses_has_few_in_the_table() {
-        let (mut dht, peer) = (behaviour(test_peer(1), "test").unwrap(), test_peer(2));
+        let (mut dht, peer) = (behaviour(test_peer(1), "test", 64).unwrap(), test_peer(2));
         for port in 1..100 {
             let said = [port, port + 1].map(|port| format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap());
             dht.add(peer, &said);
@@ -260,7 +271,7 @@ mod tests {
 
     #[test]
     fn its_dials_are_bounded_and_free_their_places() {
-        let mut dht = behaviour(test_peer(1), "test").unwrap();
+        let mut dht = behaviour(test_peer(1), "test", 64).unwrap();
         let begun: Vec<_> =
             (0..100).filter_map(|_| dht.shape(&DialOpts::peer_id(PeerId::random()).build())).collect();
         assert_eq!(begun.len(), MAX_DIALS);
@@ -270,5 +281,15 @@ mod tests {
             connection_id: begun[0].connection_id(),
         }));
         assert!(dht.shape(&DialOpts::peer_id(PeerId::random()).build()).is_some());
+    }
+
+    #[test]
+    fn it_dials_nobody_when_half_of_the_connections_are_taken() {
+        let mut dht = behaviour(test_peer(1), "test", 2).unwrap();
+        for (id, may_dial) in [(1, true), (2, false)] {
+            dht.reaches.insert(ConnectionId::new_unchecked(id), Reach::World);
+            let dial = dht.shape(&DialOpts::peer_id(PeerId::random()).build());
+            assert_eq!(dial.is_some(), may_dial, "{id} connections");
+        }
     }
 }

@@ -14,13 +14,16 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-use crate::addresses::{AddressBook, first_choice, without_peer};
+use crate::addresses::{AddressBook, elsewhere, first_choice, without_peer};
 use crate::bootstrap::Bootstrap;
 use crate::links::{OpenFailure, OpenStream};
 use crate::transports;
 
 /// Most dials under way: each may try eight addresses, so this bounds the sockets at 256.
 const MAX_DIALS: usize = 32;
+/// Most of these for peers that nobody asked for: a network full of silent strangers must not keep a job's
+/// dial waiting.
+const MAX_MEETINGS: usize = 8;
 /// Most wishes that wait for one peer, so that one silent peer cannot hold everybody's places.
 const MAX_WAITING_PER_PEER: usize = 64;
 /// Most dials made for one set of wishes: another one only for addresses not tried yet.
@@ -48,6 +51,8 @@ enum Purpose {
     Peer(PeerId, Option<usize>),
     /// Whoever answers at the address of this bootstrap peer.
     Address(usize),
+    /// Nobody asked for this peer when its dial began.
+    Meeting(PeerId),
 }
 
 /// A peer that is wanted and not connected.
@@ -70,6 +75,10 @@ pub(crate) struct Dialer {
     wanted: BTreeMap<PeerId, Wanted>,
     /// Wanted peers whose dial has not begun.
     queue: VecDeque<PeerId>,
+    /// The same for those that nobody has asked for: they come after everyone else.
+    strangers: VecDeque<PeerId>,
+    /// True if we listen on loopback ourselves.
+    listens_on_host: bool,
 }
 
 impl Dialer {
@@ -81,12 +90,19 @@ impl Dialer {
             under_way: BTreeMap::new(),
             wanted: BTreeMap::new(),
             queue: VecDeque::new(),
+            strangers: VecDeque::new(),
+            listens_on_host: false,
         }
     }
 
     /// How many dials are under way.
     pub(crate) fn count(&self) -> usize {
         self.under_way.len()
+    }
+
+    /// Whether we listen on loopback; only then addresses there are preferred to others.
+    pub(crate) fn set_listens_on_host(&mut self, listens_on_host: bool) {
+        self.listens_on_host = listens_on_host;
     }
 
     /// When a bootstrap peer is due.
@@ -104,6 +120,9 @@ impl Dialer {
             } else {
                 wish.fail(OpenFailure::Unreachable("too many streams wait for this peer".to_owned()));
             }
+            if self.take_stranger(&peer) {
+                self.queue.push_back(peer);
+            }
         } else if self.candidates(&peer, &[]).is_empty() {
             return Err(wish);
         } else {
@@ -113,13 +132,22 @@ impl Dialer {
         Ok(())
     }
 
-    /// Dials a peer that nobody has asked for, if there is room and an address is known.
-    pub(crate) fn meet(&mut self, peer: PeerId) {
-        let has_room = self.queue.len() < MAX_DIALS && !self.wanted.contains_key(&peer);
-        if has_room && !self.candidates(&peer, &[]).is_empty() {
+    /// Dials a peer that nobody has asked for, if there is room and an address is known; true if it will
+    /// be dialled.
+    pub(crate) fn meet(&mut self, peer: PeerId) -> bool {
+        let has_room = self.strangers.len() < MAX_DIALS && !self.wanted.contains_key(&peer);
+        let is_queued = has_room && !self.candidates(&peer, &[]).is_empty();
+        if is_queued {
             self.wanted.insert(peer, Wanted::default());
-            self.queue.push_back(peer);
+            self.strangers.push_back(peer);
         }
+        is_queued
+    }
+
+    /// Takes a peer out of the queue of strangers; false if it was not there.
+    fn take_stranger(&mut self, peer: &PeerId) -> bool {
+        let index = self.strangers.iter().position(|stranger| stranger == peer);
+        index.is_some_and(|index| self.strangers.remove(index).is_some())
     }
 
     /// The next dial to begin, if one is due and another one is allowed.
@@ -128,7 +156,7 @@ impl Dialer {
             return None;
         }
         while let Some(peer) = self.queue.pop_front() {
-            if let Some(options) = self.begin_wanted(peer, None, now) {
+            if let Some(options) = self.begin_wanted(peer, Purpose::Peer(peer, None), now) {
                 return Some(options);
             }
         }
@@ -139,13 +167,21 @@ impl Dialer {
                 return Some(options);
             };
             // A dial for somebody's wish is already under way: come back after the usual wait.
-            if self.wanted.contains_key(&expected) {
+            if !self.take_stranger(&expected) && self.wanted.contains_key(&expected) {
                 self.bootstrap_failed(index, now);
                 continue;
             }
             self.wanted.insert(expected, Wanted::default());
-            if let Some(options) = self.begin_wanted(expected, Some(index), now) {
+            if let Some(options) = self.begin_wanted(expected, Purpose::Peer(expected, Some(index)), now) {
                 return Some(options);
+            }
+        }
+        let meetings = self.under_way.values().filter(|purpose| matches!(purpose, Purpose::Meeting(_)));
+        if meetings.count() < MAX_MEETINGS {
+            while let Some(peer) = self.strangers.pop_front() {
+                if let Some(options) = self.begin_wanted(peer, Purpose::Meeting(peer), now) {
+                    return Some(options);
+                }
             }
         }
         None
@@ -166,6 +202,7 @@ impl Dialer {
             self.book.lock().confirm(peer, address);
         }
         self.bootstrap.on_up(&peer, now);
+        self.take_stranger(&peer);
         self.wanted.remove(&peer).map(|wanted| wanted.wishes).unwrap_or_default()
     }
 
@@ -179,6 +216,9 @@ impl Dialer {
         match self.under_way.remove(&connection) {
             Some(Purpose::Peer(peer, index)) => {
                 return self.on_peer_failed(connection, peer, index, error, now);
+            }
+            Some(Purpose::Meeting(peer)) => {
+                return self.on_peer_failed(connection, peer, None, error, now);
             }
             Some(Purpose::Address(index)) if matches!(error, DialError::LocalPeerId { .. }) => {
                 self.bootstrap.on_ourselves(index);
@@ -197,7 +237,7 @@ impl Dialer {
 
     /// Everything that is known and not tried yet.
     fn candidates(&self, peer: &PeerId, tried: &[Multiaddr]) -> Vec<Multiaddr> {
-        let mut candidates = self.book.lock().addresses(peer);
+        let mut candidates = elsewhere(self.book.lock().addresses(peer), self.listens_on_host);
         candidates.extend(self.bootstrap.addresses(peer).cloned());
         let mut seen = tried.to_vec();
         candidates.retain(|candidate| {
@@ -208,7 +248,7 @@ impl Dialer {
         candidates
     }
 
-    fn begin_wanted(&mut self, peer: PeerId, index: Option<usize>, now: Instant) -> Option<DialOpts> {
+    fn begin_wanted(&mut self, peer: PeerId, purpose: Purpose, now: Instant) -> Option<DialOpts> {
         // Served in the meantime: the peer connected to us.
         let tried = self.wanted.get(&peer)?.tried.clone();
         let (refused, alive): (Vec<_>, Vec<_>) =
@@ -216,7 +256,7 @@ impl Dialer {
         if alive.is_empty() && !refused.is_empty() {
             let places: Vec<_> = refused.iter().map(Multiaddr::to_string).collect();
             self.give_up(&peer, &format!("nobody listens at {}", places.join(" or ")));
-            if let Some(index) = index {
+            if let Purpose::Peer(_, Some(index)) = purpose {
                 self.bootstrap_failed(index, now);
             }
             return None;
@@ -234,7 +274,7 @@ impl Dialer {
         wanted.tried.extend(refused);
         wanted.attempts += 1;
         wanted.dialling = Some((options.connection_id(), addresses));
-        self.under_way.insert(options.connection_id(), Purpose::Peer(peer, index));
+        self.under_way.insert(options.connection_id(), purpose);
         Some(options)
     }
 
@@ -498,6 +538,31 @@ mod tests {
         let (wish, mut reply) = wish();
         dialer.want(test_peer(2), wish).expect("an address is known");
         assert!(reply.try_recv().is_err(), "places of those who left are free again");
+    }
+
+    #[test]
+    fn strangers_come_after_wishes_and_never_take_all_places() {
+        let (mut dialer, now) = (dialer(Vec::new()), Instant::now());
+        for seed in 1..=40 {
+            dialer.book.lock().add_texts(test_peer(seed), &["/ip4/127.0.0.1/tcp/1".to_owned()]);
+        }
+        assert!(!dialer.meet(test_peer(50)), "no address is known");
+        for seed in 1..=20 {
+            assert!(dialer.meet(test_peer(seed)));
+        }
+        let mut replies = Vec::new();
+        for seed in [30, 20] {
+            let (wish, reply) = wish();
+            dialer.want(test_peer(seed), wish).expect("an address is known");
+            replies.push(reply);
+        }
+        let begun: Vec<_> = std::iter::from_fn(|| dialer.next_dial(now)).collect();
+        assert_eq!(begun.len(), 2 + MAX_MEETINGS);
+        assert_eq!(begun[0].get_peer_id(), Some(test_peer(30)));
+        assert_eq!(begun[1].get_peer_id(), Some(test_peer(20)), "a stranger that is asked for is none");
+        let _ = dialer.on_failed(begun[2].connection_id(), &refused(), now);
+        assert!(dialer.next_dial(now).is_some(), "the next one takes the free place");
+        assert!(dialer.next_dial(now).is_none());
     }
 
     #[test]

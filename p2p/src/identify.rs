@@ -25,6 +25,8 @@ pub(crate) struct Said {
     pub(crate) agent: String,
     /// Where it says that it listens.
     pub(crate) addresses: Vec<Multiaddr>,
+    /// Where it sees us.
+    pub(crate) observed: Multiaddr,
     pub(crate) protocols: Vec<StreamProtocol>,
 }
 
@@ -48,6 +50,7 @@ pub(crate) fn said(event: identify::Event) -> Option<Said> {
             protocol_version: info.protocol_version,
             agent: printable(&info.agent_version),
             addresses: info.listen_addrs,
+            observed: info.observed_addr,
             protocols: info.protocols,
         }),
         identify::Event::Error { peer_id, error, .. } => {

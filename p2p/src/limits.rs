@@ -36,6 +36,14 @@ pub struct ConnectionLimits {
     pub established_per_peer: u32,
 }
 
+impl ConnectionLimits {
+    /// At this many established connections no more peers are dialled that nobody asked for: the other
+    /// half of the table stays free for what jobs dial and for peers that come to us.
+    pub(crate) fn unasked(&self) -> usize {
+        usize::try_from(self.established / 2).unwrap_or(usize::MAX)
+    }
+}
+
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {

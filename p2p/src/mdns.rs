@@ -1,10 +1,11 @@
 //! mDNS: finds peers on the local network, and does nothing else.
 //!
 //! Whoever answers is a stranger: its addresses go into the address book as claims, and it is dialled if
-//! there is room. How many are dialled within a minute is bounded, because anyone on the network can
-//! answer with any number of names.
+//! there is room (see `ConnectionLimits::unasked`). How many are dialled within a minute is bounded, because
+//! anyone on the network can answer with any number of names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use ::tokio::time::Instant;
@@ -22,6 +23,9 @@ const WINDOW: Duration = Duration::from_secs(60);
 pub(crate) const MEET_AGAIN: Duration = Duration::from_secs(30);
 /// Most peers looked at in one answer; a packet has no room for many more.
 const MAX_PEERS_PER_ANSWER: usize = 64;
+/// libp2p keeps every address that was answered, for as long as the answer asks. A network with more than
+/// this many is no local network of ours, or somebody on it is flooding it.
+pub(crate) const MAX_DISCOVERED: usize = 1024;
 
 /// The behaviour, if it is wanted and there is a network to look at.
 pub(crate) fn behaviour(me: PeerId, is_wanted: bool) -> Toggle<tokio::Behaviour> {
@@ -39,23 +43,42 @@ pub(crate) fn behaviour(me: PeerId, is_wanted: bool) -> Toggle<tokio::Behaviour>
 pub(crate) struct Finder {
     window: Option<(Instant, u32)>,
     found: u64,
+    /// Who was dialled again last: the others come first the next time.
+    last: Option<PeerId>,
 }
 
 impl Finder {
-    /// True if one more found peer may be dialled now.
-    pub(crate) fn admit(&mut self, now: Instant) -> bool {
-        let (since, count) = match self.window {
-            Some((since, count)) if now.saturating_duration_since(since) < WINDOW => (since, count),
-            _ => (now, 0),
-        };
-        let is_admitted = count < MAX_PER_WINDOW;
-        self.window = Some((since, count + u32::from(is_admitted)));
-        is_admitted
+    /// How many more found peers may be dialled now.
+    pub(crate) fn budget(&self, now: Instant) -> u32 {
+        match self.window {
+            Some((since, count)) if now.saturating_duration_since(since) < WINDOW => MAX_PER_WINDOW - count,
+            _ => MAX_PER_WINDOW,
+        }
     }
 
-    /// One more peer was found and admitted.
+    /// A dial of a found peer was queued.
+    pub(crate) fn charge(&mut self, now: Instant) {
+        self.window = match self.window {
+            Some((since, count)) if now.saturating_duration_since(since) < WINDOW => {
+                Some((since, (count + 1).min(MAX_PER_WINDOW)))
+            }
+            _ => Some((now, 1)),
+        };
+    }
+
+    /// One more peer was found, and its dial was queued.
     pub(crate) fn count(&mut self) {
         self.found += 1;
+    }
+
+    /// Whose turn it is to be dialled again: as many as the budget has, going round.
+    pub(crate) fn turn(&mut self, found: &BTreeSet<PeerId>, now: Instant) -> Vec<PeerId> {
+        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let later = found.range((after, Bound::Unbounded));
+        let earlier = self.last.into_iter().flat_map(|last| found.range(..=last));
+        let turn: Vec<PeerId> = later.chain(earlier).take(self.budget(now) as usize).copied().collect();
+        self.last = turn.last().copied().or(self.last);
+        turn
     }
 
     /// How many peers were found and dialled since the start.
@@ -84,10 +107,33 @@ mod tests {
     #[test]
     fn a_flood_of_names_is_dialled_slowly() {
         let (mut finder, now) = (Finder::default(), Instant::now());
-        let admitted = |finder: &mut Finder, now| (0..1000).filter(|_| finder.admit(now)).count();
+        let admitted = |finder: &mut Finder, now| {
+            let admit = |_: &u32| {
+                let is_admitted = finder.budget(now) > 0;
+                if is_admitted {
+                    finder.charge(now);
+                }
+                is_admitted
+            };
+            (0..1000).filter(admit).count()
+        };
         assert_eq!(admitted(&mut finder, now), 32);
         assert_eq!(admitted(&mut finder, now + WINDOW / 2), 0);
         assert_eq!(admitted(&mut finder, now + WINDOW), 32);
+    }
+
+    #[test]
+    fn those_that_do_not_answer_do_not_keep_the_others_from_their_turn() {
+        let (mut finder, now) = (Finder::default(), Instant::now());
+        let found: BTreeSet<PeerId> = (0..80).map(|_| PeerId::random()).collect();
+        let mut seen = BTreeSet::new();
+        for turn in 0..3 {
+            let turn = finder.turn(&found, now + WINDOW * turn);
+            assert_eq!(turn.len(), 32);
+            seen.extend(turn);
+        }
+        assert_eq!(seen, found);
+        assert_eq!(finder.turn(&BTreeSet::new(), now), []);
     }
 
     #[test]

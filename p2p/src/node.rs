@@ -194,6 +194,7 @@ fn build(
     let bootstrap =
         Bootstrap::new(config.bootstrap, local, timing.redial_initial, timing.redial_max, Instant::now());
     let kad_protocol = dht::protocol(&config.network)?;
+    let unasked = config.limits.unasked();
     let book = SharedBook::default();
     let (commands_sender, commands) = mpsc::channel(COMMANDS);
     let (verdicts_sender, verdicts) = mpsc::channel(VERDICTS);
@@ -237,6 +238,7 @@ fn build(
         peers,
         pending,
         started: Some(started),
+        unasked,
         connections: Default::default(),
     };
     Ok((swarm_loop, handle))

@@ -3,7 +3,7 @@
 //! Local work comes before what the network brings, because local work is bounded by its channels
 //! and what the network brings is not; tokio's own budget keeps either from starving the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dms_actors::Did;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::addresses::{is_quic, without_peer};
+use crate::addresses::{by_use, is_loopback, is_quic, reach_as_seen, without_peer};
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::dial::{Dialer, SharedBook};
 use crate::directory::{Accepted, Clerk, Request};
@@ -96,6 +96,8 @@ pub(crate) struct Loop {
     /// The listeners that are not bound yet, and who waits for them.
     pub(crate) pending: Pending,
     pub(crate) started: Option<oneshot::Sender<Result<(), P2pError>>>,
+    /// At this many connections nobody is dialled that nobody asked for.
+    pub(crate) unasked: usize,
     /// Every connection, in the order of their dials and accepts.
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
 }
@@ -231,12 +233,14 @@ impl Loop {
         self.foreigners.remove(&peer);
         let Some(connection) = self.connections.get_mut(&said.connection) else { return };
         connection.agent = said.agent;
+        let reach = reach_as_seen(&connection.remote, &said.observed);
         let known = {
             let mut book = self.book.lock();
-            book.add_heard(peer, &said.addresses, &connection.remote);
-            book.addresses(&peer)
+            book.add_heard(peer, &said.addresses, reach);
+            by_use(book.addresses(&peer), Some(&connection.remote))
         };
         let dht = &mut self.swarm.behaviour_mut().dht;
+        dht.set_reach(said.connection, reach);
         if said.protocols.contains(&self.kad_protocol) {
             dht.add(peer, &known);
         } else {
@@ -289,14 +293,32 @@ impl Loop {
     fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
         let now = Instant::now();
         for (peer, addresses) in mdns::peers(found) {
-            if self.is_of_interest(&peer, now) && self.finder.admit(now) {
+            if !self.is_of_interest(&peer, now) {
+                continue;
+            }
+            for address in &addresses {
+                self.book.lock().add(peer, address);
+            }
+            if self.finder.budget(now) > 0 && self.meet(peer, now) {
                 self.finder.count();
-                for address in &addresses {
-                    self.book.lock().add(peer, address);
-                }
-                self.dialer.meet(peer);
             }
         }
+        let mdns = &mut self.swarm.behaviour_mut().mdns;
+        if mdns.as_ref().is_some_and(|mdns| mdns.discovered_nodes().len() > mdns::MAX_DISCOVERED) {
+            tracing::warn!(
+                "the local network is flooded with names: peers are not looked for there any more"
+            );
+            *mdns = None.into();
+        }
+    }
+
+    /// Dials a stranger if there is room, at the cost of the finder's budget.
+    fn meet(&mut self, peer: PeerId, now: Instant) -> bool {
+        let is_queued = self.connections.len() < self.unasked && self.dialer.meet(peer);
+        if is_queued {
+            self.finder.charge(now);
+        }
+        is_queued
     }
 
     /// Dials those again that mDNS found and that are not connected any more.
@@ -306,20 +328,22 @@ impl Loop {
         }
         self.next_meeting = now + mdns::MEET_AGAIN;
         let Some(mdns) = self.swarm.behaviour().mdns.as_ref() else { return };
-        let found: Vec<PeerId> = mdns.discovered_nodes().copied().collect();
-        for peer in found {
-            if self.is_of_interest(&peer, now) && self.finder.admit(now) {
-                self.dialer.meet(peer);
+        let away = mdns.discovered_nodes().filter(|peer| !self.swarm.is_connected(peer));
+        let away: BTreeSet<PeerId> = away.copied().collect();
+        for peer in self.finder.turn(&away, now) {
+            if self.is_of_interest(&peer, now) {
+                self.meet(peer, now);
             }
         }
     }
 
     /// True if it is worth dialling a peer that nobody asked for.
     fn is_of_interest(&self, peer: &PeerId, now: Instant) -> bool {
+        // The key is looked at last: it costs the most.
         peer != self.swarm.local_peer_id()
-            && peer::did(peer).is_some()
             && !self.swarm.is_connected(peer)
             && !self.foreigners.contains(peer, now)
+            && peer::did(peer).is_some()
     }
 
     fn on_dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
@@ -419,9 +443,9 @@ impl Loop {
 
     fn refresh_status(&mut self) {
         let suffix = format!("/p2p/{}", self.swarm.local_peer_id());
-        let mut listen_addresses: Vec<_> =
-            self.swarm.listeners().map(|address| format!("{address}{suffix}")).collect();
-        listen_addresses.sort();
+        let listeners = by_use(self.swarm.listeners().cloned().collect(), None);
+        self.dialer.set_listens_on_host(listeners.iter().any(is_loopback));
+        let listen_addresses = listeners.iter().map(|address| format!("{address}{suffix}")).collect();
         let mut connected_peers: Vec<_> =
             self.connections.values().filter_map(|connection| peer::did(&connection.peer)).collect();
         connected_peers.sort();

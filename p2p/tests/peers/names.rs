@@ -12,6 +12,9 @@ async fn a_bootstrap_peer_is_found_by_its_name() {
         let named = a.listen_addresses()[0].replace("/ip4/127.0.0.1/", &format!("/{kind}/localhost/"));
         let b = start(2, P2pConfig { bootstrap: vec![named], ..config() }).await;
         until_connected(&a, &b).await;
+        for peer in [&a, &b] {
+            until("the directory", peer, |status| status.routing_peer_count == 1).await;
+        }
         within("shutdown", b.shutdown()).await;
         until("it to be gone", &a, |status| status.connection_count == 0).await;
     }
