@@ -2,7 +2,8 @@
 //!
 //! `swarm` hands it requests of the handle and Kademlia's events. A record that a peer sends is checked
 //! by the application in a task of its own, never on the loop; what does not fit into that task's queue
-//! is dropped, as if the peer had met a busy one.
+//! is dropped, as if the peer had met a busy one. What one peer may have in that queue is bounded, and a
+//! peer whose records are refused again and again is not listened to for a while (see `sources`).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use crate::dht;
 use crate::peer;
 use crate::shelf::MAX_RECORD_TTL;
+use crate::sources::Sources;
 
 /// Most queries of the application under way.
 const MAX_QUERIES: usize = 64;
@@ -67,10 +69,37 @@ pub(crate) enum Request {
 #[derive(Debug)]
 enum Query {
     Put(Answer<()>),
-    Get { reply: Answer<Vec<Vec<u8>>>, values: Vec<Vec<u8>>, copies: usize },
+    Get { reply: Answer<Vec<Vec<u8>>>, values: Copies },
     Providers { reply: Answer<Vec<Did>>, found: BTreeSet<Did> },
     Announcement(Option<Answer<()>>),
     Search(PeerId),
+}
+
+/// The distinct values that peers returned, each with how often.
+#[derive(Debug, Default)]
+struct Copies(Vec<(Vec<u8>, usize)>);
+
+impl Copies {
+    /// One more answer; true if its value needs no more of them. Counted by value, so that whoever answers
+    /// first with something of his own ends nothing.
+    fn add(&mut self, value: &[u8]) -> bool {
+        let count = match self.0.iter().position(|(known, _)| known == value) {
+            Some(index) => {
+                self.0[index].1 += 1;
+                self.0[index].1
+            }
+            None if value.len() <= MAX_RECORD_LENGTH && self.0.len() < MAX_VALUES => {
+                self.0.push((value.to_vec(), 1));
+                1
+            }
+            None => 0,
+        };
+        count >= ENOUGH_COPIES
+    }
+
+    fn into_values(self) -> Vec<Vec<u8>> {
+        self.0.into_iter().map(|(value, _)| value).collect()
+    }
 }
 
 impl Query {
@@ -79,11 +108,12 @@ impl Query {
     }
 }
 
-/// A record that passed its check.
+/// A record that went through its check.
 #[derive(Debug)]
-pub(crate) struct Accepted {
+pub(crate) struct Checked {
     record: Record,
-    sequence: u64,
+    /// Its sequence, if it passed.
+    sequence: Option<u64>,
     source: PeerId,
 }
 
@@ -105,6 +135,7 @@ pub(crate) struct Clerk {
     next_round: Instant,
     next_refresh: Instant,
     candidates: Option<mpsc::Sender<Candidate>>,
+    sources: Sources,
 }
 
 impl Clerk {
@@ -114,15 +145,13 @@ impl Clerk {
         me: PeerId,
         check: Option<Arc<dyn RecordCheck>>,
         now: Instant,
-    ) -> (Self, mpsc::Receiver<Accepted>) {
-        let (accepted_sender, accepted) = mpsc::channel(CHECK_QUEUE);
+    ) -> (Self, mpsc::Receiver<Checked>) {
+        let (checked_sender, checked) = mpsc::channel(CHECK_QUEUE);
         let candidates = check.map(|check| {
             let (candidates, mut waiting) = mpsc::channel(CHECK_QUEUE);
             tokio::spawn(async move {
                 while let Some(candidate) = waiting.recv().await {
-                    if let Some(accepted) = judge(check.as_ref(), candidate)
-                        && accepted_sender.send(accepted).await.is_err()
-                    {
+                    if checked_sender.send(judge(check.as_ref(), candidate)).await.is_err() {
                         break;
                     }
                 }
@@ -137,8 +166,9 @@ impl Clerk {
             next_round: now + ANNOUNCE_PERIOD,
             next_refresh: now + REFRESH_SMALL,
             candidates,
+            sources: Sources::default(),
         };
-        (clerk, accepted)
+        (clerk, checked)
     }
 
     /// Begins what a handle asks.
@@ -155,7 +185,7 @@ impl Clerk {
             }
             Request::Get { key, reply } => {
                 let id = dht.kad().get_record(key.0.into());
-                self.running.insert(id, Query::Get { reply, values: Vec::new(), copies: 0 });
+                self.running.insert(id, Query::Get { reply, values: Copies::default() });
             }
             Request::Provide { key, reply } => self.provide(dht, key, reply),
             Request::StopProviding { key } => {
@@ -200,16 +230,8 @@ impl Clerk {
     ) -> Option<(PeerId, Vec<Multiaddr>)> {
         let query = self.running.get_mut(&id)?;
         match (query, &result) {
-            (
-                Query::Get { values, copies, .. },
-                QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))),
-            ) => {
-                let value = &found.record.value;
-                *copies += 1;
-                if value.len() <= MAX_RECORD_LENGTH && values.len() < MAX_VALUES && !values.contains(value) {
-                    values.push(value.clone());
-                }
-                if *copies >= ENOUGH_COPIES {
+            (Query::Get { values, .. }, QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found)))) => {
+                if values.add(&found.record.value) {
                     finish(dht, &id);
                 }
             }
@@ -239,10 +261,13 @@ impl Clerk {
     }
 
     /// A peer sent a record: to be checked, if there is room.
-    pub(crate) fn on_record(&self, record: Record, source: PeerId) {
+    pub(crate) fn on_record(&mut self, record: Record, source: PeerId, now: Instant) {
         let is_short = record.key.as_ref().len() <= MAX_KEY_LENGTH && record.value.len() <= MAX_RECORD_LENGTH;
         let Some(candidates) = self.candidates.as_ref().filter(|_| is_short) else { return };
-        if candidates.try_send(Candidate { record, source }).is_err() {
+        if !self.sources.admit(source, now) {
+            tracing::debug!(peer = %source, "dropped a record of a peer that sends too many or bad ones");
+        } else if candidates.try_send(Candidate { record, source }).is_err() {
+            self.sources.on_dropped(&source);
             tracing::debug!(peer = %source, "dropped a record because too many wait for their check");
         }
     }
@@ -257,9 +282,13 @@ impl Clerk {
         }
     }
 
-    /// A record passed its check.
-    pub(crate) fn on_accepted(&self, dht: &mut dht::Behaviour, accepted: Accepted) {
-        let Accepted { record, sequence, source } = accepted;
+    /// A record went through its check: it is kept if it passed.
+    pub(crate) fn on_checked(&mut self, dht: &mut dht::Behaviour, checked: Checked, now: Instant) {
+        let Checked { mut record, sequence, source } = checked;
+        self.sources.on_checked(source, sequence.is_some(), now);
+        let Some(sequence) = sequence else { return };
+        let longest = now.into_std() + MAX_RECORD_TTL;
+        record.expires = Some(record.expires.map_or(longest, |expires| expires.min(longest)));
         if !dht.kad().store_mut().keep(record, sequence, source) {
             tracing::debug!(peer = %source, "a record was older than ours, or there is no room");
         }
@@ -274,6 +303,7 @@ impl Clerk {
     /// Does what time asks for: says again, refreshes the table, forgets. Called every second.
     pub(crate) fn on_tick(&mut self, dht: &mut dht::Behaviour, now: Instant) {
         dht.kad().store_mut().prune(now.into_std());
+        self.sources.prune(now);
         let size = dht.table_size();
         if now >= self.next_refresh {
             self.next_refresh = now + if size < SMALL_TABLE { REFRESH_SMALL } else { REFRESH_LARGE };
@@ -348,15 +378,13 @@ impl Clerk {
 }
 
 /// Asks the application, which may take as long as a signature takes to verify.
-fn judge(check: &dyn RecordCheck, candidate: Candidate) -> Option<Accepted> {
+fn judge(check: &dyn RecordCheck, candidate: Candidate) -> Checked {
     let Candidate { record, source } = candidate;
-    match check.check(&RecordKey(record.key.to_vec()), &record.value) {
-        Ok(sequence) => Some(Accepted { record, sequence, source }),
-        Err(reason) => {
-            tracing::debug!(peer = %source, reason, "refused a record");
-            None
-        }
-    }
+    let sequence = check
+        .check(&RecordKey(record.key.to_vec()), &record.value)
+        .inspect_err(|reason| tracing::debug!(peer = %source, reason, "refused a record"))
+        .ok();
+    Checked { record, sequence, source }
 }
 
 fn finish(dht: &mut dht::Behaviour, id: &QueryId) {
@@ -380,6 +408,7 @@ fn conclude(query: Query, result: QueryResult, has_heard: bool) -> Option<(PeerI
             drop(reply.send(answer));
         }
         Query::Get { reply, values, .. } => {
+            let values = values.into_values();
             let answer = if values.is_empty() && !has_heard { Err(silence()) } else { Ok(values) };
             drop(reply.send(answer));
         }
@@ -406,4 +435,32 @@ fn conclude(query: Query, result: QueryResult, has_heard: bool) -> Option<(PeerI
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_copies_of_one_value_end_a_search_early() {
+        let mut copies = Copies::default();
+        for forged in 0..10u8 {
+            assert!(!copies.add(&[forged]), "each of them was said by one peer");
+        }
+        for _ in 1..ENOUGH_COPIES {
+            assert!(!copies.add(b"true"));
+        }
+        assert!(copies.add(b"true"));
+        assert!(!copies.add(&vec![0; MAX_RECORD_LENGTH + 1]));
+        assert_eq!(copies.into_values().len(), 11);
+    }
+
+    #[test]
+    fn distinct_values_are_bounded() {
+        let mut copies = Copies::default();
+        for value in 0..10_000u32 {
+            copies.add(&value.to_be_bytes());
+        }
+        assert_eq!(copies.into_values().len(), MAX_VALUES);
+    }
 }

@@ -57,6 +57,7 @@ mod mdns;
 mod node;
 mod peer;
 mod shelf;
+mod sources;
 mod status;
 mod swarm;
 mod transports;

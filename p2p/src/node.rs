@@ -202,7 +202,7 @@ fn build(
     let (desk, gossip) = Desk::new(&config.network);
     let (status, status_receiver) = watch::channel(P2pStatus::default());
     let (peers, peers_receiver) = watch::channel(Vec::new());
-    let (clerk, accepted) = Clerk::new(local, config.record_check.clone(), Instant::now());
+    let (clerk, checked) = Clerk::new(local, config.record_check.clone(), Instant::now());
     let clock = SystemClock::shared();
 
     let handle = Handle {
@@ -228,7 +228,7 @@ fn build(
         network: config.network,
         kad_protocol,
         clerk,
-        accepted,
+        checked,
         seeker: Default::default(),
         foreigners: Default::default(),
         finder: Default::default(),

@@ -1,7 +1,8 @@
 //! What this peer keeps for the directory: records and providers of others, within bounds.
 //!
 //! Kademlia reads it to answer peers; `directory` alone writes to it, after the application's check.
-//! Of two values of one key the higher sequence stays. libp2p's own store is not used because it never
+//! Of two values of one key the higher sequence stays. When it is full, the keys nearest to us stay: those
+//! are the ones that others look for here. Of the providers of one key the longest unheard goes. libp2p's own store is not used because it never
 //! forgets an expired provider, counts the keys of strangers against ours, and replaces blindly.
 
 use std::borrow::Cow;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
-use libp2p::kad::{ProviderRecord, Record, RecordKey};
+use libp2p::kad::{KBucketDistance, KBucketKey, ProviderRecord, Record, RecordKey};
 
 /// Most records of others: 16 MiB at their greatest length.
 const MAX_RECORDS: usize = 2048;
@@ -35,6 +36,8 @@ struct Kept {
     sequence: u64,
     /// Who brought it: our own peer id for our own.
     source: PeerId,
+    /// How far its key is from us.
+    distance: KBucketDistance,
 }
 
 /// The records and providers kept here.
@@ -55,7 +58,7 @@ impl Shelf {
     pub(crate) fn keep(&mut self, record: Record, sequence: u64, source: PeerId) -> bool {
         if let Some(kept) = self.records.get_mut(record.key.as_ref() as &[u8]) {
             if sequence > kept.sequence {
-                *kept = Kept { record, sequence, source };
+                *kept = Kept { record, sequence, source, distance: kept.distance };
                 return true;
             }
             let is_same = sequence == kept.sequence && record.value == kept.record.value;
@@ -64,17 +67,55 @@ impl Shelf {
             }
             return is_same;
         }
-        let mine = self.records.values().filter(|kept| kept.source == self.me).count();
+        let distance = self.distance(record.key.as_ref());
+        let of_source = self.records.values().filter(|kept| kept.source == source).count();
         let has_room = if source == self.me {
-            mine < MAX_OWN_RECORDS
+            of_source < MAX_OWN_RECORDS
         } else {
-            self.records.len() - mine < MAX_RECORDS
-                && self.records.values().filter(|kept| kept.source == source).count() < MAX_PER_SOURCE
+            of_source < MAX_PER_SOURCE && self.has_room_at(distance)
         };
         if has_room {
-            self.records.insert(record.key.to_vec(), Kept { record, sequence, source });
+            self.records.insert(record.key.to_vec(), Kept { record, sequence, source, distance });
         }
         has_room
+    }
+
+    /// Makes room for a record of a stranger at `distance`, if there is one farther away.
+    fn has_room_at(&mut self, distance: KBucketDistance) -> bool {
+        let strangers = || self.records.iter().filter(|(_, kept)| kept.source != self.me);
+        if strangers().count() < MAX_RECORDS {
+            return true;
+        }
+        let farthest = strangers().max_by_key(|(_, kept)| kept.distance);
+        let victim = farthest.filter(|(_, kept)| kept.distance > distance).map(|(key, _)| key.clone());
+        victim.is_some_and(|key| self.records.remove(&key).is_some())
+    }
+
+    /// Makes room for a stranger under `key`, if a place can be found: that of the provider of this key
+    /// who has not been heard for the longest, or that of a key farther away that is not ours.
+    fn has_room_for_provider(&mut self, key: &[u8]) -> bool {
+        let me = self.me;
+        if let Some(providers) = self.providers.get_mut(key) {
+            let strangers = || providers.iter().enumerate().filter(|(_, known)| known.provider != me);
+            if strangers().count() >= MAX_PROVIDERS_PER_KEY
+                && let Some((oldest, _)) = strangers().min_by_key(|(_, known)| known.expires)
+            {
+                providers.remove(oldest);
+            }
+            return true;
+        }
+        if self.providers.len() < MAX_PROVIDED_KEYS + MAX_OWN_KEYS {
+            return true;
+        }
+        let distance = self.distance(key);
+        let strangers = self.providers.iter().filter(|(_, known)| known.iter().all(|p| p.provider != me));
+        let farthest = strangers.map(|(key, _)| (self.distance(key), key)).max();
+        let victim = farthest.filter(|(of_key, _)| *of_key > distance).map(|(_, key)| key.clone());
+        victim.is_some_and(|key| self.providers.remove(&key).is_some())
+    }
+
+    fn distance(&self, key: &[u8]) -> KBucketDistance {
+        KBucketKey::from(self.me).distance(&KBucketKey::new(key))
     }
 
     /// The sequence kept under `key`.
@@ -144,10 +185,7 @@ impl RecordStore for Shelf {
         let has_room = if record.provider == self.me {
             of_source < MAX_OWN_KEYS
         } else {
-            of_source < MAX_PER_SOURCE
-                && known.map_or(self.providers.len() < MAX_PROVIDED_KEYS + MAX_OWN_KEYS, |providers| {
-                    providers.iter().filter(|p| p.provider != self.me).count() < MAX_PROVIDERS_PER_KEY
-                })
+            of_source < MAX_PER_SOURCE && self.has_room_for_provider(record.key.as_ref())
         };
         if !has_room {
             return Err(Error::MaxProvidedKeys);
@@ -235,8 +273,8 @@ mod tests {
         for seed in 1..=40 {
             taken += usize::from(shelf.add_provider(provider(7, test_peer(seed), None)).is_ok());
         }
-        assert_eq!(taken, MAX_PROVIDERS_PER_KEY);
-        assert!(shelf.add_provider(provider(7, test_peer(1), None)).is_ok(), "a repeat needs no place");
+        assert_eq!(taken, 40, "newcomers are listed");
+        assert_eq!(shelf.providers(&provider(7, me, None).key).len(), MAX_PROVIDERS_PER_KEY);
         for seed in 1..=40 {
             for key in 100..200 {
                 let _ = shelf.add_provider(provider(key * 100 + usize::from(seed), test_peer(seed), None));
@@ -248,6 +286,40 @@ mod tests {
         assert_eq!(shelf.own_keys().len(), 2);
         shelf.remove_provider(&provider(8, me, None).key, &me);
         assert_eq!(shelf.own_keys().len(), 1);
+    }
+
+    #[test]
+    fn a_full_shelf_keeps_what_is_nearest_and_our_own() {
+        let me = test_peer(0);
+        let mut shelf = Shelf::new(me);
+        shelf.keep(record(1, b"", None), 1, me);
+        for key in 2..5000 {
+            shelf.keep(record(key, b"", None), 1, PeerId::random());
+        }
+        let mut nearest: Vec<_> =
+            (2..5000_usize).map(|key| (shelf.distance(&key.to_be_bytes()), key.to_be_bytes())).collect();
+        nearest.sort();
+        assert_eq!(shelf.record_count(), 1 + MAX_RECORDS);
+        assert!(nearest[..MAX_RECORDS].iter().all(|(_, key)| shelf.sequence(key).is_some()));
+        assert_eq!(shelf.sequence(&1_usize.to_be_bytes()), Some(1));
+    }
+
+    #[test]
+    fn the_provider_that_was_not_heard_for_the_longest_makes_room() {
+        let (me, now) = (test_peer(0), Instant::now());
+        let mut shelf = Shelf::new(me);
+        let said = |seed: u8, at: u64| provider(7, test_peer(seed), Some(now + Duration::from_secs(at)));
+        shelf.add_provider(provider(7, me, None)).unwrap();
+        for seed in 1..=20 {
+            shelf.add_provider(said(seed, u64::from(seed))).unwrap();
+        }
+        shelf.add_provider(said(1, 30)).unwrap();
+        shelf.add_provider(said(50, 31)).unwrap();
+        let kept: Vec<_> = shelf.providers(&said(1, 0).key).iter().map(|known| known.provider).collect();
+        assert_eq!(kept.len(), 1 + MAX_PROVIDERS_PER_KEY);
+        for (seed, is_kept) in [(0, true), (1, true), (2, false), (3, true), (50, true)] {
+            assert_eq!(kept.contains(&test_peer(seed)), is_kept, "{seed}");
+        }
     }
 
     #[test]

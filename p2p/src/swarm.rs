@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::addresses::{by_use, is_loopback, is_quic, reach_as_seen, without_peer};
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::dial::{Dialer, SharedBook};
-use crate::directory::{Accepted, Clerk, Request};
+use crate::directory::{Checked, Clerk, Request};
 use crate::event::Outbox;
 use crate::foreigners::Foreigners;
 use crate::gossip::Desk;
@@ -83,8 +83,8 @@ pub(crate) struct Loop {
     pub(crate) network: String,
     pub(crate) kad_protocol: StreamProtocol,
     pub(crate) clerk: Clerk,
-    /// Records of others that passed their check.
-    pub(crate) accepted: mpsc::Receiver<Accepted>,
+    /// Records of others that went through their check.
+    pub(crate) checked: mpsc::Receiver<Checked>,
     pub(crate) seeker: Seeker,
     pub(crate) foreigners: Foreigners,
     pub(crate) finder: Finder,
@@ -120,8 +120,8 @@ impl Loop {
                     None => break,
                 },
                 () = self.outbox.flush_one() => {}
-                Some(accepted) = self.accepted.recv() => {
-                    self.clerk.on_accepted(&mut self.swarm.behaviour_mut().dht, accepted);
+                Some(checked) = self.checked.recv() => {
+                    self.clerk.on_checked(&mut self.swarm.behaviour_mut().dht, checked, Instant::now());
                 }
                 () = until(due) => self.end_late_searches(),
                 _ = status_tick.tick() => self.on_tick(),
@@ -258,7 +258,7 @@ impl Loop {
             }
             kad::Event::InboundRequest {
                 request: kad::InboundRequest::PutRecord { source, record: Some(record), .. },
-            } => self.clerk.on_record(record, source),
+            } => self.clerk.on_record(record, source, Instant::now()),
             kad::Event::InboundRequest {
                 request: kad::InboundRequest::AddProvider { record: Some(record) },
             } => {
