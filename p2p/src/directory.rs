@@ -444,15 +444,15 @@ mod tests {
     #[test]
     fn only_copies_of_one_value_end_a_search_early() {
         let mut copies = Copies::default();
-        for forged in 0..10u8 {
-            assert!(!copies.add(&[forged]), "each of them was said by one peer");
+        for forged in 1..MAX_VALUES {
+            assert!(!copies.add(&forged.to_be_bytes()), "each of them was said by one peer");
         }
         for _ in 1..ENOUGH_COPIES {
             assert!(!copies.add(b"true"));
         }
         assert!(copies.add(b"true"));
         assert!(!copies.add(&vec![0; MAX_RECORD_LENGTH + 1]));
-        assert_eq!(copies.into_values().len(), 11);
+        assert_eq!(copies.into_values().len(), MAX_VALUES);
     }
 
     #[test]

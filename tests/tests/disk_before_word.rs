@@ -14,7 +14,7 @@ use dms_actors::directory::memory::MemoryDirectory;
 use dms_actors::mesh::memory::MemoryMesh;
 use dms_actors::mesh::{Gossip, Mesh};
 use dms_actors::transport::memory::MemoryNetwork;
-use dms_actors::{ActorRef, ActorSystem, Address, Keypair, Recipient, Supervision};
+use dms_actors::{ActorRef, ActorSystem, Address, Keypair, PeerEvent, Recipient, Supervision};
 use dms_messages::*;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{
@@ -22,7 +22,7 @@ use dms_node::commands::{
     Onboard, SubmitJob,
 };
 use dms_node::executors::{Execution, Executor, Limits, Workload};
-use dms_node::network::{NetworkParts, bid_request_topic};
+use dms_node::network::{NetworkParts, PeerChanged, bid_request_topic};
 use dms_node::node::{Node, NodeParts, ProviderRules, Trust, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::signer::Signer;
@@ -222,7 +222,10 @@ impl Stage {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(DEADLINE, look).await.expect("the state to come")
+        match tokio::time::timeout(DEADLINE, look).await {
+            Ok(status) => status,
+            Err(_) => panic!("the state did not come; last: {:?}", self.status().await),
+        }
     }
 
     async fn hear(&mut self) -> Said {
@@ -361,7 +364,9 @@ async fn asking_stage() -> Stage {
     stage.ask(1).await;
     stage.bid().await;
     stage.offboard(OffboardMode::AtOnce).await.unwrap();
-    stage.wait(|status| !status.peers.is_empty()).await;
+    // Somebody is there to hear.
+    let peer = stage.requester.me();
+    stage.node.ask(PeerChanged(PeerEvent::Up(peer)), DEADLINE).await.unwrap();
     stage.close().await;
     stage
 }

@@ -99,12 +99,14 @@ mod tests {
         let uuid = BidId::from_random([7; 16]).to_string();
         let simple = uuid.replace('-', "");
         let longer = [format!("{uuid}0"), format!("{cid}a"), format!("{{{uuid}}}"), "f".repeat(5000)];
-        let odd = ["", "g", "-", "0-", "é", "baf8", "bafyreiz", "z", "m", "f0171", "0000000g"];
+        let odd = ["", "g", "-", "0-", "é", "bafyreiz", "z", "m", "0000000g"];
         for text in longer.iter().map(String::as_str).chain(odd).chain([&*simple]) {
             assert_eq!(meant::<BidId>(text), None, "{text}");
             assert_eq!(meant::<ContentId>(text), None, "{text}");
         }
-        assert_eq!(meant::<ContentId>(&uuid), None);
+        for text in [&*uuid, "baf8", "f0171"] {
+            assert_eq!(meant::<ContentId>(text), None, "{text}");
+        }
         assert_eq!(meant::<BidId>(&cid), None);
         assert!(meant::<ContentId>(&module).is_none_or(|range| range.start().to_string() == module));
     }

@@ -1,8 +1,8 @@
 //! Who is worth asking and looking up, and when this node says again what it is: pure decisions around
 //! adverts, statuses and the directory.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use dms_messages::{Advert, Did, MAX_ADDRESSES, NodeRole, NodeStatus, Resources, ServingMode};
