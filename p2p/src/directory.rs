@@ -231,7 +231,8 @@ impl Clerk {
         let query = self.running.get_mut(&id)?;
         match (query, &result) {
             (Query::Get { values, .. }, QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found)))) => {
-                if values.add(&found.record.value) {
+                let is_enough = values.add(&found.record.value);
+                if is_enough {
                     finish(dht, &id);
                 }
             }
