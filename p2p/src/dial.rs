@@ -348,7 +348,7 @@ fn reason(error: &DialError) -> String {
     }
 }
 
-/// An error with the errors beneath it, each said once.
+/// An error with the errors beneath it, each said once, on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     // Some of libp2p's errors say nothing but the colon before their source.
     let mut text = error.to_string().trim_matches([':', ' ']).to_owned();
@@ -360,7 +360,8 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         source = error.source();
     }
-    text
+    // libp2p lists the failures of several addresses below each other.
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
