@@ -5,6 +5,7 @@
 //! hopes. Whatever a scenario starts is killed when its handle is dropped.
 
 pub mod ear;
+pub mod hand_made;
 
 use std::fmt;
 use std::fs::OpenOptions;

@@ -4,7 +4,7 @@
 //! exactly what the test let it hear.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,6 @@ use dms_messages::*;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{GetCapability, Onboard, ShowJob, SubmitJob};
 use dms_node::directory::{WordCheck, advert_key, class_key};
-use dms_node::executors::{Execution, Executor, Limits, Workload};
 use dms_node::job::FindCandidates;
 use dms_node::network::{self, NetworkParts, advert_topic, bid_request_topic, status_topic};
 use dms_node::node::{Node, NodeParts, ProviderRules, Trust, open_books};
@@ -32,19 +31,10 @@ use dms_node::signer::Signer;
 use dms_storage::{Engine, MemoryEngine};
 use dms_tests::DEADLINE;
 use dms_tests::ear::{self, Said};
-use tokio::sync::{mpsc, oneshot, watch};
+use dms_tests::hand_made::{self, NoExecutor, capability, machine};
+use tokio::sync::{mpsc, watch};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Runs nothing: these tests end when somebody is asked.
-#[derive(Debug)]
-struct NoExecutor;
-
-impl Executor for NoExecutor {
-    fn start(&self, _: Workload, _: Limits) -> Execution {
-        Execution { output: mpsc::channel(1).1, outcome: oneshot::channel().1, stop: oneshot::channel().0 }
-    }
-}
 
 /// A transport that reaches only peers that are connected, or of whom it was told an address, as a real one does.
 struct ByAddress {
@@ -181,7 +171,7 @@ impl Voice {
             card: ContentId::of_bytes(b"card"),
             addresses: vec!["/ip4/127.0.0.1/tcp/2".into()],
             executors: BTreeSet::from([ExecutorKind::Wasm]),
-            available: resources(),
+            available: machine(),
             prices: PriceList::default(),
             sequence: self.signer.now().0,
         };
@@ -192,7 +182,7 @@ impl Voice {
         let status = NodeStatus {
             role: NodeRole::Provider,
             mode,
-            available: ResourceSummary::from(&resources()),
+            available: ResourceSummary::from(&machine()),
             allocations: 1,
             locks: 2,
             jobs: 3,
@@ -239,8 +229,7 @@ struct HandMade {
 
 impl HandMade {
     async fn onboard(self) -> Self {
-        let executors = BTreeSet::from([ExecutorKind::Wasm]);
-        let capability = Capability { resources: resources(), executors, ..Capability::default() };
+        let capability = capability();
         self.node.ask(Onboard { capability }, DEADLINE).await.unwrap().unwrap();
         self
     }
@@ -275,39 +264,8 @@ async fn wait_until(what: &str, mut look: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(DEADLINE, looking).await.unwrap_or_else(|_| panic!("{what} did not come"));
 }
 
-fn resources() -> Resources {
-    Resources { cpu: CpuMillis(8000), memory: MemoryMib(8000), disk: DiskMib(8000), gpus: BTreeSet::new() }
-}
-
 fn job() -> Job {
-    let requirement = Requirement {
-        cpu: CpuMillis(500),
-        memory: MemoryMib(64),
-        disk: DiskMib(1),
-        gpus: vec![],
-        executor: ExecutorKind::Wasm,
-        locations: BTreeSet::new(),
-        labels: BTreeMap::new(),
-    };
-    let task = Task {
-        name: "held".into(),
-        module: ContentId::of_bytes(b"nowhere"),
-        args: vec![],
-        env: BTreeMap::new(),
-        stdin: None,
-        input: None,
-        timeout: Millis(60_000),
-    };
-    Job {
-        id: JobId::from_random([7; 16]),
-        name: "held".into(),
-        pods: vec![Pod { requirement, tasks: vec![task] }],
-        max_price: None,
-        wanted: 1,
-        wait: Millis(60_000),
-        max_attempts: 1,
-        submitted: Timestamp(1),
-    }
+    hand_made::job(Millis(60_000))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@
 //! lets it pass. "Says nothing" is not waited for: the count of words handed to the network is exact.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ use dms_node::commands::{
     CommandError, GetCapability, GetStatus, NodeMode, NodeStatus, Offboard, OffboardMode, Offboarded,
     Onboard, SubmitJob,
 };
-use dms_node::executors::{Execution, Executor, Limits, Workload};
 use dms_node::network::{NetworkParts, PeerChanged, bid_request_topic};
 use dms_node::node::{Node, NodeParts, ProviderRules, Trust, open_books};
 use dms_node::orchestrator::job_state::JobRules;
@@ -32,7 +31,8 @@ use dms_storage::schema::Family;
 use dms_storage::{Batch, Durability, Engine, EngineError, MemoryEngine};
 use dms_tests::DEADLINE;
 use dms_tests::ear::{self, Said};
-use tokio::sync::{mpsc, oneshot, watch};
+use dms_tests::hand_made::{self, NoExecutor, capability};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// An engine whose synced writes wait until they are let through.
@@ -69,16 +69,6 @@ impl Engine for GatedEngine {
     }
     fn scan_back(&self, family: Family, range: ScanRange, limit: usize) -> Result<Vec<Row>, EngineError> {
         self.inner.scan_back(family, range, limit)
-    }
-}
-
-/// Runs nothing: what these tests start never gets its module.
-#[derive(Debug)]
-struct NoExecutor;
-
-impl Executor for NoExecutor {
-    fn start(&self, _: Workload, _: Limits) -> Execution {
-        Execution { output: mpsc::channel(1).1, outcome: oneshot::channel().1, stop: oneshot::channel().0 }
     }
 }
 
@@ -200,7 +190,7 @@ impl Stage {
     /// open; what the first one said was said by then.
     async fn submit_and_ask_twice(&self) -> JoinHandle<Result<JobId, CommandError>> {
         let before = self.status().await.event_count;
-        let (node, submit) = (self.node.clone(), SubmitJob { job: job() });
+        let (node, submit) = (self.node.clone(), SubmitJob { job: hand_made::job(Millis(1000)) });
         let submitted = tokio::spawn(async move { node.ask(submit, DEADLINE).await.unwrap() });
         // Submitted, moved, requested; requested again.
         self.wait(|status| status.event_count >= before + 4).await;
@@ -259,50 +249,8 @@ impl Stage {
     }
 }
 
-fn capability() -> Capability {
-    let resources = Resources {
-        cpu: CpuMillis(8000),
-        memory: MemoryMib(8000),
-        disk: DiskMib(8000),
-        gpus: BTreeSet::new(),
-    };
-    let executors = BTreeSet::from([ExecutorKind::Wasm]);
-    Capability { resources, executors, ..Capability::default() }
-}
-
-fn job() -> Job {
-    Job {
-        id: JobId::from_random([7; 16]),
-        name: "nobody takes it".into(),
-        pods: vec![pod()],
-        max_price: None,
-        wanted: 1,
-        wait: Millis(60_000),
-        max_attempts: 1,
-        submitted: Timestamp(0),
-    }
-}
-
 fn pod() -> Pod {
-    let requirement = Requirement {
-        cpu: CpuMillis(500),
-        memory: MemoryMib(64),
-        disk: DiskMib(1),
-        gpus: vec![],
-        executor: ExecutorKind::Wasm,
-        locations: BTreeSet::new(),
-        labels: BTreeMap::new(),
-    };
-    let task = Task {
-        name: "held".into(),
-        module: ContentId::of_bytes(b"nowhere"),
-        args: vec![],
-        env: BTreeMap::new(),
-        stdin: None,
-        input: None,
-        timeout: Millis(1000),
-    };
-    Pod { requirement, tasks: vec![task] }
+    hand_made::pod(Millis(1000))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

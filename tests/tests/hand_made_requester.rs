@@ -3,20 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dms_actors::clock::{SharedClock, SystemClock};
 use dms_actors::{ActorSystem, Address, Recipient};
 use dms_messages::{
-    Accepted, AttemptId, Bid, BidRequest, BidRequestId, Cancel, ContentId, Contract, CpuMillis,
-    DeclineReason, Did, DiskMib, Document, DocumentId, ExecutorKind, Invocation, JobId, Keypair, MemoryMib,
-    Message, Millis, Pod, Price, RefusedReason, Release, ReleaseCause, Requirement, SignOptions, Signed,
-    StopCause, Task, WireMessage,
+    Accepted, AttemptId, Bid, BidRequest, BidRequestId, Cancel, Contract, CpuMillis, DeclineReason, Did,
+    DiskMib, Document, DocumentId, Invocation, JobId, Keypair, MemoryMib, Message, Millis, Pod, Price,
+    RefusedReason, Release, ReleaseCause, SignOptions, Signed, StopCause, WireMessage,
 };
 use dms_p2p::{P2p, P2pConfig};
 use dms_tests::ear::{self, Said};
-use dms_tests::{DEADLINE, Home, Node};
+use dms_tests::{DEADLINE, Home, Node, hand_made};
 use tokio::sync::mpsc;
 
 struct Requester {
@@ -87,25 +86,7 @@ impl Requester {
 }
 
 fn pod() -> Pod {
-    let requirement = Requirement {
-        cpu: CpuMillis(500),
-        memory: MemoryMib(64),
-        disk: DiskMib(1),
-        gpus: vec![],
-        executor: ExecutorKind::Wasm,
-        locations: BTreeSet::new(),
-        labels: BTreeMap::new(),
-    };
-    let task = Task {
-        name: "by hand".into(),
-        module: ContentId::of_bytes(b"never fetched"),
-        args: vec![],
-        env: BTreeMap::new(),
-        stdin: None,
-        input: None,
-        timeout: Millis(10_000),
-    };
-    Pod { requirement, tasks: vec![task] }
+    hand_made::pod(Millis(10_000))
 }
 
 fn request(number: u8) -> BidRequest {

@@ -1,0 +1,69 @@
+//! Parts of nodes and jobs for tests that put them together by hand: a machine, a job that fits it, and an
+//! executor that runs nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dms_messages::{
+    Capability, ContentId, CpuMillis, DiskMib, ExecutorKind, Job, JobId, MemoryMib, Millis, Pod, Requirement,
+    Resources, Task, Timestamp,
+};
+use dms_node::executors::{Execution, Executor, Limits, Workload};
+use tokio::sync::{mpsc, oneshot};
+
+/// Runs nothing: what these tests start never gets its module.
+#[derive(Debug)]
+pub struct NoExecutor;
+
+impl Executor for NoExecutor {
+    fn start(&self, _: Workload, _: Limits) -> Execution {
+        Execution { output: mpsc::channel(1).1, outcome: oneshot::channel().1, stop: oneshot::channel().0 }
+    }
+}
+
+/// A machine with room for more than any test asks.
+pub fn machine() -> Resources {
+    Resources { cpu: CpuMillis(8000), memory: MemoryMib(8000), disk: DiskMib(8000), gpus: BTreeSet::new() }
+}
+
+/// The whole machine, offered for WebAssembly.
+pub fn capability() -> Capability {
+    let executors = BTreeSet::from([ExecutorKind::Wasm]);
+    Capability { resources: machine(), executors, ..Capability::default() }
+}
+
+/// A small pod whose module nobody has.
+pub fn pod(timeout: Millis) -> Pod {
+    let requirement = Requirement {
+        cpu: CpuMillis(500),
+        memory: MemoryMib(64),
+        disk: DiskMib(1),
+        gpus: vec![],
+        executor: ExecutorKind::Wasm,
+        locations: BTreeSet::new(),
+        labels: BTreeMap::new(),
+    };
+    let task = Task {
+        name: "held".into(),
+        module: ContentId::of_bytes(b"nowhere"),
+        args: vec![],
+        env: BTreeMap::new(),
+        stdin: None,
+        input: None,
+        timeout,
+    };
+    Pod { requirement, tasks: vec![task] }
+}
+
+/// A job of that pod, for one bid and one attempt.
+pub fn job(timeout: Millis) -> Job {
+    Job {
+        id: JobId::from_random([7; 16]),
+        name: "held".into(),
+        pods: vec![pod(timeout)],
+        max_price: None,
+        wanted: 1,
+        wait: Millis(60_000),
+        max_attempts: 1,
+        submitted: Timestamp(1),
+    }
+}
