@@ -31,6 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::listings::LimitQuery;
 use super::types::{ApiError, BlobStored, JobCreated, JobDefaults, JobView, NewJob};
 use super::{ATTEMPT_HEADER, MAX_BLOB_BYTES, MAX_JSON_BYTES, OFFSET_HEADER};
 use crate::blobs::BlobStore;
@@ -51,8 +52,6 @@ const MAX_CONNECTIONS: usize = 128;
 const MAX_REQUESTS: usize = 64;
 /// Blobs in memory at once, 16 MiB each; more wait.
 const MAX_BLOBS_IN_MEMORY: usize = 4;
-/// Jobs in a list, if nothing is said, and at most.
-const LIST_LIMIT: (usize, usize) = (50, 1000);
 
 /// What the routes work with.
 #[derive(Debug, Clone)]
@@ -503,19 +502,12 @@ async fn submit_job(
     Ok((StatusCode::CREATED, Json(JobCreated { job })).into_response())
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListQuery {
-    limit: Option<usize>,
-}
-
 async fn list_jobs(
     State(shared): State<Shared>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    query: Result<Query<LimitQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
-    let (default, most) = LIST_LIMIT;
-    let jobs = shared.ask(ListJobs { limit: query.limit.unwrap_or(default).min(most) }).await?;
+    let jobs = shared.ask(ListJobs { limit: query.limit() }).await?;
     let jobs: Vec<JobView> = jobs.into_iter().map(JobView::of).collect();
     Ok(Json(jobs).into_response())
 }

@@ -40,9 +40,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
             let empty = || page.empty("allocations", ": nothing was run here or for this node");
             session.out.document(&list, |list| output::allocations(list, output::now(), empty));
             let last = list.last().map(|view| output::short_id(&view.id));
-            if let Some(note) = page.more(list.len(), last, &session.command("alloc ls")) {
-                session.out.note(&note);
-            }
+            page.note_more(session, list.len(), last, "alloc ls");
         }
         Command::Show { id } => {
             let view = small_runtime()?.block_on(client.allocation(checked_id(&id)?))?;

@@ -40,9 +40,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     session.out.document(&list, |list| output::bids(list, output::now(), empty));
     let last = list.bids.last().map(|bid| output::short_id(&bid.id));
     let request = request.map(|id| format!(" --request {id}")).unwrap_or_default();
-    let command = session.command(&format!("bid ls{request}{}", direction.flag()));
-    if let Some(note) = page.more(list.bids.len(), last, &command) {
-        session.out.note(&note);
-    }
+    let words = format!("bid ls{request}{}", direction.flag());
+    page.note_more(session, list.bids.len(), last, &words);
     Ok(ExitCode::SUCCESS)
 }

@@ -35,9 +35,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     let empty = || page.empty("bid requests", "");
     session.out.document(&requests, |requests| output::bid_requests(requests, output::now(), empty));
     let last = requests.last().map(|request| output::short_id(&request.id));
-    let command = session.command(&format!("bid-request ls{}", direction.flag()));
-    if let Some(note) = page.more(requests.len(), last, &command) {
-        session.out.note(&note);
-    }
+    let words = format!("bid-request ls{}", direction.flag());
+    page.note_more(session, requests.len(), last, &words);
     Ok(ExitCode::SUCCESS)
 }

@@ -56,9 +56,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
             let empty = || page.empty("contracts", ": nobody has agreed on anything");
             session.out.document(&list, |list| output::contracts(list, output::now(), empty));
             let last = list.last().map(|view| output::short_cid(&view.cid));
-            if let Some(note) = page.more(list.len(), last, &session.command("contract ls")) {
-                session.out.note(&note);
-            }
+            page.note_more(session, list.len(), last, "contract ls");
             Ok(ExitCode::SUCCESS)
         }
         Command::Show { id, out } => show(&id, out.as_deref(), session),

@@ -1,5 +1,6 @@
 //! What the commands that list have in common: how much of a list, which direction, which id.
 
+use super::Session;
 use super::error::CliError;
 use crate::api::client::is_plain_id;
 use crate::listings::{Direction, Page};
@@ -30,10 +31,12 @@ impl PageArgs {
         }
     }
 
-    /// The note under a full page: there may be more.
-    pub(super) fn more(&self, count: usize, last: Option<String>, command: &str) -> Option<String> {
-        let last = last.filter(|_| count >= usize::from(self.limit))?;
-        Some(format!("the newest {count}; older ones: {command} --after {last}"))
+    /// Notes under a full page that there may be more after `last`, and the command that goes on.
+    pub(super) fn note_more(&self, session: &Session, count: usize, last: Option<String>, words: &str) {
+        if let Some(last) = last.filter(|_| count >= usize::from(self.limit)) {
+            let command = session.command(words);
+            session.out.note(&format!("the newest {count}; older ones: {command} --after {last}"));
+        }
     }
 }
 

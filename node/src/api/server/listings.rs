@@ -28,7 +28,21 @@ pub(super) fn routes(router: Router<Shared>) -> Router<Shared> {
 
 /// Which part of a list; shared by the queries below, which `serde` cannot flatten strictly.
 fn page(limit: Option<usize>, after: Option<String>) -> Page {
-    Page { limit: limit.unwrap_or(PAGE_LIMIT.0).min(PAGE_LIMIT.1), after }
+    Page { limit: LimitQuery { limit }.limit(), after }
+}
+
+/// How much of a list that has no pages.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitQuery {
+    limit: Option<usize>,
+}
+
+impl LimitQuery {
+    /// How many entries, if nothing is said and at most as [`PAGE_LIMIT`] has it.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE_LIMIT.0).min(PAGE_LIMIT.1)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,19 +58,12 @@ impl From<PageQuery> for Page {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PeersQuery {
-    limit: Option<usize>,
-}
-
 async fn list_peers(
     State(shared): State<Shared>,
-    query: Result<Query<PeersQuery>, QueryRejection>,
+    query: Result<Query<LimitQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Query(PeersQuery { limit }) = query?;
-    let Page { limit, .. } = page(limit, None);
-    Ok(Json(shared.ask(GetPeers { limit }).await?).into_response())
+    let Query(query) = query?;
+    Ok(Json(shared.ask(GetPeers { limit: query.limit() }).await?).into_response())
 }
 
 #[derive(Debug, Deserialize)]
