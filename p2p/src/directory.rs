@@ -341,9 +341,9 @@ impl Clerk {
         }
         let expires = Some(std::time::Instant::now() + ttl.min(MAX_RECORD_TTL));
         let (me, shelf) = (self.me, dht.kad().store_mut());
-        // Without a check every put is newer than the one before it.
-        let sequence = sequence.unwrap_or_else(|| shelf.sequence(&key.0).map_or(0, |kept| kept + 1));
         let kept = shelf.sequence(&key.0);
+        // Without a check every put is newer than the one before it.
+        let sequence = sequence.unwrap_or_else(|| kept.map_or(0, |kept| kept + 1));
         let record = Record { key: key.0.into(), value, publisher: Some(me), expires };
         if !shelf.keep(record.clone(), sequence, me) {
             // A newer one is here already, as it may be anywhere else: nothing to do. Or no room.
