@@ -13,6 +13,10 @@ use tokio::time::Instant;
 /// was closed sooner counts as a failure, or a peer that is full would be dialled every second.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
+/// How often a peer that cannot be reached is worth a warning: whoever looks into the log finds one, and it does not
+/// fill up with them.
+const WARN_PAUSE: Duration = Duration::from_secs(10 * 60);
+
 /// One configured bootstrap address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BootstrapPeer {
@@ -42,6 +46,10 @@ struct Entry {
     known: Option<PeerId>,
     state: State,
     failures: u32,
+    /// Why the last dial failed, since it was last connected.
+    trouble: Option<String>,
+    /// When that was last worth a warning.
+    warned: Option<Instant>,
 }
 
 /// All bootstrap peers.
@@ -66,6 +74,8 @@ impl Bootstrap {
             state: if peer.expected == Some(local) { State::Ourselves } else { State::Due(now) },
             peer,
             failures: 0,
+            trouble: None,
+            warned: None,
         };
         Self { entries: peers.into_iter().map(entry).collect(), initial, max }
     }
@@ -104,6 +114,7 @@ impl Bootstrap {
         for entry in self.entries.iter_mut().filter(|entry| entry.known.as_ref() == Some(peer)) {
             if !matches!(entry.state, State::Up(_) | State::Ourselves) {
                 entry.state = State::Up(now);
+                (entry.trouble, entry.warned) = (None, None);
             }
         }
     }
@@ -119,13 +130,38 @@ impl Bootstrap {
         }
     }
 
-    /// The dial of `index` failed.
-    pub(crate) fn on_failed(&mut self, index: usize, now: Instant, random: u64) {
+    /// The dial of `index` failed; gives its address if somebody should be told: the first time, and again rarely.
+    pub(crate) fn on_failed(
+        &mut self,
+        index: usize,
+        reason: &str,
+        now: Instant,
+        random: u64,
+    ) -> Option<&Multiaddr> {
+        self.later(index, now, random);
+        let entry = &mut self.entries[index];
+        entry.trouble = Some(reason.to_owned());
+        let is_news = entry.warned.is_none_or(|last| now.saturating_duration_since(last) >= WARN_PAUSE);
+        if is_news {
+            entry.warned = Some(now);
+        }
+        is_news.then_some(&entry.peer.address)
+    }
+
+    /// The dial of `index` did not begin: it is due again after the usual wait.
+    pub(crate) fn later(&mut self, index: usize, now: Instant, random: u64) {
         let entry = &mut self.entries[index];
         if entry.state == State::Dialling {
             entry.state = State::Due(now + backoff(self.initial, self.max, entry.failures, random));
             entry.failures = entry.failures.saturating_add(1);
         }
+    }
+
+    /// Those that were dialled in vain and are not connected, and why.
+    pub(crate) fn unreached(&self) -> impl Iterator<Item = (&Multiaddr, &str)> {
+        let entries =
+            self.entries.iter().filter(|entry| !matches!(entry.state, State::Up(_) | State::Ourselves));
+        entries.filter_map(|entry| Some((&entry.peer.address, entry.trouble.as_deref()?)))
     }
 
     /// The dial of `index` led to ourselves.
@@ -180,13 +216,35 @@ mod tests {
         for _ in 0..4 {
             let (index, _) = bootstrap.take_due(time).unwrap();
             assert_eq!(bootstrap.take_due(time + MAX), None, "one dial at a time");
-            bootstrap.on_failed(index, time, 0);
+            let _ = bootstrap.on_failed(index, "refused", time, 0);
             let due = bootstrap.next_due().unwrap();
             waits.push((due - time).as_millis());
             assert_eq!(bootstrap.take_due(due - Duration::from_millis(1)), None);
             time = due;
         }
         assert_eq!(waits, [500, 1000, 2000, 4000]);
+    }
+
+    #[test]
+    fn who_cannot_be_reached_is_told_once_and_rarely_again_and_listed_until_it_answers() {
+        let (start, peer) = (Instant::now(), test_peer(1));
+        let mut bootstrap = Bootstrap::new(peers(&[Some(peer)]), test_peer(9), INITIAL, MAX, start);
+        assert_eq!(bootstrap.unreached().count(), 0, "nobody has tried yet");
+        let fails = |bootstrap: &mut Bootstrap, now| {
+            let (index, _) = bootstrap.take_due(now).unwrap();
+            bootstrap.on_failed(index, "refused", now, 0).is_some()
+        };
+        assert!(fails(&mut bootstrap, start));
+        let listed: Vec<_> =
+            bootstrap.unreached().map(|(at, why)| (at.to_string(), why.to_owned())).collect();
+        assert_eq!(listed, [("/ip4/127.0.0.1/tcp/1".to_owned(), "refused".to_owned())]);
+        assert!(!fails(&mut bootstrap, start + INITIAL));
+        assert!(fails(&mut bootstrap, start + WARN_PAUSE));
+        bootstrap.on_up(&peer, start + WARN_PAUSE);
+        assert_eq!(bootstrap.unreached().count(), 0);
+        bootstrap.on_down(&peer, start + WARN_PAUSE, 0);
+        assert_eq!(bootstrap.unreached().count(), 0, "it may be back in a moment");
+        assert!(fails(&mut bootstrap, start + WARN_PAUSE + MAX), "lost again: worth a word");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::addresses::{AddressBook, elsewhere, first_choice, without_peer};
 use crate::bootstrap::Bootstrap;
 use crate::links::{OpenFailure, OpenStream};
+use crate::status::UnreachedBootstrap;
 use crate::transports;
 
 /// Most dials under way: each may try eight addresses, so this bounds the sockets at 256.
@@ -168,7 +169,8 @@ impl Dialer {
             };
             // A dial for somebody's wish is already under way: come back after the usual wait.
             if !self.take_stranger(&expected) && self.wanted.contains_key(&expected) {
-                self.bootstrap_failed(index, now);
+                let random = self.random();
+                self.bootstrap.later(index, now, random);
                 continue;
             }
             self.wanted.insert(expected, Wanted::default());
@@ -223,7 +225,7 @@ impl Dialer {
             Some(Purpose::Address(index)) if matches!(error, DialError::LocalPeerId { .. }) => {
                 self.bootstrap.on_ourselves(index);
             }
-            Some(Purpose::Address(index)) => self.bootstrap_failed(index, now),
+            Some(Purpose::Address(index)) => self.bootstrap_failed(index, &reason(error), now),
             None => {}
         }
         None
@@ -255,9 +257,10 @@ impl Dialer {
             self.candidates(&peer, &tried).into_iter().partition(transports::is_refused);
         if alive.is_empty() && !refused.is_empty() {
             let places: Vec<_> = refused.iter().map(Multiaddr::to_string).collect();
-            self.give_up(&peer, &format!("nobody listens at {}", places.join(" or ")));
+            let reason = format!("nobody listens at {}", places.join(" or "));
+            self.give_up(&peer, &reason);
             if let Purpose::Peer(_, Some(index)) = purpose {
-                self.bootstrap_failed(index, now);
+                self.bootstrap_failed(index, &reason, now);
             }
             return None;
         }
@@ -296,7 +299,7 @@ impl Dialer {
             self.book.lock().remove(&peer, address);
         }
         if let Some(index) = index {
-            self.bootstrap_failed(index, now);
+            self.bootstrap_failed(index, &reason(error), now);
         }
         let wanted = self.wanted.get_mut(&peer)?;
         // An older dial, outlived by a connection that came and went: another one serves these wishes.
@@ -320,9 +323,23 @@ impl Dialer {
         }
     }
 
-    fn bootstrap_failed(&mut self, index: usize, now: Instant) {
+    fn bootstrap_failed(&mut self, index: usize, reason: &str, now: Instant) {
         let random = self.random();
-        self.bootstrap.on_failed(index, now, random);
+        let reason: String = reason.chars().take(MAX_REASON_LENGTH).collect();
+        if let Some(address) = self.bootstrap.on_failed(index, &reason, now, random) {
+            tracing::warn!(%address, %reason, "a bootstrap peer cannot be reached; it is dialled again and again");
+        }
+    }
+
+    /// The bootstrap peers that were dialled in vain, and why, in the order in which they were given.
+    pub(crate) fn unreached_bootstraps(&self) -> Vec<UnreachedBootstrap> {
+        let unreached = self.bootstrap.unreached();
+        unreached
+            .map(|(address, reason)| UnreachedBootstrap {
+                address: address.to_string(),
+                reason: reason.to_owned(),
+            })
+            .collect()
     }
 
     fn random(&self) -> u64 {
@@ -360,8 +377,12 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         source = error.source();
     }
-    // libp2p lists the failures of several addresses below each other.
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    // libp2p lists the failures of several addresses below each other, also if there is only one.
+    let lines = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match lines.strip_prefix("Multiple dial errors occurred: - ") {
+        Some(failures) => failures.split(" - ").collect::<Vec<_>>().join("; "),
+        None => lines,
+    }
 }
 
 #[cfg(test)]
@@ -564,6 +585,26 @@ mod tests {
         let _ = dialer.on_failed(begun[2].connection_id(), &refused(), now);
         assert!(dialer.next_dial(now).is_some(), "the next one takes the free place");
         assert!(dialer.next_dial(now).is_none());
+    }
+
+    #[test]
+    fn a_failure_is_said_once_and_without_the_librarys_list_of_one() {
+        #[derive(Debug)]
+        struct Listed(&'static str);
+        impl std::fmt::Display for Listed {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+        impl std::error::Error for Listed {}
+        let table = [
+            ("Connection refused (os error 111)", "Connection refused (os error 111)"),
+            ("Multiple dial errors occurred:\n - Connection refused", "Connection refused"),
+            ("Multiple dial errors occurred:\n - refused\n - timed out", "refused; timed out"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(chain(&Listed(text)), expected);
+        }
     }
 
     #[test]

@@ -65,4 +65,4 @@ mod transports;
 pub use config::{ConfigError, P2pConfig, Timing};
 pub use limits::ConnectionLimits;
 pub use node::{P2p, P2pError};
-pub use status::{Direction, P2pStatus, PeerStatus, TopicStatus, TransportKind};
+pub use status::{Direction, P2pStatus, PeerStatus, TopicStatus, TransportKind, UnreachedBootstrap};

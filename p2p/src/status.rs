@@ -30,6 +30,17 @@ pub struct P2pStatus {
     pub record_count: usize,
     /// How many peers of the local network were found by mDNS and dialled since the start.
     pub mdns_found_count: u64,
+    /// The bootstrap peers that were dialled in vain and are not connected, in the order in which they were given.
+    pub unreached_bootstraps: Vec<UnreachedBootstrap>,
+}
+
+/// A bootstrap peer that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreachedBootstrap {
+    /// Where it should be, without `/p2p/…`.
+    pub address: String,
+    /// Why the last dial failed.
+    pub reason: String,
 }
 
 /// One topic that this peer listens to.

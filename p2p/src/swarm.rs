@@ -461,6 +461,7 @@ impl Loop {
             routing_peer_count: self.swarm.behaviour_mut().dht.table_size(),
             record_count: self.swarm.behaviour_mut().dht.kad().store_mut().record_count(),
             mdns_found_count: self.finder.found(),
+            unreached_bootstraps: self.dialer.unreached_bootstraps(),
         };
         self.status.send_if_modified(|current| {
             let is_new = *current != status;
