@@ -155,7 +155,7 @@ impl fmt::Display for DeclineReason {
                 list(f, shortfalls)
             }
             Self::NoExecutor { executor } => write!(f, "does not run {executor}"),
-            Self::Location => f.write_str("stands in another location"),
+            Self::Location => f.write_str("stands in no location that the job accepts"),
             Self::Label { key } => write!(f, "label {key:?} is missing or different"),
             Self::TooExpensive { price } => write!(f, "costs {price} per hour, over the limit"),
             Self::NotTrusted => f.write_str("does not trust the requester"),

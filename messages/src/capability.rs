@@ -63,7 +63,7 @@ impl fmt::Display for Shortfall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.dimension {
             Dimension::Cpu => {
-                write!(f, "needs {} cores, have {}", CpuMillis(self.needed), CpuMillis(self.had))
+                write!(f, "needs {}, have {}", CpuMillis(self.needed).cores(), CpuMillis(self.had))
             }
             Dimension::Memory => {
                 write!(f, "needs {} memory, have {}", MemoryMib(self.needed), MemoryMib(self.had))
@@ -125,10 +125,9 @@ impl Resources {
 
 impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.cpu == CpuMillis(1000) { "" } else { "s" };
-        write!(f, "{} core{plural}, {} memory, {} disk", self.cpu, self.memory, self.disk)?;
+        write!(f, "{}, {} memory, {} disk", self.cpu.cores(), self.memory, self.disk)?;
         if !self.gpus.is_empty() {
-            write!(f, ", {} GPUs", self.gpus.len())?;
+            write!(f, ", {} GPU{}", self.gpus.len(), if self.gpus.len() == 1 { "" } else { "s" })?;
         }
         Ok(())
     }

@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 
 /// Why a text is not an amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not {expected}")]
+#[error("{text:?} is {problem}")]
 pub struct UnitError {
     text: String,
-    expected: &'static str,
+    /// What goes on after "is".
+    problem: &'static str,
 }
 
 impl UnitError {
-    fn new(text: &str, expected: &'static str) -> Self {
-        Self { text: text.chars().take(64).collect(), expected }
+    fn new(text: &str, problem: &'static str) -> Self {
+        Self { text: text.chars().take(64).collect(), problem }
     }
 }
 
@@ -101,6 +102,26 @@ fn parse_fixed(text: &str, fraction_digits: usize) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(fraction)
 }
 
+/// More fraction digits than anybody needs: a number with fewer is one, only too fine for its unit.
+const FINE_DIGITS: usize = 18;
+
+/// True for a number that is too fine for an amount, rather than none.
+fn is_too_fine(text: &str) -> bool {
+    text.split_once('.').is_some_and(|(whole, fraction)| {
+        let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        is_digits(whole) && is_digits(fraction) && whole.len() <= FINE_DIGITS && fraction.len() <= FINE_DIGITS
+    })
+}
+
+/// True for a number of bytes in a unit, or with a fraction, that whole mebibytes do not have.
+fn is_other_mib(text: &str) -> bool {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = (&text[..split], text[split..].trim());
+    let is_number = !number.is_empty() && (number.bytes().all(|b| b.is_ascii_digit()) || is_too_fine(number));
+    let units = ["B", "K", "KB", "kB", "KiB", "Ki", "M", "MB", "MiB", "Mi", "G", "GB", "GiB", "Gi"];
+    is_number && (units.contains(&unit) || ["T", "TB", "TiB", "Ti"].contains(&unit))
+}
+
 /// Prints an integer of the given scale without trailing zeros.
 fn format_fixed(value: u64, fraction_digits: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let scale = 10u64.pow(u32::try_from(fraction_digits).unwrap_or(0));
@@ -123,7 +144,9 @@ fn parse_mib(text: &str) -> Option<u64> {
 }
 
 fn format_mib(value: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if value >= 1024 && value.is_multiple_of(1024) {
+    if value >= 1024 * 1024 && value.is_multiple_of(1024 * 1024) {
+        write!(f, "{} TiB", value / (1024 * 1024))
+    } else if value >= 1024 && value.is_multiple_of(1024) {
         write!(f, "{} GiB", value / 1024)
     } else {
         write!(f, "{value} MiB")
@@ -143,8 +166,32 @@ impl FromStr for CpuMillis {
             Some(millis) => millis.parse().ok(),
             None => parse_fixed(text, 3),
         };
-        millis.map(Self).ok_or_else(|| UnitError::new(text, "a number of cores (1, 0.5 or 500m)"))
+        millis.map(Self).ok_or_else(|| {
+            UnitError::new(
+                text,
+                match is_too_fine(text.strip_suffix('m').unwrap_or(text)) {
+                    true => "too fine: a thousandth of a core (0.001, or 1m) is the finest amount",
+                    false => "not a number of cores (1, 0.5 or 500m)",
+                },
+            )
+        })
     }
+}
+
+impl CpuMillis {
+    /// The number with its noun.
+    pub fn cores(self) -> String {
+        format!("{self} core{}", if self == Self(1000) { "" } else { "s" })
+    }
+}
+
+/// Reads an amount in whole mebibytes; `nonsense` says what a text is not that is no amount at all.
+fn read_mib(text: &str, nonsense: &'static str) -> Result<u64, UnitError> {
+    let problem = match is_other_mib(text) {
+        true => "not a whole number of MiB, GiB or TiB: 1MiB is the finest amount",
+        false => nonsense,
+    };
+    parse_mib(text).ok_or_else(|| UnitError::new(text, problem))
 }
 
 impl fmt::Display for MemoryMib {
@@ -156,7 +203,7 @@ impl fmt::Display for MemoryMib {
 impl FromStr for MemoryMib {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        parse_mib(text).map(Self).ok_or_else(|| UnitError::new(text, "an amount of memory (512MiB, 4GiB)"))
+        read_mib(text, "not an amount of memory (512MiB, 4GiB)").map(Self)
     }
 }
 
@@ -169,7 +216,7 @@ impl fmt::Display for DiskMib {
 impl FromStr for DiskMib {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        parse_mib(text).map(Self).ok_or_else(|| UnitError::new(text, "an amount of disk (512MiB, 4GiB)"))
+        read_mib(text, "not an amount of disk (512MiB, 4GiB)").map(Self)
     }
 }
 
@@ -182,7 +229,15 @@ impl fmt::Display for Price {
 impl FromStr for Price {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        parse_fixed(text, 6).map(Self).ok_or_else(|| UnitError::new(text, "a price in credits (2, 0.25)"))
+        parse_fixed(text, 6).map(Self).ok_or_else(|| {
+            UnitError::new(
+                text,
+                match is_too_fine(text) {
+                    true => "too fine: a millionth of a credit (0.000001) is the finest price",
+                    false => "not a price in credits (2, 0.25)",
+                },
+            )
+        })
     }
 }
 
@@ -202,18 +257,24 @@ impl FromStr for Millis {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let unit = match text[split..].trim() {
-            "ms" => return text[..split].parse().map(Self).map_err(|_| UnitError::new(text, "a duration")),
+            "ms" if is_too_fine(&text[..split]) => return Err(UnitError::new(text, TOO_FINE_TIME)),
+            "ms" => return text[..split].parse().map(Self).map_err(|_| UnitError::new(text, NO_TIME)),
             "s" => 1,
             "m" | "min" => 60,
             "h" => 3600,
-            _ => return Err(UnitError::new(text, "a duration (250ms, 30s, 5m, 2h)")),
+            _ => return Err(UnitError::new(text, NO_TIME)),
         };
+        let problem = if is_too_fine(&text[..split]) { TOO_FINE_TIME } else { NO_TIME };
         parse_fixed(&text[..split], 3)
             .and_then(|millis| millis.checked_mul(unit))
             .map(Self)
-            .ok_or_else(|| UnitError::new(text, "a duration (250ms, 30s, 5m, 2h)"))
+            .ok_or_else(|| UnitError::new(text, problem))
     }
 }
+
+const NO_TIME: &str = "not a duration (250ms, 30s, 5m, 2h)";
+const TOO_FINE_TIME: &str =
+    "too fine: a duration has at most three decimals, and a millisecond (1ms) is the finest";
 
 #[cfg(test)]
 mod tests {
@@ -248,11 +309,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_too_fine_is_told_the_finest_amount() {
+        let said = |error: UnitError| error.to_string();
+        let table = [
+            (said("0.0001".parse::<CpuMillis>().unwrap_err()), "is too fine: a thousandth of a core"),
+            (said("0.5m".parse::<CpuMillis>().unwrap_err()), "is too fine: a thousandth of a core"),
+            (said("many".parse::<CpuMillis>().unwrap_err()), "is not a number of cores"),
+            (said("0.0000001".parse::<Price>().unwrap_err()), "is too fine: a millionth of a credit"),
+            (said("-1".parse::<Price>().unwrap_err()), "is not a price"),
+            (said("1KiB".parse::<MemoryMib>().unwrap_err()), "is not a whole number of MiB"),
+            (said("1.5GiB".parse::<DiskMib>().unwrap_err()), "1MiB is the finest amount"),
+            (said("5MB".parse::<DiskMib>().unwrap_err()), "is not a whole number of MiB"),
+            (said("64".parse::<MemoryMib>().unwrap_err()), "is not an amount of memory"),
+            (said("lots".parse::<DiskMib>().unwrap_err()), "is not an amount of disk"),
+            (said("0.5ms".parse::<Millis>().unwrap_err()), "is too fine"),
+            (said("0.0001s".parse::<Millis>().unwrap_err()), "is too fine"),
+            (said("soon".parse::<Millis>().unwrap_err()), "is not a duration"),
+        ];
+        for (said, expected) in table {
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+
+    #[test]
     fn amounts_print_as_they_are_read() {
         assert_eq!(CpuMillis(1500).to_string(), "1.5");
         assert_eq!(CpuMillis(2000).to_string(), "2");
         assert_eq!(MemoryMib(2048).to_string(), "2 GiB");
         assert_eq!(MemoryMib(1500).to_string(), "1500 MiB");
+        assert_eq!(MemoryMib(100 << 20).to_string(), "100 TiB");
+        assert_eq!((CpuMillis(1000).cores(), CpuMillis(500).cores()), ("1 core".into(), "0.5 cores".into()));
         assert_eq!(Price(1_250_000).to_string(), "1.25");
         assert_eq!(Millis(90_500).to_string(), "90.5 s");
         assert_eq!(Millis(20).to_string(), "20 ms");
