@@ -49,6 +49,11 @@ pub enum FailureCause {
         /// The limit.
         limit: Millis,
     },
+    /// The input alone is larger than the disk granted: the program was not started.
+    InputExceeded {
+        /// The grant.
+        granted: DiskMib,
+    },
     /// The module or an input could not be fetched.
     InputUnavailable {
         /// What, and why.
@@ -79,6 +84,7 @@ impl FailureCause {
             | Self::Trapped { .. }
             | Self::MemoryExceeded { .. }
             | Self::DiskExceeded { .. }
+            | Self::InputExceeded { .. }
             | Self::OutputRefused { .. }
             | Self::TimedOut { .. } => true,
             Self::InputUnavailable { .. } | Self::Executor { .. } | Self::NodeRestarted | Self::Panic => {
@@ -111,6 +117,9 @@ impl fmt::Display for FailureCause {
             Self::DiskExceeded { granted } => {
                 write!(f, "the program wrote more than the {granted} of disk granted")
             }
+            Self::InputExceeded { granted } => {
+                write!(f, "the input alone is larger than the {granted} of disk granted")
+            }
             Self::TimedOut { limit } => write!(f, "the program ran longer than {limit}"),
             Self::InputUnavailable { text } => write!(f, "an input could not be fetched: {text}"),
             Self::OutputRefused { text } => write!(f, "the outputs could not be kept: {text}"),
@@ -134,6 +143,8 @@ pub enum StopCause {
     Orphaned,
     /// The provider stops.
     NodeStopping,
+    /// The provider takes its offer back.
+    Offboarding,
 }
 
 impl fmt::Display for StopCause {
@@ -143,6 +154,7 @@ impl fmt::Display for StopCause {
             Self::Superseded => "a newer attempt has taken its place",
             Self::Orphaned => "its requester was not heard of for too long",
             Self::NodeStopping => "the provider is stopping",
+            Self::Offboarding => "the provider takes its offer back",
         })
     }
 }
@@ -184,6 +196,15 @@ impl AllocationState {
             Self::Preparing => 1,
             Self::Running => 2,
             Self::Succeeded | Self::Failed { .. } | Self::Stopped { .. } => 3,
+        }
+    }
+
+    /// True if a job may end with this state, so that its requester fetches what the program left.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Self::Succeeded | Self::Stopped { cause: StopCause::Cancelled } => true,
+            Self::Failed { cause } => cause.is_programs_own(),
+            _ => false,
         }
     }
 

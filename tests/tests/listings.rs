@@ -331,12 +331,16 @@ fn force_stops_what_runs_with_a_reason_and_the_job_goes_on_elsewhere() {
     assert_eq!(off.code(), Some(0), "{off}");
     let books = first_home.json(&["capability"]);
     assert_eq!((&books["registered"], &books["allocations"]), (&Value::Null, &serde_json::json!([])));
-    shows(&first_home, &["alloc", "ls"], &["stopped: the provider is stopping"]);
+    shows(&first_home, &["alloc", "ls"], &["stopped: the provider takes its offer back"]);
     wait_for("the job to run elsewhere", || {
         let view = requester_home.json(&["job", "show", &job]);
         let is_there = view["phase"] == "running" && view["provider"] == second.did();
         if is_there { Ok(()) } else { Err(view) }
     });
+    // The requester knows why, and how long it ran.
+    let first_try = &requester_home.json(&["job", "show", &job])["row"]["attempts"][0];
+    assert_eq!(first_try["state"]["state"]["cause"], "offboarding", "{first_try}");
+    assert!(first_try["result"]["wall"].as_u64().is_some(), "{first_try}");
     assert!(requester_home.dms(&["job", "cancel", &job]).status.success());
     second.wait_until_all_is_free();
 }

@@ -382,7 +382,7 @@ impl AllocationActor {
 /// What inputs that are not here mean: too long for the grant is the job's own fault, and stays so elsewhere.
 fn prepare_failure(error: &BlobError) -> FailureCause {
     match error {
-        BlobError::OverGrant { limit } => FailureCause::DiskExceeded { granted: DiskMib(limit >> 20) },
+        BlobError::OverGrant { limit } => FailureCause::InputExceeded { granted: DiskMib(limit >> 20) },
         error => FailureCause::InputUnavailable { text: bounded_text(whole(error)) },
     }
 }
@@ -449,5 +449,20 @@ impl Handler<OutputFrom> for AllocationActor {
         }
         self.tell_output(ctx);
         ().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_over_the_grant_is_the_jobs_own_fault_and_not_the_programs() {
+        let cause = prepare_failure(&BlobError::OverGrant { limit: 1 << 20 });
+        assert_eq!(cause, FailureCause::InputExceeded { granted: DiskMib(1) });
+        assert!(cause.is_programs_own(), "another node would find the same");
+        assert!(cause.to_string().contains("the input alone is larger than the 1 MiB"), "{cause}");
+        let cause = prepare_failure(&BlobError::Full { limit: 1 });
+        assert!(matches!(cause, FailureCause::InputUnavailable { .. }) && !cause.is_programs_own());
     }
 }

@@ -145,6 +145,9 @@ pub fn failure_cause(failure: ExecutionFailure) -> FailureCause {
         ExecutionFailure::DiskExceeded { granted_bytes } => {
             FailureCause::DiskExceeded { granted: dms_messages::DiskMib(mib(granted_bytes)) }
         }
+        ExecutionFailure::InputExceeded { granted_bytes } => {
+            FailureCause::InputExceeded { granted: dms_messages::DiskMib(mib(granted_bytes)) }
+        }
         ExecutionFailure::Host(text) => FailureCause::Executor { text: bounded_text(text) },
     }
 }

@@ -157,7 +157,11 @@ impl JobView {
             (None, Some(AttemptState::Refused { reason })) => format!("refused: {reason}"),
             (None, Some(AttemptState::Lost { reason })) => format!("lost: {reason}"),
         };
-        let result = attempt.and_then(|attempt| attempt.result.as_ref());
+        // What an attempt left that does not count was not fetched.
+        let is_fetched =
+            |state: &AttemptState| matches!(state, AttemptState::Observed { state } if state.is_kept());
+        let result = attempt.filter(|attempt| is_fetched(&attempt.state));
+        let result = result.and_then(|attempt| attempt.result.as_ref());
         Self {
             id: row.job.id,
             name: row.job.name.clone(),

@@ -91,6 +91,12 @@ pub enum ExecutionFailure {
         /// The grant in bytes.
         granted_bytes: u64,
     },
+    /// The input that the guest was to read is longer than its disk grant; it was not started.
+    #[error("the input alone is larger than the {granted_bytes} bytes of disk granted")]
+    InputExceeded {
+        /// The grant in bytes.
+        granted_bytes: u64,
+    },
     /// The host could not do its part (a directory vanished, no thread could be started…).
     #[error("the executor failed: {0}")]
     Host(String),

@@ -827,9 +827,10 @@ impl JobMachine {
         }
         let is_new = report.state.rank() > current.state.rank() || !current.is_accepted;
         if report.state.is_terminal() {
-            // What another attempt will do again is not worth fetching, least of all from a provider that stops.
-            let result = report.result.clone().filter(|_| is_worth_collecting(&report.state));
-            current.collecting = Some(AllocationStatus { result: result.clone(), ..report.clone() });
+            // What another attempt will do again is not worth fetching, least of all from a provider that stops. How
+            // long it ran is known all the same.
+            let result = report.result.clone().filter(|_| report.state.is_kept());
+            current.collecting = Some(report.clone());
             let mut effects: Vec<Effect> =
                 self.repeat_invocation(signer).map(|word| say(vec![word])).into_iter().collect();
             match result {
@@ -1102,15 +1103,6 @@ impl JobMachine {
     fn status_request(&self, attempt: AttemptId) -> Word {
         let (stdout_offset, stderr_offset) = self.output;
         Word::AllocationStatusRequest(AllocationStatusRequest { attempt, stdout_offset, stderr_offset })
-    }
-}
-
-/// True if a job may end with this state, so that people will want what the program left.
-fn is_worth_collecting(state: &AllocationState) -> bool {
-    match state {
-        AllocationState::Succeeded | AllocationState::Stopped { cause: StopCause::Cancelled } => true,
-        AllocationState::Failed { cause } => cause.is_programs_own(),
-        _ => false,
     }
 }
 

@@ -159,7 +159,7 @@ pub struct AttemptRow {
     pub allocation: Option<AllocationId>,
     /// How it stands.
     pub state: AttemptState,
-    /// What it left.
+    /// What it left, as its provider says; the contents are here only if the job may end with `state`.
     pub result: Option<AllocationResult>,
     /// When it was minted.
     pub minted: Timestamp,
