@@ -74,6 +74,38 @@ fn a_provider_that_comes_back_has_failed_its_allocation_and_promises_nothing() {
 }
 
 #[test]
+fn a_provider_that_was_killed_takes_the_job_again_when_nobody_else_is_there() {
+    let (provider_home, requester_home) = (Home::new(), Home::new());
+    let (provider, requester) = pair(&provider_home, &requester_home);
+    let job = detach(&requester_home, "programs/spin.wat");
+    requester.wait_for_job(&job, &["running"]);
+    provider.kill();
+    wait_for("the first attempt to be lost", || {
+        let attempts = attempts(&requester_home, &job);
+        if attempts[0]["state"]["attempt"] == "lost" { Ok(()) } else { Err(attempts) }
+    });
+    // It goes on looking, and says so.
+    requester.wait_for_job(&job, &["bidding"]);
+    let provider = provider_home.start(&["--open", "--bootstrap", &requester.address()]);
+    wait_for("the second attempt to run at the same node", || {
+        let attempts = attempts(&requester_home, &job);
+        let is_running = attempts.len() == 2
+            && attempts[1]["provider"] == provider.did()
+            && attempts[1]["state"]["state"]["state"] == "running";
+        if is_running { Ok(()) } else { Err(attempts) }
+    });
+    let explained = requester_home.dms(&["job", "explain", &job]);
+    assert!(explained.stdout.contains("its bid was taken for attempt 2: running"), "{explained}");
+    assert!(
+        explained.stdout.contains("attempt 1 at ") && explained.stdout.contains(": lost: "),
+        "{explained}"
+    );
+    assert!(requester_home.dms(&["job", "cancel", &job]).status.success());
+    requester.wait_for_job(&job, &["cancelled"]);
+    provider.wait_until_all_is_free();
+}
+
+#[test]
 fn a_requester_that_is_killed_follows_its_jobs_again() {
     let (provider_home, requester_home) = (Home::new(), Home::new());
     let (provider, requester) = pair(&provider_home, &requester_home);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dms_actors::{Answer, Context, Handler, Message};
 use dms_messages::JobId;
 use dms_storage::Event;
+use dms_storage::books::JobRow;
 
 use crate::capability::ledger;
 use crate::commands::{
@@ -13,6 +14,7 @@ use crate::commands::{
 };
 use crate::job::Happened;
 use crate::node::{Node, NotRecorded};
+use crate::orchestrator::explain::Surroundings;
 use crate::orchestrator::job_state::Input;
 use crate::orchestrator::{discovery, explain};
 
@@ -140,9 +142,31 @@ impl Handler<ExplainJob> for Node {
         ask: ExplainJob,
         _: &mut Context<'_, Self>,
     ) -> Answer<<ExplainJob as Message>::Reply> {
-        let strangers = self.adverts.keys().filter(|did| !self.trusts(**did)).copied().collect();
-        let row = self.books.jobs().get(&ask.job).ok_or(CommandError::UnknownJob(ask.job));
-        row.map(|row| explain::explain(row, &strangers)).into()
+        let Some(row) = self.books.jobs().get(&ask.job) else {
+            return Err(CommandError::UnknownJob(ask.job)).into();
+        };
+        Ok(explain::explain(row, &self.surroundings(row))).into()
+    }
+}
+
+impl Node {
+    /// What an explanation says beside what the job's row has.
+    fn surroundings(&self, row: &JobRow) -> Surroundings {
+        let now = self.now();
+        let taken = row.attempts.iter().filter_map(|attempt| {
+            let contract = self.books.contracts().get(&attempt.contract)?;
+            Some((contract.contract.value().bid, attempt.id.number))
+        });
+        let unwilling = self.adverts.current(now).filter(|(did, _)| self.trusts(*did));
+        let unwilling = unwilling.filter_map(|(did, note)| {
+            let status = self.statuses.get(did, now).map(|status| status.signed.value());
+            Some((did, discovery::why_not_askable(note.signed.value(), status)?))
+        });
+        Surroundings {
+            taken: taken.collect(),
+            strangers: self.adverts.keys().filter(|did| !self.trusts(**did)).copied().collect(),
+            unwilling: unwilling.collect(),
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Auction {
     /// Who was asked directly; none answered yet if not in `answers`.
     asked: BTreeSet<Did>,
     is_gossiped: bool,
+    /// Who wins only if nobody else bids.
+    last_choice: BTreeSet<Did>,
     bids: BTreeMap<BidId, Signed<Bid>>,
     answered: BTreeMap<Did, Answer>,
 }
@@ -50,7 +52,19 @@ pub enum BidVerdict {
 impl Auction {
     /// Opens an auction among `asked`, and the whole mesh if gossiped.
     pub fn open(request: BidRequest, asked: BTreeSet<Did>, is_gossiped: bool) -> Self {
-        Self { request, asked, is_gossiped, bids: BTreeMap::new(), answered: BTreeMap::new() }
+        Self {
+            request,
+            asked,
+            is_gossiped,
+            last_choice: BTreeSet::new(),
+            bids: BTreeMap::new(),
+            answered: BTreeMap::new(),
+        }
+    }
+
+    /// The same, in which these win only if nobody else bids.
+    pub fn with_last_choice(self, last_choice: BTreeSet<Did>) -> Self {
+        Self { last_choice, ..self }
     }
 
     /// The request.
@@ -83,7 +97,9 @@ impl Auction {
 
     /// True if nothing more is waited for (but time).
     pub fn is_decided(&self) -> bool {
-        let has_enough = self.bids.len() >= usize::from(self.request.wanted);
+        // Whoever comes last does not keep others from being heard.
+        let first = self.bids.values().filter(|bid| !self.last_choice.contains(&bid.issuer()));
+        let has_enough = first.count() >= usize::from(self.request.wanted);
         let has_all = !self.is_gossiped && self.asked.iter().all(|did| self.answered.contains_key(did));
         has_enough || has_all
     }
@@ -114,7 +130,10 @@ impl Auction {
     pub fn close(self, spent: Duration) -> (Option<Signed<Bid>>, Vec<Signed<Bid>>) {
         let (mut bids, late): (Vec<_>, Vec<_>) =
             self.bids.into_values().partition(|bid| spent < bid.value().lease.duration());
-        bids.sort_by(|a, b| comparator::compare(&self.request, a, b));
+        let is_last = |bid: &Signed<Bid>| self.last_choice.contains(&bid.issuer());
+        bids.sort_by(|a, b| {
+            is_last(a).cmp(&is_last(b)).then_with(|| comparator::compare(&self.request, a, b))
+        });
         let mut bids = bids.into_iter();
         (bids.next(), bids.chain(late).collect())
     }

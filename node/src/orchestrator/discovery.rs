@@ -5,7 +5,9 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dms_messages::{Advert, Did, MAX_ADDRESSES, NodeRole, NodeStatus, Resources, ServingMode};
+use dms_messages::{
+    Advert, Did, MAX_ADDRESSES, NodeRole, NodeStatus, ResourceSummary, Resources, ServingMode,
+};
 
 /// Most providers looked up at a time: as many as are asked in one round.
 pub const MAX_LOOKED_UP: usize = 16;
@@ -29,11 +31,51 @@ pub fn is_offering(advert: &Advert) -> bool {
 /// True if a provider is worth asking, by the last that it said of itself. A status that is older than the
 /// advert says nothing: it was onboarded or started again since.
 pub fn is_askable(advert: &Advert, status: Option<&NodeStatus>) -> bool {
-    is_offering(advert)
-        && status.is_none_or(|status| {
-            let is_taking = status.role == NodeRole::Provider && status.mode == ServingMode::Serving;
-            is_taking || status.sequence < advert.sequence
-        })
+    why_not_askable(advert, status).is_none()
+}
+
+/// Why a provider is not worth asking, by the last that it said of itself; none if it is.
+pub fn why_not_askable(advert: &Advert, status: Option<&NodeStatus>) -> Option<&'static str> {
+    if !is_offering(advert) {
+        return Some("it has taken its offer back");
+    }
+    match status.filter(|status| status.sequence >= advert.sequence)? {
+        NodeStatus { mode: ServingMode::Draining, .. } => Some("it is stopping"),
+        NodeStatus { mode: ServingMode::ReadOnly, .. } => Some("it cannot write its books"),
+        NodeStatus { role: NodeRole::Requester, .. } => Some("it has taken its offer back"),
+        NodeStatus { role: NodeRole::Provider, mode: ServingMode::Serving, .. } => None,
+    }
+}
+
+/// What holds of a peer's advert and its status where they contradict each other: the later word alone. An offer that
+/// was taken back is none.
+pub fn without_contradiction<'a>(
+    advert: Option<&'a Advert>,
+    status: Option<&'a NodeStatus>,
+) -> (Option<&'a Advert>, Option<&'a NodeStatus>) {
+    let is_taking =
+        |status: &NodeStatus| status.role == NodeRole::Provider && status.mode == ServingMode::Serving;
+    match (advert.filter(|advert| is_offering(advert)), status) {
+        // It was onboarded or started again since.
+        (Some(advert), Some(status)) if advert.sequence > status.sequence && !is_taking(status) => {
+            (Some(advert), None)
+        }
+        (Some(_), Some(status)) if status.role == NodeRole::Requester => (None, Some(status)),
+        (None, Some(status)) if advert.is_some_and(|nothing| nothing.sequence > status.sequence) => {
+            (None, Some(status).filter(|status| status.role == NodeRole::Requester))
+        }
+        held => held,
+    }
+}
+
+/// What a peer has free, by the later of its two words; none if it offers nothing.
+pub fn free(advert: Option<&Advert>, status: Option<&NodeStatus>) -> Option<ResourceSummary> {
+    match (advert, status) {
+        (Some(advert), Some(status)) if advert.sequence > status.sequence => Some((&advert.available).into()),
+        (_, Some(status)) => (status.role == NodeRole::Provider).then_some(status.available),
+        (Some(advert), None) => Some((&advert.available).into()),
+        (None, None) => None,
+    }
 }
 
 /// True if so many known candidates need no look-up: as many as bids are wanted.
@@ -186,7 +228,7 @@ fn is_public(place: &str) -> bool {
 mod tests {
     use super::*;
     use crate::testing::{did, resources};
-    use dms_messages::{ContentId, ExecutorKind, Price, PriceList, ResourceSummary};
+    use dms_messages::{ContentId, ExecutorKind, Price, PriceList};
 
     fn advert(cpu: u64, sequence: u64) -> Advert {
         Advert {
@@ -267,6 +309,51 @@ mod tests {
             assert!(!refresh.begin(second(1000 + pause - 1), false), "{chance}");
             assert!(refresh.begin(second(1000 + pause), false), "{chance}");
         }
+    }
+
+    #[test]
+    fn of_two_words_that_contradict_each_other_the_later_holds() {
+        use NodeRole::{Provider, Requester};
+        use ServingMode::{Draining, Serving};
+        let status = |role, mode, sequence| NodeStatus {
+            role,
+            mode,
+            available: ResourceSummary { cpu: dms_messages::CpuMillis(7), ..ResourceSummary::default() },
+            allocations: 0,
+            locks: 0,
+            jobs: 0,
+            peers: 0,
+            sequence,
+        };
+        let nothing = |sequence| Advert { executors: BTreeSet::new(), ..advert(0, sequence) };
+        // (advert, status, is the offer shown, is the status shown, cores free)
+        let table = [
+            (Some(advert(5, 2)), None, true, false, Some(5)),
+            (Some(advert(5, 2)), Some(status(Provider, Serving, 1)), true, true, Some(5)),
+            (Some(advert(5, 1)), Some(status(Provider, Serving, 2)), true, true, Some(7)),
+            // Onboarded, or started again, since it said how it stands.
+            (Some(advert(5, 2)), Some(status(Requester, Serving, 1)), true, false, Some(5)),
+            (Some(advert(5, 2)), Some(status(Provider, Draining, 1)), true, false, Some(5)),
+            // It has taken its offer back, or is stopping, since.
+            (Some(advert(5, 1)), Some(status(Requester, Serving, 2)), false, true, None),
+            (Some(advert(5, 1)), Some(status(Provider, Draining, 2)), true, true, Some(7)),
+            (Some(nothing(2)), Some(status(Provider, Serving, 1)), false, false, None),
+            (Some(nothing(2)), Some(status(Requester, Serving, 1)), false, true, None),
+            (None, Some(status(Requester, Serving, 1)), false, true, None),
+            (None, None, false, false, None),
+        ];
+        for (advert, status, has_offer, has_status, cores) in table {
+            let (held, said) = without_contradiction(advert.as_ref(), status.as_ref());
+            assert_eq!((held.is_some(), said.is_some()), (has_offer, has_status), "{advert:?} {status:?}");
+            assert_eq!(free(held, said).map(|free| free.cpu.0), cores, "{advert:?} {status:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_asked_is_not_asked_for_a_reason() {
+        let nothing = Advert { executors: BTreeSet::new(), ..advert(0, 1) };
+        assert_eq!(why_not_askable(&nothing, None), Some("it has taken its offer back"));
+        assert_eq!(why_not_askable(&advert(5, 1), None), None);
     }
 
     #[test]

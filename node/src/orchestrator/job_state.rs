@@ -285,8 +285,12 @@ pub struct JobMachine {
     asking_since: Option<Duration>,
     /// Until when its turn must have come, on the monotonic clock.
     turn_deadline: Duration,
-    /// Nodes that lost an attempt of this job.
-    excluded: BTreeSet<Did>,
+    /// Nodes that lost an attempt of this job, and the number of the newest one that each lost. They come last: they
+    /// are asked when nobody else who is known may yet take the job, and chosen when nobody else bids.
+    lost: BTreeMap<Did, u32>,
+    /// Nodes that could not be reached or gave no answer when they were last asked, since the job last went (back) to
+    /// bidding.
+    silent: BTreeSet<Did>,
     /// Nodes that said no for good since the job last went (back) to bidding.
     said_no: BTreeSet<Did>,
     /// How often each node was asked since then: those asked least come first.
@@ -297,7 +301,7 @@ pub struct JobMachine {
     is_crowded: bool,
     /// True if a provider said in this turn that it may take the job later.
     is_later: bool,
-    /// True if the last direct round left out candidates that are to be asked in the next.
+    /// True if the last direct round left out candidates that are to be asked in a later one.
     has_more: bool,
     is_cancel_wanted: bool,
     /// True if everybody asked in the last direct round said no for good.
@@ -312,11 +316,11 @@ pub struct JobMachine {
 impl JobMachine {
     /// The machine of a job as the books have it; `contract` is its current attempt's.
     pub fn resume(row: &JobRow, contract: Option<Signed<Contract>>, rules: JobRules, now: Duration) -> Self {
-        let excluded = row
+        let lost = row
             .attempts
             .iter()
             .filter(|attempt| matches!(attempt.state, AttemptState::Lost { .. }))
-            .map(|attempt| attempt.provider)
+            .map(|attempt| (attempt.provider, attempt.id.number))
             .collect();
         let live = row.current_attempt().filter(|attempt| !attempt.state.is_over());
         let stage = match live {
@@ -350,7 +354,8 @@ impl JobMachine {
             fruitless: 0,
             asking_since: None,
             turn_deadline: now,
-            excluded,
+            lost,
+            silent: BTreeSet::new(),
             said_no: BTreeSet::new(),
             asked: BTreeMap::new(),
             is_resting: false,
@@ -430,14 +435,14 @@ impl JobMachine {
             return vec![self.end_turn(false)];
         }
         (self.is_crowded, self.is_later) = (false, false);
-        candidates.known.retain(|candidate| !self.excluded.contains(&candidate.did));
         let known_count = candidates.known.len();
         candidates.known.retain(|candidate| !self.said_no.contains(&candidate.did));
         // Everybody known has said no for good: only strangers could help now.
         let have_all_said_no = known_count > 0 && candidates.known.is_empty();
+        let left_out = self.leave_out_the_lost(&mut candidates.known);
         candidates.known.sort_by_key(|candidate| self.asked.get(&candidate.did).copied().unwrap_or(0));
         let not_asked = candidates.known.split_off(candidates.known.len().min(self.rules.max_asked));
-        self.has_more = !not_asked.is_empty();
+        self.has_more = !not_asked.is_empty() || !left_out.is_empty();
         let is_gossip = candidates.known.is_empty();
         self.candidates = candidates;
         self.is_hopeless = have_all_said_no;
@@ -448,16 +453,32 @@ impl JobMachine {
             *self.asked.entry(candidate.did).or_insert(0) += 1;
         }
         let mut effects = self.open_auction(is_gossip, signer);
-        let notes = not_asked.into_iter().map(|candidate| Event::NotAsked {
+        let enough =
+            not_asked.into_iter().map(|it| (it.did, "not asked: enough others were asked".to_owned()));
+        let left_out = left_out.into_iter().map(|(did, number)| {
+            (did, format!("not asked: it lost attempt {number} of this job, and others may yet take it"))
+        });
+        let notes = left_out.chain(enough).map(|(provider, reason)| Event::NotAsked {
             job: self.job.id,
-            provider: candidate.did,
-            reason: "not asked: enough others were asked".to_owned(),
+            provider,
+            reason,
         });
         let notes: Vec<Event> = notes.take(64).collect();
         if !notes.is_empty() {
             effects.push(Effect::Record { events: notes, words: Vec::new() });
         }
         effects
+    }
+
+    /// Takes those out of `known` that lost an attempt, while somebody else there may yet take the job: whoever has
+    /// not said no for good, and has not just been silent. Gives who that was, and which attempt each lost.
+    fn leave_out_the_lost(&self, known: &mut Vec<Candidate>) -> Vec<(Did, u32)> {
+        let may_take_it = |it: &Candidate| !self.lost.contains_key(&it.did) && !self.silent.contains(&it.did);
+        if !known.iter().any(may_take_it) {
+            return Vec::new();
+        }
+        let lost = known.extract_if(.., |candidate| self.lost.contains_key(&candidate.did));
+        lost.map(|candidate| (candidate.did, self.lost[&candidate.did])).collect()
     }
 
     fn open_auction(&mut self, is_gossip: bool, signer: &Signer) -> Vec<Effect> {
@@ -479,11 +500,7 @@ impl JobMachine {
             Err(error) => return self.broken(&error.to_string()),
         };
         self.round += 1;
-        let mut events = Vec::new();
-        if self.phase != JobPhase::Bidding {
-            self.phase = JobPhase::Bidding;
-            events.push(Event::JobMoved { job: self.job.id, phase: JobPhase::Bidding });
-        }
+        let mut events: Vec<Event> = self.begin_bidding().into_iter().collect();
         events.push(Event::BidRequestSent { request: request.clone(), expires: signed.header().expires_at });
         let asked: BTreeSet<Did> = match is_gossip {
             true => BTreeSet::new(),
@@ -499,8 +516,9 @@ impl JobMachine {
             effects.push(Effect::Gossip(signed));
         }
         effects.push(Effect::After(self.rules.auction, Timer::Auction(self.round)));
-        self.stage =
-            Stage::Auction { auction: Auction::open(request, asked, is_gossip), sent: signer.monotonic() };
+        let last = self.lost.keys().copied().collect();
+        let auction = Auction::open(request, asked, is_gossip).with_last_choice(last);
+        self.stage = Stage::Auction { auction, sent: signer.monotonic() };
         effects
     }
 
@@ -512,9 +530,6 @@ impl JobMachine {
             let word = Word::Release(Release { bid: id, cause });
             vec![say(vec![Addressed::new(bidder, word)])]
         };
-        if self.excluded.contains(&bidder) {
-            return let_go(ReleaseCause::NotAcceptable);
-        }
         let Stage::Auction { auction, .. } = &mut self.stage else {
             return let_go(ReleaseCause::TooLate);
         };
@@ -526,6 +541,7 @@ impl JobMachine {
             BidVerdict::NotAcceptable(_) => let_go(ReleaseCause::NotAcceptable),
             BidVerdict::Surplus => let_go(ReleaseCause::NotChosen),
             BidVerdict::Entered => {
+                self.silent.remove(&bidder);
                 let mut effects = vec![Effect::Record { events: vec![received], words: Vec::new() }];
                 effects.extend(self.close_if_decided(signer));
                 effects
@@ -547,6 +563,7 @@ impl JobMachine {
             return Vec::new();
         }
         auction.decline(from, retry);
+        self.silent.remove(&from);
         self.is_crowded |= matches!(reason, DeclineReason::LockShare);
         self.is_later |= retry == Retry::Later;
         if retry == Retry::Final {
@@ -576,6 +593,7 @@ impl JobMachine {
         // A gossiped round that found nobody leaves what the direct round before it found.
         self.is_hopeless = if was_gossip { self.is_hopeless } else { auction.is_hopeless() };
         let silent: Vec<Did> = auction.silent().collect();
+        self.silent.extend(&silent);
         let request = auction.request().clone();
         // A lease counts from when the request was said: our view of it ends before the provider's.
         let spent = signer.monotonic().saturating_sub(sent);
@@ -623,7 +641,6 @@ impl JobMachine {
 
     /// Nobody took it this time: ask again after a pause, until the job's wait is over.
     fn fruitless_round(&mut self, signer: &Signer) -> Vec<Effect> {
-        self.phase = JobPhase::Bidding;
         let left = self.wait_end(signer).saturating_sub(signer.monotonic());
         if left.is_zero() {
             let failure = JobFailure::NobodyTookIt { is_final: false };
@@ -633,7 +650,18 @@ impl JobMachine {
         self.fruitless += 1;
         self.round += 1;
         self.is_resting = true;
-        vec![Effect::After(pause.min(left), Timer::Retry(self.round)), self.end_turn(false)]
+        // Also if nobody was there to be asked: it goes on looking.
+        let begun =
+            self.begin_bidding().map(|event| Effect::Record { events: vec![event], words: Vec::new() });
+        let rest = [Effect::After(pause.min(left), Timer::Retry(self.round)), self.end_turn(false)];
+        begun.into_iter().chain(rest).collect()
+    }
+
+    /// Goes to bidding; gives what is to be recorded of it if the job was not there yet.
+    fn begin_bidding(&mut self) -> Option<Event> {
+        let before = std::mem::replace(&mut self.phase, JobPhase::Bidding);
+        (before != JobPhase::Bidding)
+            .then_some(Event::JobMoved { job: self.job.id, phase: JobPhase::Bidding })
     }
 
     /// Gives the turn to ask back.
@@ -994,6 +1022,7 @@ impl JobMachine {
             }
             Stage::Auction { auction, .. } if auction.is_waiting_for(peer) => {
                 auction.decline(peer, Retry::Later);
+                self.silent.insert(peer);
                 let event = Event::NotAsked {
                     job: self.job.id,
                     provider: peer,
@@ -1020,7 +1049,7 @@ impl JobMachine {
     fn lose(&mut self, reason: &str, signer: &Signer) -> Vec<Effect> {
         let Stage::Attempt(current) = &self.stage else { return Vec::new() };
         let (attempt, provider) = (current.id, current.provider);
-        self.excluded.insert(provider);
+        self.lost.insert(provider, attempt.number);
         let cancel = Word::Cancel(Cancel { attempt, cause: StopCause::Superseded });
         let event = Event::AttemptLost { attempt, reason: dms_messages::bounded_text(reason) };
         self.reschedule(event, vec![Addressed::new(provider, cancel)], signer)
@@ -1040,6 +1069,7 @@ impl JobMachine {
         }
         self.phase = JobPhase::Rescheduling;
         self.said_no.clear();
+        self.silent.clear();
         self.asked.clear();
         self.asking_since = None;
         events.push(Event::JobMoved { job: self.job.id, phase: JobPhase::Rescheduling });

@@ -63,6 +63,22 @@ fn the_cheapest_then_the_best_fit_wins_and_the_rest_is_let_go() {
 }
 
 #[test]
+fn the_last_choice_wins_and_is_enough_only_if_nobody_else_bids() {
+    let clock = Arc::new(StillClock::default());
+    let bid_of = |seed, price| bid(&request(&job()), price, &signer(seed, &clock));
+    let mut auction = open(&[1, 2, 3]).with_last_choice(BTreeSet::from([did(1), did(2)]));
+    auction.enter(bid_of(1, 1));
+    auction.enter(bid_of(2, 2));
+    assert!(!auction.is_decided(), "two are wanted, and these two come last");
+    let (winner, _) = auction.clone().close(std::time::Duration::ZERO);
+    assert_eq!(winner.unwrap().issuer(), did(1));
+    auction.enter(bid_of(3, 9));
+    assert!(auction.is_decided(), "everybody has answered");
+    let (winner, others) = auction.close(std::time::Duration::ZERO);
+    assert_eq!((winner.unwrap().issuer(), others.len()), (did(3), 2));
+}
+
+#[test]
 fn a_bid_whose_lease_is_over_does_not_win() {
     let clock = Arc::new(StillClock::default());
     let mut auction = open(&[1]);

@@ -395,11 +395,13 @@ fn a_provider_that_stops_is_believed_without_its_leftovers() {
     let attempt = story.run();
     story.said();
     story.wishes.clear();
-    story.report(2, attempt, AllocationState::Stopped { cause: StopCause::NodeStopping });
+    story.report(2, attempt, AllocationState::Stopped { cause: StopCause::Offboarding });
     assert!(!story.wants(|wish| matches!(wish, Effect::Collect { .. })));
     assert_eq!(story.row().phase, JobPhase::Rescheduling);
+    let left = story.row().attempts[0].result.as_ref().map(|result| result.wall);
+    assert_eq!(left, Some(Millis(1)), "how long it ran is known");
     assert_eq!(story.said(), [(did(2), "acknowledge")]);
-    assert!(story.machine.excluded.is_empty(), "it may bid again when it is back");
+    assert!(story.machine.lost.is_empty(), "it may bid again when it is back");
 }
 
 #[test]
@@ -457,17 +459,134 @@ fn output_is_a_sign_of_life_and_its_receipt_is_told() {
     assert_eq!(story.row().phase, JobPhase::Running, "not silent");
 }
 
-#[test]
-fn a_provider_that_lost_an_attempt_cannot_win_by_gossip() {
+/// A job that provider 2 has lost, between two rounds.
+fn lost_once() -> Story {
     let mut story = Story::new(|_| {});
     story.run();
     story.step(Input::Unreachable { peer: did(2), reason: "gone".into() });
+    next_round(&mut story);
+    story
+}
+
+/// The pause between two rounds is over.
+fn next_round(story: &mut Story) {
     let round = story.machine.round;
     story.after(Duration::from_secs(1), Timer::Retry(round));
-    let request = story.ask(&[2], true);
     story.said();
-    story.bid(2, &request, 1);
-    assert_eq!(story.said(), [(did(2), "release")]);
+}
+
+/// Whom a request was said to since this was last asked.
+fn asked(story: &mut Story) -> Vec<Did> {
+    story.said().into_iter().filter(|(_, word)| *word == "bid request").map(|(to, _)| to).collect()
+}
+
+fn answer_of(story: &Story, seed: u8) -> String {
+    match &story.row().answers[&did(seed)] {
+        dms_storage::books::NodeAnswer::NotAsked { reason } => reason.clone(),
+        answer => format!("{answer:?}"),
+    }
+}
+
+#[test]
+fn a_provider_that_lost_an_attempt_is_asked_and_taken_again_when_nobody_else_is_there() {
+    let mut story = lost_once();
+    story.ask(&[2], false);
+    assert_eq!(asked(&mut story), [did(2)]);
+    // It is not back yet.
+    story.step(Input::Unreachable { peer: did(2), reason: "connection refused".into() });
+    assert_eq!(answer_of(&story, 2), "connection refused");
+    assert_eq!((story.row().phase, story.end()), (JobPhase::Bidding, None));
+    next_round(&mut story);
+    let request = story.ask(&[2], false);
+    assert_eq!(asked(&mut story), [did(2)]);
+    story.bid(2, &request, 5);
+    assert_eq!(story.machine.current_attempt().map(|attempt| attempt.number), Some(2));
+    // As often as the job has attempts, and no more.
+    story.step(Input::Unreachable { peer: did(2), reason: "gone".into() });
+    next_round(&mut story);
+    let request = story.ask(&[2], false);
+    story.bid(2, &request, 5);
+    story.step(Input::Unreachable { peer: did(2), reason: "gone".into() });
+    assert_eq!(story.end(), Some(JobEnd::Failed { failure: JobFailure::AttemptsExhausted { attempts: 3 } }));
+}
+
+#[test]
+fn who_lost_an_attempt_is_left_out_while_another_may_yet_take_the_job() {
+    let busy = || DeclineReason::Busy { shortfalls: vec![] };
+    /// What provider 3 does in the round after the loss.
+    type Answer = fn(&mut Story, &BidRequest);
+    let table: [(&str, Answer, &[u8]); 4] = [
+        ("busy", |story, request| story.decline(3, request, DeclineReason::LockShare), &[3]),
+        ("no for good", |story, request| story.decline(3, request, DeclineReason::Location), &[2]),
+        ("gone", |story, _| story.step(Input::Unreachable { peer: did(3), reason: "gone".into() }), &[2, 3]),
+        (
+            "silent",
+            |story, _| {
+                let round = story.machine.round;
+                story.after(Duration::from_secs(2), Timer::Auction(round));
+            },
+            &[2, 3],
+        ),
+    ];
+    for (what, answer, expected) in table {
+        let mut story = lost_once();
+        let request = story.ask(&[2, 3], false);
+        assert_eq!(asked(&mut story), [did(3)], "{what}");
+        let reason = "not asked: it lost attempt 1 of this job, and others may yet take it";
+        assert_eq!(answer_of(&story, 2), reason, "{what}");
+        answer(&mut story, &request);
+        assert_eq!(story.end(), None, "{what}");
+        next_round(&mut story);
+        story.ask(&[2, 3], false);
+        let mut expected: Vec<Did> = expected.iter().map(|seed| did(*seed)).collect();
+        expected.sort();
+        assert_eq!(asked(&mut story), expected, "{what}");
+    }
+    // Whoever was silent and speaks again is somebody who may take it.
+    let mut story = lost_once();
+    story.ask(&[2, 3], false);
+    story.step(Input::Unreachable { peer: did(3), reason: "gone".into() });
+    next_round(&mut story);
+    let request = story.ask(&[2, 3], false);
+    story.decline(3, &request, busy());
+    story.decline(2, &request, busy());
+    next_round(&mut story);
+    story.ask(&[2, 3], false);
+    assert_eq!(asked(&mut story), [did(3)]);
+    // After a restart of the node the books say who lost what.
+    story.restart();
+    next_round(&mut story);
+    story.ask(&[2, 3], false);
+    assert_eq!(asked(&mut story), [did(3)]);
+}
+
+#[test]
+fn who_lost_an_attempt_wins_by_gossip_only_if_nobody_else_bids() {
+    for has_other in [true, false] {
+        let mut story = lost_once();
+        let request = story.ask(&[], true);
+        story.bid(2, &request, 1);
+        if has_other {
+            story.bid(3, &request, 9);
+        }
+        assert_eq!(story.machine.current_attempt(), None, "the cheaper one is not the better one");
+        let round = story.machine.round;
+        story.after(Duration::from_secs(2), Timer::Auction(round));
+        let winner = story.row().current_attempt().map(|attempt| (attempt.id.number, attempt.provider));
+        assert_eq!(winner, Some((2, if has_other { did(3) } else { did(2) })));
+    }
+}
+
+#[test]
+fn a_job_that_finds_nobody_to_ask_is_bidding_all_the_same() {
+    let mut story = Story::new(|_| {});
+    story.step(Input::Started);
+    story.step(Input::Candidates(Candidates::default()));
+    assert_eq!(story.row().phase, JobPhase::Bidding);
+    let mut story = lost_once();
+    assert_eq!(story.row().phase, JobPhase::Rescheduling);
+    story.step(Input::Candidates(Candidates::default()));
+    assert_eq!((story.row().phase, story.machine.phase()), (JobPhase::Bidding, JobPhase::Bidding));
 }
 
 #[test]
