@@ -3,7 +3,7 @@
 //! | what | by gossip | to connected peers | in the directory |
 //! |---|---|---|---|
 //! | advert | every minute | every minute, and on link-up | every 10 min, and when it changes |
-//! | status | within 10 s of a change, else every minute | – | – |
+//! | status | within 10 s of a change or of a new peer, else every minute | – | – |
 //! | card | – | – | every 8 h |
 //! | classes | – | – | for as long as capacity is offered |
 //!
@@ -55,6 +55,8 @@ pub(crate) struct Announcements {
     providing: BTreeSet<CapabilityClass>,
     /// The last status, and when it was said on the monotonic clock.
     status: Option<(NodeStatus, Duration)>,
+    /// True if it is to be said again although nothing has changed.
+    is_status_wanted: bool,
 }
 
 impl Announcements {
@@ -67,6 +69,7 @@ impl Announcements {
             classes: BTreeSet::new(),
             providing: BTreeSet::new(),
             status: None,
+            is_status_wanted: false,
         }
     }
 }
@@ -151,7 +154,7 @@ impl Node {
         {
             self.publish(&advert, ctx);
         }
-        self.say_status(self.digest());
+        self.say_how_it_stands();
     }
 
     fn publish(&mut self, advert: &Signed<Advert>, ctx: &mut Context<'_, Self>) {
@@ -170,14 +173,25 @@ impl Node {
             let is_same = NodeStatus { sequence: status.sequence, ..said.clone() } == status;
             !is_same || now.saturating_sub(*at) >= STATUS_PERIOD
         });
-        if is_due {
+        if std::mem::take(&mut self.announcements.is_status_wanted) || is_due {
             self.say_status(status);
         }
     }
 
+    /// Says at once how the node stands: what it is in the mesh, or what it does, has changed.
+    pub(crate) fn say_how_it_stands(&mut self) {
+        self.say_status(self.digest());
+    }
+
+    /// Says with the next look how the node stands: somebody has come who has not heard it, or who remembers what it
+    /// said in an earlier life.
+    pub(crate) fn repeat_status(&mut self) {
+        self.announcements.is_status_wanted = true;
+    }
+
     /// Says at once that the node may do something else than before.
     pub(crate) fn mode_changed(&mut self) {
-        self.say_status(self.digest());
+        self.say_how_it_stands();
         if self.mode != NodeMode::Serving {
             for class in std::mem::take(&mut self.announcements.classes) {
                 self.network.directory().stop_providing(class_key(&class));

@@ -1,7 +1,7 @@
 //! What is known of each peer, in one place: what the API and the CLI list.
 
 use dms_actors::Message;
-use dms_messages::{Did, Millis, NodeStatus, PriceList, Resources};
+use dms_messages::{Did, Millis, NodeStatus, PriceList, ResourceSummary, Resources};
 use serde::{Deserialize, Serialize};
 
 /// Asks for every peer that is connected, or of which an advert or a status is known. Without this node; the
@@ -33,9 +33,12 @@ pub struct PeerView {
     pub round_trip_us: Option<u64>,
     /// What program it says it is, if it said so.
     pub agent: Option<String>,
-    /// What it offers, if its advert is known.
+    /// What it has free, by the later of its advert and its status; none if it offers nothing.
+    #[serde(default)]
+    pub free: Option<ResourceSummary>,
+    /// What it offers, if its advert is known and no later word takes it back.
     pub advert: Option<PeerAdvert>,
-    /// How it stands, if it said so within the last three minutes.
+    /// How it stands, if it said so within the last three minutes and no later word says otherwise.
     pub status: Option<PeerReport>,
 }
 

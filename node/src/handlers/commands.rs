@@ -247,7 +247,10 @@ impl Handler<Onboard> for Node {
         let withdrawal = self.withdrawal.take();
         self.record(ctx, vec![event], move |node, outcome, ctx| {
             match outcome {
-                Ok(()) => node.advertise(ctx),
+                Ok(()) => {
+                    node.advertise(ctx);
+                    node.say_how_it_stands();
+                }
                 Err(_) => node.withdrawal = withdrawal,
             }
             responder.reply(outcome.map_err(CommandError::from));

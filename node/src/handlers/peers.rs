@@ -38,6 +38,7 @@ impl Node {
     /// Counts a peer as there, and greets it.
     pub(crate) fn peer_up(&mut self, peer: Did, ctx: &mut Context<'_, Self>) {
         if self.peers.insert(peer) {
+            self.repeat_status();
             self.greet(peer, ctx);
         }
     }
@@ -127,29 +128,33 @@ impl Node {
 
     fn peer_note(&self, did: Did, now: Timestamp) -> PeerView {
         let age = |heard: Timestamp| Millis::from(now.saturating_since(heard));
-        let advert = self.adverts.get(did, now);
-        let status = self.statuses.get(did, now);
+        let (advert, status) = (self.adverts.get(did, now), self.statuses.get(did, now));
+        let addresses = advert.map(|note| note.signed.value().addresses.clone());
+        let (offer, word) = discovery::without_contradiction(
+            advert.map(|note| note.signed.value()),
+            status.map(|note| note.signed.value()),
+        );
         let connection = self.network.connection(did);
         PeerView {
             did,
             is_connected: self.peers.contains(&did),
             is_trusted: self.trusts(did),
-            addresses: advert.map(|note| note.signed.value().addresses.clone()).unwrap_or_default(),
+            addresses: addresses.unwrap_or_default(),
             transport: connection.as_ref().map(|connection| connection.transport.to_string()),
             round_trip_us: connection
                 .as_ref()
                 .and_then(|connection| connection.round_trip)
                 .map(|trip| u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
             agent: connection.map(|connection| connection.agent).filter(|agent| !agent.is_empty()),
-            advert: advert.filter(|note| discovery::is_offering(note.signed.value())).map(|note| {
-                PeerAdvert {
-                    available: note.signed.value().available.clone(),
-                    prices: note.signed.value().prices,
-                    age: age(note.heard),
-                }
+            free: discovery::free(offer, word),
+            advert: advert.zip(offer).map(|(note, offer)| PeerAdvert {
+                available: offer.available.clone(),
+                prices: offer.prices,
+                age: age(note.heard),
             }),
             status: status
-                .map(|note| PeerReport { status: note.signed.value().clone(), age: age(note.heard) }),
+                .zip(word)
+                .map(|(note, word)| PeerReport { status: word.clone(), age: age(note.heard) }),
         }
     }
 }

@@ -60,10 +60,15 @@ pub(in crate::cli) fn peers(peers: &[PeerView]) -> String {
         let link = match (peer.is_connected, &peer.transport) {
             (true, Some(transport)) => escaped(transport),
             (true, None) => "connected".to_owned(),
-            (false, _) => "heard of".to_owned(),
+            (false, _) => "not connected".to_owned(),
         };
         let advert = peer.advert.as_ref();
         let status = peer.status.as_ref().map(|report| &report.status);
+        let said = peer.status.as_ref().map(|report| report.age).or(advert.map(|advert| advert.age));
+        let free = peer.free.map(|free| {
+            let gpus = (0..free.gpus).map(GpuId).collect();
+            Resources { cpu: free.cpu, memory: free.memory, disk: free.disk, gpus }.to_string()
+        });
         vec![
             peer.did.short(),
             link,
@@ -71,7 +76,8 @@ pub(in crate::cli) fn peers(peers: &[PeerView]) -> String {
             yes(peer.is_trusted).to_owned(),
             or_nothing(status.map(|status| format!("{}, {}", status.role, status.mode))),
             or_nothing(status.map(|status| status.allocations.to_string())),
-            or_nothing(advert.map(|advert| advert.available.to_string())),
+            or_nothing(free),
+            or_nothing(said.map(|age| span(age.duration()))),
             or_nothing(advert.map(|advert| price(advert.prices.core_hour))),
             or_nothing(advert.map(|advert| span(advert.age.duration()))),
             or_nothing(peer.agent.as_deref().map(cell)),
@@ -79,7 +85,7 @@ pub(in crate::cli) fn peers(peers: &[PeerView]) -> String {
     };
     let rows: Vec<_> = peers.iter().map(row).collect();
     let head =
-        ["NODE", "LINK", "TRIP", "TRUSTED", "STATUS", "RUNS", "FREE", "CORE HOUR", "SAID AGO", "PROGRAM"];
+        ["NODE", "LINK", "TRIP", "TRUSTED", "STATUS", "RUNS", "FREE", "SAID AGO", "CORE HOUR", "PROGRAM"];
     table(&head, &rows)
 }
 
