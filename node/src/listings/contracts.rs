@@ -1,5 +1,7 @@
 //! Allocations and contracts: what runs or ran, and on what terms.
 
+use std::collections::BTreeMap;
+
 use dms_actors::{Did, Message};
 use dms_messages::{
     Accepted, AllocationId, AllocationResult, AttemptId, BidId, BidRequestId, ContentId, Contract, JobId,
@@ -234,8 +236,13 @@ fn allocation_view(books: &Books, me: Did, row: Row<'_>) -> AllocationView {
 /// # Errors
 /// The page begins after a contract that is not known.
 pub fn contracts(books: &Books, me: Did, query: &Page) -> Result<Vec<ContractView>, CommandError> {
+    // When it was minted or accepted here, by this node's own clock, as its allocation says: the signed time is in
+    // whole seconds, and of a contract whose allocation is forgotten nothing finer is known.
+    let here = books.allocations().values().map(|row| (row.contract, row.accepted));
+    let elsewhere = books.jobs().values().flat_map(|job| &job.attempts).map(|row| (row.contract, row.minted));
+    let times: BTreeMap<ContentId, Timestamp> = elsewhere.chain(here).collect();
     let rows = books.contracts().iter().map(|(cid, row)| Entry {
-        at: row.contract.header().issued_at,
+        at: times.get(cid).copied().unwrap_or(row.contract.header().issued_at),
         id: *cid,
         direction: None,
         row: (*cid, row),
@@ -362,6 +369,48 @@ mod tests {
         assert_eq!(allocation(&theirs, provider, &id.to_string()[..4]), Ok(here));
         let unknown = CommandError::UnknownId { noun: Noun::Allocation, id: "ff".to_owned() };
         assert_eq!(allocation(&theirs, provider, "ff"), Err(unknown));
+    }
+
+    #[test]
+    fn contracts_of_one_second_are_newest_first_as_their_allocations_are() {
+        let clock = Arc::new(StillClock::default());
+        let (requester, provider) = (signer(1, &clock), signer(2, &clock));
+        let (mut ours, mut theirs) = (Books::default(), books(4000, 4096));
+        let mut minted = Vec::new();
+        // All signed in one second, each a few milliseconds after the one before.
+        for number in 1..=9u8 {
+            clock.advance(Duration::from_millis(7));
+            let at = requester.now();
+            let record = |books: &mut Books, event| {
+                books.apply(&dms_storage::Entry { at, event }).unwrap();
+            };
+            let lock = lock(&mut theirs, &provider, requester.me(), number, resources(100, 64));
+            let contract = sign_contract(contract(&lock, &requester, provider.me(), 1), &requester);
+            let attempt = contract.value().attempt;
+            let allocation = AllocationId::from_random([number; 16]);
+            let accepted = Accepted { attempt, contract: contract.content_id(), allocation };
+            let accepted = provider.sign(accepted, None, Duration::from_secs(60)).unwrap();
+            minted.push(contract.content_id());
+            let job = dms_messages::Job { id: attempt.job, ..job() };
+            record(&mut ours, Event::JobSubmitted { job });
+            let (addresses, provider) = (vec![], provider.me());
+            let signed = contract.clone();
+            record(&mut ours, Event::AttemptMinted { attempt, provider, addresses, contract: signed });
+            record(&mut ours, Event::AttemptAccepted { accepted: accepted.clone() });
+            record(&mut theirs, Event::AllocationAccepted { allocation, contract, accepted });
+        }
+        minted.reverse();
+        for books in [&ours, &theirs] {
+            let me = requester.me();
+            let list = |limit| Page { limit, after: None };
+            let cids = |limit| -> Vec<ContentId> {
+                contracts(books, me, &list(limit)).unwrap().into_iter().map(|view| view.cid).collect()
+            };
+            assert_eq!(cids(50), minted);
+            assert_eq!(cids(1), minted[..1], "the newest of all");
+            let of_allocations = allocations(books, me, &list(50)).unwrap();
+            assert_eq!(of_allocations.into_iter().map(|view| view.contract).collect::<Vec<_>>(), minted);
+        }
     }
 
     #[test]
