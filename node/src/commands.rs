@@ -236,8 +236,14 @@ pub struct NodeStatus {
     pub mode: NodeMode,
     /// True if it offers capacity.
     pub is_onboarded: bool,
+    /// True while no new bids are made because the owner withdraws the capability.
+    #[serde(default)]
+    pub is_offboarding: bool,
     /// The peers that are connected, and whether each is known to offer capacity.
     pub peers: Vec<PeerStatus>,
+    /// The bootstrap peers that were dialled in vain, and why.
+    #[serde(default)]
+    pub unreached_bootstraps: Vec<UnreachedBootstrap>,
     /// Where it can be dialled.
     pub addresses: Vec<String>,
     /// Jobs of its own that have not ended.
@@ -254,6 +260,15 @@ pub struct NodeStatus {
     pub started: Timestamp,
     /// The program's version.
     pub version: String,
+}
+
+/// A bootstrap peer that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreachedBootstrap {
+    /// Where it should be.
+    pub address: String,
+    /// Why the last dial failed.
+    pub reason: String,
 }
 
 /// A connected peer.

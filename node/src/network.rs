@@ -19,13 +19,14 @@ use dms_actors::{
     WireMessage,
 };
 use dms_messages::{Advert, BidId, BidRequest, MAX_NODE_STATUS_LENGTH, NodeStatus, Signed};
-use dms_p2p::PeerStatus;
+use dms_p2p::{P2pStatus, PeerStatus};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
+use crate::commands::UnreachedBootstrap;
 use crate::directory::{Finder, WordCheck};
 use crate::errors::whole;
 use crate::node::Node;
@@ -103,6 +104,7 @@ pub struct Network {
     mesh: Arc<dyn Mesh>,
     directory: Arc<dyn Directory>,
     connections: watch::Receiver<Vec<PeerStatus>>,
+    transport_status: watch::Receiver<P2pStatus>,
     finder: Finder,
     runtime: Handle,
     outboxes: BTreeMap<Did, mpsc::Sender<Word>>,
@@ -128,6 +130,8 @@ pub struct NetworkParts {
     pub directory: Arc<dyn Directory>,
     /// What the transport says of each connection, in the order of the DIDs.
     pub connections: watch::Receiver<Vec<PeerStatus>>,
+    /// What the transport says of itself.
+    pub transport_status: watch::Receiver<P2pStatus>,
     /// Where sends run.
     pub runtime: Handle,
     /// Words taken and not yet on a link.
@@ -143,7 +147,16 @@ impl fmt::Debug for NetworkParts {
 impl Network {
     /// A mouth that has said nothing yet.
     pub fn new(parts: NetworkParts) -> Self {
-        let NetworkParts { system, transport, mesh, directory, connections, runtime, pending } = parts;
+        let NetworkParts {
+            system,
+            transport,
+            mesh,
+            directory,
+            connections,
+            transport_status,
+            runtime,
+            pending,
+        } = parts;
         let check = WordCheck::new(system.me(), system.network(), system.clock());
         let finder = Finder::new(Arc::clone(&directory), check);
         Self {
@@ -152,6 +165,7 @@ impl Network {
             mesh,
             directory,
             connections,
+            transport_status,
             finder,
             runtime,
             outboxes: BTreeMap::new(),
@@ -235,6 +249,15 @@ impl Network {
             .binary_search_by_key(&peer, |status| status.did)
             .ok()
             .map(|index| connections[index].clone())
+    }
+
+    /// The bootstrap peers that do not answer, and why.
+    pub fn unreached_bootstraps(&self) -> Vec<UnreachedBootstrap> {
+        let status = self.transport_status.borrow();
+        let unreached = status.unreached_bootstraps.iter();
+        unreached
+            .map(|it| UnreachedBootstrap { address: it.address.clone(), reason: it.reason.clone() })
+            .collect()
     }
 
     /// Records and providers.

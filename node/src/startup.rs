@@ -284,6 +284,7 @@ impl RunningNode {
                 // Four signs of life within the time after which a provider gives us up.
                 heartbeat: JobRules::default().heartbeat.min(settings.orphan_after.duration() / 4),
                 ..JobRules::default()
+            transport_status: p2p.watch_status(),
             },
             provider_rules: ProviderRules {
                 lease: settings.lease.duration(),

@@ -133,6 +133,7 @@ impl World {
             executor: Arc::new(NoExecutor),
             network: NetworkParts {
                 connections: tokio::sync::watch::channel(Vec::new()).1,
+                transport_status: tokio::sync::watch::channel(Default::default()).1,
                 system: system.clone(),
                 transport,
                 mesh: self.mesh.member(did),

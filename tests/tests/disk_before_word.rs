@@ -127,6 +127,7 @@ impl Stage {
             executor: Arc::new(NoExecutor),
             network: NetworkParts {
                 connections: tokio::sync::watch::channel(Vec::new()).1,
+                transport_status: tokio::sync::watch::channel(Default::default()).1,
                 system: systems[0].clone(),
                 transport,
                 mesh: ours_mesh,

@@ -100,6 +100,67 @@ fn what_is_wrong_with_a_node_is_said_before_it_starts() {
 }
 
 #[test]
+fn a_bootstrap_peer_that_does_not_answer_is_named_until_it_does() {
+    let home = Home::new();
+    let nobody = "/ip4/127.0.0.1/tcp/1";
+    let node = home.start(&["--bootstrap", nobody]);
+    wait_for("the peer that is not reached", || {
+        let status = home.json(&["status"]);
+        if status["unreached_bootstraps"][0]["address"] == nobody { Ok(()) } else { Err(status) }
+    });
+    for command in ["status", "peers"] {
+        let run = home.dms(&[command]);
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(said.contains("a bootstrap peer is not reached: ") && said.contains(nobody), "{run}");
+    }
+    let log = node.kill();
+    assert_eq!(log.matches("a bootstrap peer cannot be reached").count(), 1, "told once: {log}");
+}
+
+#[test]
+fn a_setting_that_was_changed_after_onboarding_is_told_with_both_values() {
+    let home = Home::new();
+    home.onboard("1", "64MiB");
+    std::fs::write(home.path().join("config.toml"), "[prices]\ncore_hour = \"0.5\"\n").unwrap();
+    let (_, log) = home.start(&[]).stop();
+    let told = log.lines().find(|line| line.contains("a setting is not what is offered")).unwrap_or(&log);
+    assert!(told.contains("core_hour 0.5") && told.contains("core_hour 0,"), "{told}");
+    assert!(told.contains("onboard --yes"), "{told}");
+    home.onboard("1", "64MiB");
+    let (_, log) = home.start(&[]).stop();
+    assert!(!log.contains("a setting is not what is offered"), "{log}");
+}
+
+#[test]
+fn what_a_node_keeps_is_closed_to_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    home.onboard("1", "64MiB");
+    let mode = |name: &str| std::fs::metadata(home.path().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("db"), 0o700);
+    // As an earlier version, or a person, has left them.
+    std::fs::create_dir_all(home.path().join("blobs")).unwrap();
+    for name in ["db", "blobs"] {
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(home.path().join(name), open).unwrap();
+    }
+    let _node = home.start(&[]);
+    assert_eq!([mode("db"), mode("blobs"), mode("work")], [0o700; 3]);
+    assert_eq!([mode("key"), mode("lock"), mode("api.sock")], [0o600; 3]);
+}
+
+#[test]
+fn a_variable_that_means_nothing_is_named() {
+    let run = std::process::Command::new(dms_tests::dms())
+        .args(["config", "show", "--data", "/tmp/none"])
+        .env("DMS_LISTNE", "/ip4/127.0.0.1/tcp/1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(run.status.success() && said.contains("DMS_LISTNE"), "{said}");
+}
+
+#[test]
 fn onboarding_again_changes_what_is_named_and_keeps_the_rest() {
     let home = Home::new();
     home.onboard("1", "64MiB");

@@ -20,7 +20,7 @@ use serde::Serialize;
 pub(super) use self::listings::*;
 use super::id::Names;
 use crate::api::types::JobView;
-use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup};
+use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup, UnreachedBootstrap};
 use crate::config::{Loaded, Source};
 use crate::host::HostInfo;
 use crate::startup::Ready;
@@ -223,7 +223,11 @@ pub(super) fn status(status: &NodeStatus, now: Timestamp) -> String {
     lines.push(("mode", mode));
     lines.push((
         "onboarded",
-        if status.is_onboarded { "yes".into() } else { "no: it asks, and offers nothing".into() },
+        match (status.is_onboarded, status.is_offboarding) {
+            (true, true) => "offboarding: no new bids are made, and what runs may end".into(),
+            (true, false) => "yes".into(),
+            (false, _) => "no: it asks, and offers nothing".into(),
+        },
     ));
     lines.push(("up for", format!("{} (version {})", age(status.started, now), escaped(&status.version))));
     lines.push(("jobs", format!("{} unfinished, {} in all", status.active_job_count, status.job_count)));
@@ -234,6 +238,12 @@ pub(super) fn status(status: &NodeStatus, now: Timestamp) -> String {
     lines.push(("events", status.event_count.to_string()));
     lines.extend(status.addresses.iter().map(|address| ("address", escaped(address))));
     let mut text = fields(&lines);
+    for line in unreached(&status.unreached_bootstraps) {
+        text.push_str(&format!("\n{}", escaped(&line)));
+    }
+    if !status.unreached_bootstraps.is_empty() {
+        text.push('\n');
+    }
     text.push_str(&format!("\n{}\n", count(status.peers.len(), "peer")));
     if !status.peers.is_empty() {
         let row = |peer: &crate::commands::PeerStatus| {
@@ -244,6 +254,15 @@ pub(super) fn status(status: &NodeStatus, now: Timestamp) -> String {
         text.push_str(&rest(status.peers.len()));
     }
     text
+}
+
+/// A line for each bootstrap peer that does not answer.
+pub(super) fn unreached(bootstraps: &[UnreachedBootstrap]) -> Vec<String> {
+    let line = |it: &UnreachedBootstrap| match it.reason.contains(&it.address) {
+        true => format!("a bootstrap peer is not reached: {}", it.reason),
+        false => format!("a bootstrap peer is not reached: {}: {}", it.address, it.reason),
+    };
+    bootstraps.iter().take(MAX_LISTED).map(line).collect()
 }
 
 /// What is said of the entries that were not listed.
@@ -693,6 +712,23 @@ mod tests {
         for (seconds, text) in table {
             assert_eq!(span(Duration::from_secs(seconds)), text);
         }
+    #[test]
+    fn a_bootstrap_peer_that_does_not_answer_is_named_with_the_cause_once() {
+        let line = |address: &str, reason: &str| {
+            unreached(&[UnreachedBootstrap { address: address.to_owned(), reason: reason.to_owned() }])
+                .remove(0)
+        };
+        assert_eq!(
+            line("/dns4/x/tcp/1", "no such name"),
+            "a bootstrap peer is not reached: /dns4/x/tcp/1: no such name"
+        );
+        assert_eq!(
+            line("/ip4/1/tcp/1", "/ip4/1/tcp/1: refused"),
+            "a bootstrap peer is not reached: /ip4/1/tcp/1: refused"
+        );
+        assert_eq!(unreached(&[]), Vec::<String>::new());
+    }
+
     }
 
     #[test]

@@ -15,8 +15,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     let client = session.client()?;
-    let peers = small_runtime()?.block_on(client.peers(usize::from(args.limit)))?;
+    let (peers, unreached) = small_runtime()?.block_on(async {
+        let peers = client.peers(usize::from(args.limit)).await?;
+        Ok::<_, CliError>((peers, client.status().await?.unreached_bootstraps))
+    })?;
     session.out.document(&peers, |peers| output::peers(peers));
+    output::unreached(&unreached).iter().for_each(|line| session.out.note(line));
     if peers.len() >= usize::from(args.limit) {
         session.out.note(&format!("there may be more: --limit {}", (args.limit * 2).min(1000)));
     }
