@@ -9,6 +9,8 @@
 //!   <data>/blobs/<cid>      contents
 //!   <data>/work/<id>/       one allocation's input and output directories, gone when it ends
 //! ```
+//!
+//! Both directories are closed to other users: what they hold belongs to this node's owner and its requesters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,6 +28,8 @@ use dms_messages::{
 };
 use dms_storage::books::LiveContents;
 use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::files::close_directory;
 
 /// Most attempts and allocations whose contents may be read at a time; a node has fewer live.
 const MAX_GRANTS: usize = 65_536;
@@ -149,7 +153,7 @@ impl BlobStore {
             fs::remove_dir_all(&work).map_err(at(&work))?;
         }
         for path in [&directory, &work] {
-            fs::create_dir_all(path).map_err(at(path))?;
+            close_directory(path).map_err(at(path))?;
         }
         let mut used = 0;
         for entry in fs::read_dir(&directory).map_err(at(&directory))? {
@@ -247,6 +251,11 @@ impl BlobStore {
         } else {
             tracing::warn!(?id, "too many grants: its contents cannot be read");
         }
+    }
+
+    /// How long the files of an input tree that is here are together; none if it is no tree.
+    pub fn input_length(&self, tree: &ContentId) -> Option<u64> {
+        self.tree(tree).ok().map(|tree| tree.total_length())
     }
 
     /// Ends a grant.

@@ -603,12 +603,10 @@ impl Layer {
     /// Reads the file if there is one.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_path_buf(), source };
-        let metadata = match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            metadata => metadata.map_err(unreadable)?,
-        };
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(unreadable(std::io::Error::other(format!("larger than {MAX_FILE_BYTES} bytes"))));
+        match crate::files::read_text(path, MAX_FILE_BYTES) {
+            Ok(text) => Self::from_toml(path, &text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(unreadable(error)),
         }
         Self::from_toml(path, &std::fs::read_to_string(path).map_err(unreadable)?)
     }

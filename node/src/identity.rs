@@ -147,7 +147,9 @@ impl Identity {
         check_directory(directory)?;
         let keypair = Keypair::generate().map_err(|error| IdentityError::Randomness(error.to_string()))?;
         // A temporary file has mode 0600 from its first moment.
-        let mut file = tempfile::Builder::new().prefix(".key-").tempfile_in(directory).map_err(unusable)?;
+        let file = tempfile::Builder::new().prefix(".key-").tempfile_in(directory);
+        // Without the name of the temporary file, which nobody has asked for.
+        let mut file = file.map_err(|error| unusable(error.kind().into()))?;
         file.write_all(&encode(&keypair)).map_err(unusable)?;
         file.as_file().sync_all().map_err(unusable)?;
         file.persist_noclobber(&path).map_err(|error| match error.error.kind() {

@@ -221,11 +221,7 @@ impl JobFile {
     /// Reads a file; its name says the form (`.json`, anything else is YAML).
     pub fn read(path: &Path) -> Result<Self, JobFileError> {
         let unreadable = |source| JobFileError::Unreadable { path: path.to_path_buf(), source };
-        let length = std::fs::metadata(path).map_err(unreadable)?.len();
-        if length > MAX_FILE_BYTES {
-            return Err(unreadable(std::io::Error::other(format!("larger than {MAX_FILE_BYTES} bytes"))));
-        }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let text = crate::files::read_text(path, MAX_FILE_BYTES).map_err(unreadable)?;
         let mut file = Self::parse(path, &text)?;
         let base = path.parent().unwrap_or(Path::new(""));
         for place in

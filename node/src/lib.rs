@@ -19,6 +19,7 @@
 //! | [`listings`], [`peers`] | what people and programs may see of the books and of the mesh |
 //! | [`proof`] | contracts as files that anybody can check offline |
 //! | [`blobs`], [`identity`], [`config`], [`host`], [`job_file`] | contents, the key file, settings, the machine, jobs as people write them |
+//! | `files` | bounded reads, closed directories |
 
 pub mod allocation;
 mod announce;
@@ -31,6 +32,7 @@ pub mod config;
 pub mod directory;
 mod errors;
 pub mod executors;
+mod files;
 pub mod handlers;
 pub mod host;
 pub mod identity;

@@ -37,6 +37,7 @@ use crate::commands::{Drain, GetStatus};
 use crate::config::{EngineKind, Settings};
 use crate::directory::WordCheck;
 use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
+use crate::files::close_directory;
 use crate::identity::{BOOKS, Identity, IdentityError};
 use crate::network::{self, NODE_PATH, NetworkParts};
 use crate::node::{self, Node, NodeParts, ProviderRules, Trust};
@@ -59,7 +60,7 @@ const MAX_JOBS: usize = 10_000;
 #[non_exhaustive]
 pub enum StartupError {
     /// The data directory cannot be made.
-    #[error("the data directory {} cannot be made", path.display())]
+    #[error("the directory {} cannot be made, or closed to others", path.display())]
     Directory {
         /// Where.
         path: PathBuf,
@@ -195,7 +196,9 @@ fn make_directory(data: &Path) -> Result<(), StartupError> {
 /// books in memory would not, and one key must not speak from two nodes.
 fn lock_directory(data: &Path) -> Result<File, StartupError> {
     let failed = |source| StartupError::Directory { path: data.to_path_buf(), source };
-    let file = File::options().create(true).append(true).open(data.join(LOCK)).map_err(failed)?;
+    let mut options = File::options();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.create(true).append(true).open(data.join(LOCK)).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StartupError::InUse { path: data.to_path_buf() }),
@@ -206,7 +209,11 @@ fn lock_directory(data: &Path) -> Result<File, StartupError> {
 fn open_engine(settings: &Settings) -> Result<Arc<dyn Engine>, StartupError> {
     Ok(match settings.engine {
         EngineKind::Rocksdb => {
-            Arc::new(RocksEngine::open(database_path(&settings.data), &RocksOptions::default())?)
+            let path = database_path(&settings.data);
+            // RocksDB's files can be read by all; their directory cannot be entered.
+            close_directory(&path)
+                .map_err(|source| StartupError::Directory { path: path.clone(), source })?;
+            Arc::new(RocksEngine::open(path, &RocksOptions::default())?)
         }
         EngineKind::Memory => Arc::new(MemoryEngine::new()),
     })

@@ -1,0 +1,69 @@
+//! Files of this machine: texts that people wrote, read up to a limit, and directories that are closed to others.
+//!
+//! Called for settings and job files, and for everything that a node keeps below its data directory.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+/// The text of a file of at most `limit` bytes. Whatever the file is (a pipe, a device), no more than that is read.
+///
+/// # Errors
+/// The system's; also if the file is longer, or not UTF-8.
+pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    let file = File::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::other(format!("larger than {limit} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+}
+
+/// Makes a directory with all above it, or closes the one that is there: nobody else looks into it.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn close_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_the_limit_is_read_of_anything() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("text");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_text(&path, 5).unwrap(), "12345");
+        assert!(read_text(&path, 4).unwrap_err().to_string().contains("larger than 4 bytes"));
+        assert!(
+            read_text(Path::new("/dev/zero"), 1024).unwrap_err().to_string().contains("larger than 1024")
+        );
+        fs::write(&path, [0xff]).unwrap();
+        assert!(read_text(&path, 5).unwrap_err().to_string().contains("UTF-8"));
+        assert_eq!(read_text(&directory.path().join("none"), 5).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_directory_is_closed_to_others_whether_it_was_there_or_not() {
+        let base = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let new = base.path().join("a/b");
+        close_directory(&new).unwrap();
+        assert_eq!(mode(&new), 0o700);
+        let open = base.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+        close_directory(&open).unwrap();
+        assert_eq!(mode(&open), 0o700);
+    }
+}
