@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use dms_messages::{Did, MemoryMib, Millis, PriceList};
+use dms_messages::{Capability, Did, MemoryMib, Millis, PriceList};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The file's name in the data directory.
@@ -104,17 +104,17 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "prices",
         variable: None,
-        doc: "Table of prices in credits per hour: core_hour, memory_gib_hour, disk_gib_hour, gpu_hour, minimum.",
+        doc: "Table of prices in credits per hour: core_hour, memory_gib_hour, disk_gib_hour, gpu_hour, minimum. Registered by `dms onboard`: a change holds from the next one on.",
     },
     Key {
         name: "labels",
         variable: Some("DMS_LABELS"),
-        doc: "Table of free labels that jobs may ask for. In the environment: key=value, separated by commas.",
+        doc: "Table of free labels that jobs may ask for. In the environment: key=value, separated by commas. Registered by `dms onboard`: a change holds from the next one on.",
     },
     Key {
         name: "location",
         variable: Some("DMS_LOCATION"),
-        doc: "Where the machine stands, in words that jobs may ask for (eu-west, CH).",
+        doc: "Where the machine stands, in words that jobs may ask for (eu-west, CH). Registered by `dms onboard`: a change holds from the next one on.",
     },
     Key {
         name: "log",
@@ -294,7 +294,61 @@ pub struct Loaded {
     pub sources: BTreeMap<&'static str, Source>,
 }
 
+/// A setting that is registered by `dms onboard`, and was changed since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unheeded {
+    /// The key's name.
+    pub key: &'static str,
+    /// What the settings say.
+    pub setting: String,
+    /// What is registered, and holds.
+    pub registered: String,
+}
+
 impl Loaded {
+    /// What somebody has set and what is registered otherwise: it takes effect with the next `dms onboard` alone.
+    pub fn unheeded(&self, registered: &Capability) -> Vec<Unheeded> {
+        let settings = &self.settings;
+        let prices = |prices: &PriceList| {
+            format!(
+                "core_hour {}, memory_gib_hour {}, disk_gib_hour {}, gpu_hour {}, minimum {}",
+                prices.core_hour,
+                prices.memory_gib_hour,
+                prices.disk_gib_hour,
+                prices.gpu_hour,
+                prices.minimum
+            )
+        };
+        let labels = |labels: &BTreeMap<String, String>| {
+            let pairs: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            if pairs.is_empty() { "none".to_owned() } else { pairs.join(", ") }
+        };
+        let is_set = |key: &str| self.sources.get(key).is_some_and(|source| *source != Source::Default);
+        let mut unheeded = Vec::new();
+        let mut compare = |key: &'static str, is_same: bool, setting: String, registered: String| {
+            if is_set(key) && !is_same {
+                unheeded.push(Unheeded { key, setting, registered });
+            }
+        };
+        compare(
+            "prices",
+            settings.prices == registered.prices,
+            prices(&settings.prices),
+            prices(&registered.prices),
+        );
+        // Flags of `dms onboard` may have added more.
+        let has_all = settings.labels.iter().all(|(key, value)| registered.labels.get(key) == Some(value));
+        compare("labels", has_all, labels(&settings.labels), labels(&registered.labels));
+        let location = |location: &Option<String>| location.clone().unwrap_or_else(|| "none".to_owned());
+        compare(
+            "location",
+            settings.location == registered.location,
+            location(&settings.location),
+            location(&registered.location),
+        );
+        unheeded
+    }
+
     /// Every key with its value in the form of the file, and where that came from.
     pub fn entries(&self) -> Vec<(&'static Key, Option<toml::Value>, Source)> {
         KEYS.iter()
@@ -608,7 +662,6 @@ impl Layer {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(unreadable(error)),
         }
-        Self::from_toml(path, &std::fs::read_to_string(path).map_err(unreadable)?)
     }
 
     /// Reads the environment through `get`, so that tests have their own.
@@ -707,6 +760,20 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..offset];
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// Variables that begin like ours and are not of a node: where the data lies, and what tests and measurements use.
+const OTHER_VARIABLES: [&str; 5] =
+    ["DMS_DATA", "DMS_TEST_LOG", "DMS_SKIP_LOG", "DMS_BENCH_LOG", "DMS_STORAGE_CRASH_DIRECTORY"];
+
+/// The variables of `names` that begin like ours and mean nothing to anybody: mistyped, most likely.
+pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    let is_known =
+        |name: &str| OTHER_VARIABLES.contains(&name) || KEYS.iter().any(|key| key.variable == Some(name));
+    let mut unknown: Vec<String> =
+        names.filter(|name| name.starts_with("DMS_") && !is_known(name)).take(MAX_ITEMS).collect();
+    unknown.sort();
+    unknown
 }
 
 /// Loads everything: defaults for `data`, its file, the environment, then `flags`.
@@ -847,6 +914,35 @@ mod tests {
                 Layer::from_environment(|name| (name == variable).then(|| value.to_owned())).unwrap_err();
             assert!(error.to_string().starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_variable_that_means_nothing_is_named() {
+        let names = ["DMS_LISTNE", "DMS_LEASE", "DMS_DATA", "DMS_TEST_LOG", "PATH", "DMS_"];
+        let unknown = unknown_variables(names.into_iter().map(str::to_owned));
+        assert_eq!(unknown, ["DMS_", "DMS_LISTNE"]);
+    }
+
+    #[test]
+    fn settings_that_were_changed_after_onboarding_are_named_with_both_values() {
+        let load =
+            |text: &str| merge(Path::new("/data"), parse(text).unwrap(), Layer::default(), Layer::default());
+        let mut registered = Capability { location: Some("CH".to_owned()), ..Capability::default() };
+        registered.labels.insert("disk".to_owned(), "ssd".to_owned());
+        registered.labels.insert("flag".to_owned(), "1".to_owned());
+        let keys = |text: &str| {
+            let unheeded = load(text).unheeded(&registered);
+            unheeded.into_iter().map(|it| it.key).collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(keys(""), none, "what nobody has set takes nothing back");
+        assert_eq!(keys("location = \"CH\"\n[labels]\ndisk = \"ssd\""), none);
+        assert_eq!(keys("[prices]\ncore_hour = 0"), none);
+        assert_eq!(keys("location = \"DE\""), ["location"]);
+        assert_eq!(keys("[labels]\ndisk = \"hdd\""), ["labels"]);
+        let unheeded = load("[prices]\ncore_hour = 0.5").unheeded(&registered);
+        assert!(unheeded[0].setting.starts_with("core_hour 0.5, "), "{unheeded:?}");
+        assert!(unheeded[0].registered.starts_with("core_hour 0, "), "{unheeded:?}");
     }
 
     #[test]

@@ -157,6 +157,8 @@ pub struct Ready {
 /// A running node without its API: what [`run`] and tests start.
 #[derive(Debug)]
 pub struct RunningNode {
+    /// What it offers, if it does.
+    pub registered: Option<Capability>,
     /// The Node actor.
     pub node: ActorRef<Node>,
     /// The contents.
@@ -353,6 +355,7 @@ pub async fn run(
         clock: Arc::clone(&running.clock),
         defaults: JobDefaults::default(),
     };
+        registered: books.registered,
     let ended = running.node.closed();
     let (cause, causes) = tokio::sync::oneshot::channel();
     let until = async move {

@@ -156,6 +156,15 @@ pub fn main() -> ExitCode {
         Err(error) => return error.report(None),
     };
     let result = match command {
+    // By name alone: a value that is not text is not of ours.
+    for name in
+        crate::config::unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
+    {
+        output::say(&format!(
+            "warning: the environment variable {} is no setting of dms (see `dms config show`)",
+            output::escaped(&name)
+        ));
+    }
         Command::Onboard(args) => onboard::run(args, &session),
         Command::Offboard(args) => offboard::run(args, &session),
         Command::Run(args) => run::run(args, &session),

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dms_messages::Did;
+use dms_messages::{Capability, Did};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use super::error::{CliError, INTERRUPTED};
 use super::{Session, output};
-use crate::config::{Address, EngineKind, Layer, LogFormat, Network, Settings};
+use crate::config::{Address, EngineKind, Layer, Loaded, LogFormat, Network, Settings, Unheeded};
 use crate::identity::Identity;
 
 /// How long the node may take to stop after the first signal: its own drain has 10 s, and then it syncs.
@@ -63,15 +63,15 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         engine: args.engine,
         ..Layer::default()
     };
-    let settings = session.settings(flags)?.settings;
-    start_log(&settings);
+    let loaded = session.settings(flags)?;
+    start_log(&loaded.settings);
     // A node that only asks needs no onboarding, but every node needs a name.
     Identity::load_or_create(&session.data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::internal("cannot start", error))?;
-    runtime.block_on(serve(settings, stop_on_eof, session))
+    runtime.block_on(serve(loaded, stop_on_eof, session))
 }
 
 /// Log lines go to standard error; standard output is for the readiness block alone.
@@ -88,7 +88,20 @@ fn start_log(settings: &Settings) {
     }
 }
 
-async fn serve(settings: Settings, stop_on_eof: bool, session: &Session) -> Result<ExitCode, CliError> {
+/// Names the settings that somebody has changed since they were registered: nothing else would.
+fn warn_of_unheeded(loaded: &Loaded, registered: Option<&Capability>, session: &Session) {
+    for Unheeded { key, setting, registered } in registered.into_iter().flat_map(|it| loaded.unheeded(it)) {
+        tracing::warn!(
+            key,
+            setting,
+            registered,
+            "a setting is not what is offered: what is registered holds until `{}`",
+            session.command("onboard --yes")
+        );
+    }
+}
+
+async fn serve(loaded: Loaded, stop_on_eof: bool, session: &Session) -> Result<ExitCode, CliError> {
     let cannot_listen = |error| CliError::internal("cannot listen for signals", error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_listen)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_listen)?;
@@ -96,12 +109,15 @@ async fn serve(settings: Settings, stop_on_eof: bool, session: &Session) -> Resu
     let (stop, stopped) = oneshot::channel::<()>();
     let out = session.out;
     let node = crate::startup::run(
-        settings,
+        loaded.settings.clone(),
         async move {
             // Ends when a signal came; a dropped sender means that this task is gone, which is the same.
             let _ = stopped.await;
         },
-        move |ready| out.ready(&ready),
+        move |ready| {
+            out.ready(&ready);
+            warn_of_unheeded(&loaded, ready.registered.as_ref(), session);
+        },
     );
     let mut node = std::pin::pin!(node);
     tokio::select! {
