@@ -75,8 +75,13 @@ pub enum JobFileError {
         problem: String,
     },
     /// A field is missing that has no default.
-    #[error("{field}: missing: it names {meaning} (`{field}:` in the job file, or --{field})")]
+    #[error(
+        "{}{field}: missing: it names {meaning} (`{field}:` in the job file, or --{field})",
+        file.as_deref().map(|file| format!("{}: ", file.display())).unwrap_or_default()
+    )]
     Missing {
+        /// The job file, if there is one.
+        file: Option<PathBuf>,
         /// The field.
         field: &'static str,
         /// What it is for.
@@ -155,7 +160,7 @@ macro_rules! checked {
                 // An amount's own error says how amounts are written; a number's would not help anybody.
                 let value: $inner = match text.parse() {
                     Ok(value) => value,
-                    Err(error) => return Err(amount_error(text, &error, $rule)),
+                    Err(error) => return Err(amount_error(&error, $rule)),
                 };
                 if is_accepted(&value) { Ok(Self(value)) } else { Err($rule.to_owned()) }
             }
@@ -163,10 +168,10 @@ macro_rules! checked {
     };
 }
 
-fn amount_error<E: fmt::Display + 'static>(text: &str, error: &E, rule: &str) -> String {
+fn amount_error<E: fmt::Display + 'static>(error: &E, rule: &str) -> String {
     match (error as &dyn std::any::Any).downcast_ref::<dms_messages::UnitError>() {
         Some(error) => error.to_string(),
-        None => format!("{text:?}: {rule}"),
+        None => rule.to_owned(),
     }
 }
 
@@ -296,9 +301,13 @@ impl JobFile {
         }
     }
 
-    /// The complete job, with defaults. Only the module has none.
-    pub fn complete(self) -> Result<JobSpec, JobFileError> {
-        let wasm = self.wasm.ok_or(JobFileError::Missing { field: "wasm", meaning: "the program to run" })?;
+    /// The complete job, with defaults. Only the module has none; `file` is where it should have been, for messages.
+    pub fn complete(self, file: Option<&Path>) -> Result<JobSpec, JobFileError> {
+        let wasm = self.wasm.ok_or_else(|| JobFileError::Missing {
+            file: file.map(Path::to_path_buf),
+            field: "wasm",
+            meaning: "the program to run",
+        })?;
         let stem =
             || wasm.file_stem().map(|stem| stem.to_string_lossy().parse().unwrap_or(Name("job".to_owned())));
         let name = self.name.or_else(stem).unwrap_or(Name("job".to_owned())).0;
@@ -316,7 +325,8 @@ impl JobFile {
                 disk: self.resources.disk.unwrap_or(DEFAULT_DISK),
                 gpus: Vec::new(),
                 executor: ExecutorKind::Wasm,
-                locations: self.locations.unwrap_or_default(),
+                // No machine stands in a place without a name: whoever says so wants none in particular.
+                locations: self.locations.into_iter().flatten().filter(|place| !place.is_empty()).collect(),
                 labels: self.labels.unwrap_or_default(),
             },
             timeout: self.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
@@ -332,7 +342,10 @@ impl JobFile {
 fn without_place(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let end = [" at line ", " (line "].iter().filter_map(|mark| line.rfind(mark)).min().unwrap_or(line.len());
-    line[..end].to_owned()
+    // What the library tells its own users helps nobody who writes a job.
+    let line = &line[..end];
+    let end = [", set ", "; use ", ", use "].iter().filter_map(|mark| line.find(mark)).min();
+    line[..end.unwrap_or(line.len())].to_owned()
 }
 
 /// A job that is complete but for its uploads.
@@ -431,7 +444,7 @@ labels: {disk: ssd}
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("job.yaml");
         std::fs::write(&path, WHOLE).unwrap();
-        let job = JobFile::read(&path).unwrap().complete().unwrap();
+        let job = JobFile::read(&path).unwrap().complete(None).unwrap();
         assert_eq!(job.wasm, directory.path().join("../programs/wordcount.wasm"));
         assert_eq!(job.output, Some(directory.path().join("out")));
         assert_eq!(job.args, ["--top", "10", "1.10"]);
@@ -450,7 +463,7 @@ labels: {disk: ssd}
         let yaml = "wasm: a.wasm\nargs: [x]\nresources: {cpu: 0.5, memory: 1GiB}\nwanted: 3\n";
         let parse = |name: &str, text: &str| JobFile::parse(Path::new(name), text).unwrap();
         assert_eq!(parse("j.json", json), parse("j.yaml", yaml));
-        let job = parse("j.json", json).complete().unwrap();
+        let job = parse("j.json", json).complete(None).unwrap();
         assert_eq!((job.name.as_str(), job.timeout, job.wait), ("a", DEFAULT_TIMEOUT, None));
     }
 
@@ -468,11 +481,12 @@ labels: {disk: ssd}
             ("wasm: a\nresources: {cpu: 0}\n", "j.yaml:2:18: resources.cpu: must be more than 0"),
             ("wasm: a\nresources: {gpu: 1}\n", "j.yaml:2:13: resources.gpu: unknown field `gpu`"),
             ("wasm: a\nwanted: 65\n", "j.yaml:2:9: wanted: must be a number from 1 to 64"),
-            ("wasm: a\nwanted: many\n", "j.yaml:2:9: wanted: \"many\": must be a number from 1 to 64"),
+            ("wasm: a\nwanted: many\n", "j.yaml:2:9: wanted: must be a number from 1 to 64"),
             ("wasm: a\nargs: 3\n", "j.yaml:2:7: args: "),
             ("wasm: a\nenv: [a]\n", "j.yaml:2:6: env: "),
             ("wasm: a\nname: \"\"\n", "j.yaml:2:7: name: must be 1 to 512 bytes"),
-            ("wasm: a\nwasm: b\n", "j.yaml:2:1: "),
+            ("wasm: a\nwasm: b\n", "j.yaml:2:1: duplicate mapping key: wasm"),
+            ("wasm: a\n---\nwasm: b\n", "j.yaml:"),
             ("wasm: [\n", "j.yaml:1:7: wasm: "),
             ("wasm: \"a\n", "j.yaml:"),
             ("- wasm\n", "j.yaml:1:1: "),
@@ -481,6 +495,9 @@ labels: {disk: ssd}
             let error = error("j.yaml", text);
             assert!(error.starts_with(expected), "{text:?}\n  gave     {error}\n  expected {expected}");
             assert!(!error.contains('\n'), "{error}");
+            for word in ["Policy", "from_", "Options"] {
+                assert!(!error.contains(word), "a word of the library: {error}");
+            }
         }
     }
 
@@ -519,8 +536,14 @@ labels: {disk: ssd}
             resources: JobResources { cpu: Some(Cpu(CpuMillis(500))), ..JobResources::default() },
             ..JobFile::default()
         };
-        let job = file.overridden_by(flags).complete().unwrap();
+        let job = file.overridden_by(flags).complete(None).unwrap();
         assert_eq!((job.requirement.cpu, job.requirement.memory), (CpuMillis(500), MemoryMib(1024)));
-        assert!(matches!(JobFile::default().complete(), Err(JobFileError::Missing { field: "wasm", .. })));
+        let missing = JobFile::default().complete(Some(Path::new("j.yaml"))).unwrap_err().to_string();
+        assert!(missing.starts_with("j.yaml: wasm: missing"), "{missing}");
+        let nowhere = JobFile::parse(Path::new("j.yaml"), "wasm: a\nlocations: ['', CH]").unwrap();
+        assert_eq!(
+            nowhere.complete(None).unwrap().requirement.locations.into_iter().collect::<Vec<_>>(),
+            ["CH"]
+        );
     }
 }

@@ -33,7 +33,7 @@ use crate::api::server::{self, ApiListener, ApiState, BindError};
 use crate::api::types::JobDefaults;
 use crate::blobs::{BlobError, BlobStore};
 use crate::capability::ledger;
-use crate::commands::{Drain, GetStatus};
+use crate::commands::{Drain, GetCapability, GetStatus};
 use crate::config::{EngineKind, Settings};
 use crate::directory::WordCheck;
 use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
@@ -141,6 +141,11 @@ impl StartupError {
     }
 }
 
+/// True if the network cannot start because of what it was told: an address that is none, most likely.
+pub fn is_misconfigured(error: &P2pError) -> bool {
+    matches!(error, P2pError::Config(_))
+}
+
 /// A node that can be used.
 #[derive(Debug, Clone)]
 pub struct Ready {
@@ -152,13 +157,13 @@ pub struct Ready {
     pub api: PathBuf,
     /// True if it offers capacity.
     pub is_onboarded: bool,
+    /// What it offers, if it does.
+    pub registered: Option<Capability>,
 }
 
 /// A running node without its API: what [`run`] and tests start.
 #[derive(Debug)]
 pub struct RunningNode {
-    /// What it offers, if it does.
-    pub registered: Option<Capability>,
     /// The Node actor.
     pub node: ActorRef<Node>,
     /// The contents.
@@ -279,6 +284,7 @@ impl RunningNode {
             mesh: p2p.mesh(),
             directory: p2p.directory(),
             connections: p2p.watch_peers(),
+            transport_status: p2p.watch_status(),
             runtime: Handle::current(),
             pending: pending.clone(),
         };
@@ -293,7 +299,6 @@ impl RunningNode {
                 // Four signs of life within the time after which a provider gives us up.
                 heartbeat: JobRules::default().heartbeat.min(settings.orphan_after.duration() / 4),
                 ..JobRules::default()
-            transport_status: p2p.watch_status(),
             },
             provider_rules: ProviderRules {
                 lease: settings.lease.duration(),
@@ -343,11 +348,14 @@ pub async fn run(
     };
     let status = running.node.ask(GetStatus, DRAIN_DEADLINE).await;
     let status = status.map_err(|error| StartupError::NodeEnded(error.to_string()))?;
+    let books = running.node.ask(GetCapability, DRAIN_DEADLINE).await;
+    let books = books.map_err(|error| StartupError::NodeEnded(error.to_string()))?;
     on_ready(Ready {
         id: status.id,
         addresses: status.addresses,
         api: settings.api.clone(),
         is_onboarded: status.is_onboarded,
+        registered: books.registered,
     });
     let state = ApiState {
         node: running.node.clone(),
@@ -355,7 +363,6 @@ pub async fn run(
         clock: Arc::clone(&running.clock),
         defaults: JobDefaults::default(),
     };
-        registered: books.registered,
     let ended = running.node.closed();
     let (cause, causes) = tokio::sync::oneshot::channel();
     let until = async move {

@@ -43,6 +43,18 @@ fn inputs_arguments_environment_and_outputs_travel() {
     assert!(run.stdout.lines().any(|line| line.contains("the") && line.contains('3')), "{run}");
     let counts = std::fs::read_to_string(output.join("counts.txt")).unwrap();
     assert!(counts.contains("mesh"), "{counts}");
+
+    // A directory is where the program's file should be: the job has run, and its files can be had elsewhere.
+    std::fs::remove_file(output.join("counts.txt")).unwrap();
+    std::fs::create_dir(output.join("counts.txt")).unwrap();
+    let run = requester_home.dms(&arguments);
+    assert_eq!(run.code(), Some(73), "{run}");
+    assert!(run.stderr.contains("counts.txt is in the way: it is a directory"), "{run}");
+    assert!(run.stderr.contains("hint: ") && run.stderr.contains(" --output OTHER"), "{run}");
+    // Nobody has said where files go: whoever wants them learns how.
+    let run = requester_home.dms(&arguments[..6]);
+    assert_eq!(run.code(), Some(0), "{run}");
+    assert!(run.stderr.contains("the job left files: fetch them with `dms job get "), "{run}");
 }
 
 #[test]
@@ -84,17 +96,17 @@ fn a_job_file_in_json_a_standard_input_and_arguments_are_understood() {
 }
 
 #[test]
-fn an_input_that_is_larger_than_the_disk_asked_for_is_the_jobs_own_fault() {
-    let (provider_home, requester_home) = (Home::new(), Home::new());
-    let (_provider, _requester) = pair(&provider_home, &requester_home);
+fn an_input_that_is_larger_than_the_disk_asked_for_is_refused_before_anybody_is_asked() {
+    let requester_home = Home::new();
+    let _requester = requester_home.start(&[]);
     let input = Home::new();
     std::fs::write(input.path().join("big"), vec![b'a'; 2 << 20]).unwrap();
     let wordcount = example("programs/wordcount.wasm");
     let arguments = ["job", "run", "--disk", "1MiB", "--input", input.text(), "--wasm", &wordcount];
     let run = requester_home.dms(&arguments);
-    assert_eq!(run.code(), Some(1), "{run}");
-    assert!(run.stderr.contains("more than the 1 MiB of disk"), "{run}");
-    assert_eq!(requester_home.json(&["job", "ls"])[0]["attempt_count"], 1, "not tried again");
+    assert_eq!(run.code(), Some(64), "{run}");
+    assert!(run.stderr.contains("input: ") && run.stderr.contains("more than the 1 MiB of disk"), "{run}");
+    assert_eq!(requester_home.json(&["job", "ls"]), serde_json::json!([]), "nothing was handed in");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::server::MAX_SOCKET_PATH;
 use super::types::{ApiError, BlobStored, JobCreated, JobView, NewJob};
 use super::{ATTEMPT_HEADER, OFFSET_HEADER};
 use crate::commands::{CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
@@ -41,6 +42,17 @@ pub enum ClientError {
     NotRunning {
         /// The socket.
         socket: PathBuf,
+    },
+    /// The path of the socket does not fit into a socket's address.
+    #[error(
+        "the API socket's path has {length} bytes and at most {MAX_SOCKET_PATH} are possible; choose a shorter one with --api: {}",
+        socket.display()
+    )]
+    PathTooLong {
+        /// The socket.
+        socket: PathBuf,
+        /// Its length in bytes.
+        length: usize,
     },
     /// The socket cannot be used.
     #[error("cannot use the node's socket {}", socket.display())]
@@ -256,6 +268,10 @@ impl ApiClient {
         path: &str,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<(Parts, Bytes), ClientError> {
+        let length = self.socket.as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            return Err(ClientError::PathTooLong { socket: self.socket.clone(), length });
+        }
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NotRunning { socket: self.socket.clone() }

@@ -496,6 +496,22 @@ async fn submit_job(
         let message = format!("{id} is not stored here; store it first with PUT /v1/blobs");
         return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_blob", message));
     }
+    let blobs = shared.state.blobs.clone();
+    let inputs =
+        job.pods.iter().flat_map(|pod| pod.tasks.iter().map(|task| (task.input, pod.requirement.disk)));
+    let inputs: Vec<_> = inputs.filter_map(|(input, disk)| Some((input?, disk))).collect();
+    let too_large = tokio::task::spawn_blocking(move || {
+        inputs.into_iter().find_map(|(input, disk)| {
+            let length = blobs.input_length(&input)?;
+            (length > disk.bytes()).then(|| {
+                format!("the job is not acceptable: its input of {length} bytes is larger than the {disk} of disk that it asks for")
+            })
+        })
+    })
+    .await;
+    if let Ok(Some(message)) = too_large {
+        return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_job", message));
+    }
     let id = JobId::from_random(shared.state.clock.random());
     let job = job.into_job(id, shared.state.clock.now(), &shared.state.defaults);
     let job = shared.ask(SubmitJob { job }).await??;

@@ -6,23 +6,26 @@ use std::process::ExitCode;
 use super::Session;
 use super::output::{escaped, say};
 use crate::api::client::ClientError;
+use crate::api::server::BindError;
 use crate::config::ConfigError;
 use crate::errors::whole;
 use crate::host::HostError;
 use crate::identity::IdentityError;
 use crate::job_file::JobFileError;
-use crate::startup::StartupError;
+use crate::startup::{self, StartupError};
 
 /// Failed for another reason.
 pub(super) const FAILED: u8 = 1;
 /// Wrong usage; clap's own code.
 pub(super) const USAGE: u8 = 2;
-/// The job file is malformed.
+/// The job is malformed, or a file that it names is missing or cannot be sent (`EX_USAGE`).
 pub(super) const BAD_JOB: u8 = 64;
 /// No node is running, or none can take the job (`EX_UNAVAILABLE`).
 pub(super) const UNAVAILABLE: u8 = 69;
 /// Internal error (`EX_SOFTWARE`).
 pub(super) const INTERNAL: u8 = 70;
+/// What a job left cannot be written here (`EX_CANTCREAT`).
+pub(super) const CANNOT_WRITE: u8 = 73;
 /// Try again later (`EX_TEMPFAIL`).
 pub(super) const LATER: u8 = 75;
 /// The configuration or the identity is not usable (`EX_CONFIG`).
@@ -47,6 +50,14 @@ pub(super) enum CliError {
     Host(#[from] HostError),
     #[error(transparent)]
     Startup(Box<StartupError>),
+    /// An error after which this node's own command helps.
+    #[error("{error}")]
+    Advised {
+        #[source]
+        error: Box<CliError>,
+        advice: &'static str,
+        words: String,
+    },
     #[error("{message}")]
     Plain { code: u8, message: String },
     #[error("{message}")]
@@ -80,9 +91,21 @@ impl CliError {
         Self::Caused { code: INTERNAL, message: message.into(), source: Box::new(source) }
     }
 
+    /// It failed, and `words` is the command that helps on, as `advice` says.
+    pub(super) fn advised(self, advice: &'static str, words: String) -> Self {
+        Self::Advised { error: Box::new(self), advice, words }
+    }
+
+    /// The same with what was meant to be done in front.
+    pub(super) fn while_doing(self, message: impl Into<String>) -> Self {
+        Self::Caused { code: self.code(), message: message.into(), source: Box::new(self) }
+    }
+
     fn code(&self) -> u8 {
         match self {
             Self::Client(ClientError::NotRunning { .. } | ClientError::Socket { .. }) => UNAVAILABLE,
+            Self::Client(ClientError::PathTooLong { .. }) => CONFIG,
+            Self::Advised { error, .. } => error.code(),
             Self::Client(ClientError::TimedOut) => LATER,
             Self::Client(ClientError::Protocol(_)) => INTERNAL,
             Self::Client(ClientError::Refused(error)) => match error.code.as_str() {
@@ -98,6 +121,8 @@ impl CliError {
                 StartupError::ForeignBooks { .. } | StartupError::Identity(_) | StartupError::NoBooks => {
                     CONFIG
                 }
+                StartupError::Api(BindError::PathTooLong { .. }) => CONFIG,
+                StartupError::P2p(ref error) if startup::is_misconfigured(error) => CONFIG,
                 _ => FAILED,
             },
             Self::Host(_) => FAILED,
@@ -112,6 +137,7 @@ impl CliError {
                 Some(format!("start one with `{}`", session.command("run")))
             }
             Self::Startup(error) => error.hint().map(str::to_owned),
+            Self::Advised { advice, words, .. } => Some(format!("{advice} `{}`", session.command(words))),
             Self::Client(ClientError::Refused(error)) if error.code == "allocations_running" => {
                 Some(format!(
                     "let them end with `{}`, or stop them with `{}`",

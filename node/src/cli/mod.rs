@@ -37,9 +37,10 @@ Exit codes:
   0    done; for `job run` and `job logs --follow`, the program's own exit code
   1    failed for another reason; an id that is not known; a contract that does not hold
   2    wrong usage
-  64   the job file is malformed
+  64   the job is malformed, or a file that it names is missing or cannot be sent
   69   no node is running, or no node can take the job
   70   internal error
+  73   the job has ended, and its files cannot be written here (`job get` fetches them again)
   75   busy or stopping, allocations that keep it from offboarding, or nobody took the job in
        time: try again later
   78   the configuration or the identity is not usable
@@ -155,7 +156,6 @@ pub fn main() -> ExitCode {
         Ok(data) => Session { data, is_data_chosen, api: global.api, out },
         Err(error) => return error.report(None),
     };
-    let result = match command {
     // By name alone: a value that is not text is not of ours.
     for name in
         crate::config::unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
@@ -165,6 +165,7 @@ pub fn main() -> ExitCode {
             output::escaped(&name)
         ));
     }
+    let result = match command {
         Command::Onboard(args) => onboard::run(args, &session),
         Command::Offboard(args) => offboard::run(args, &session),
         Command::Run(args) => run::run(args, &session),

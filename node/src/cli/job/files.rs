@@ -8,11 +8,11 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use dms_messages::{ContentId, FileEntry, FileTree, RelativePath};
+use dms_messages::{ContentId, DiskMib, FileEntry, FileTree, RelativePath};
 
 use crate::api::MAX_BLOB_BYTES;
 use crate::api::client::ApiClient;
-use crate::cli::error::{BAD_JOB, CliError};
+use crate::cli::error::{BAD_JOB, CANNOT_WRITE, CliError};
 
 /// Most files that are sent, as many as a tree may have.
 const MAX_FILES: usize = 4096;
@@ -25,7 +25,27 @@ fn unsendable(path: &Path, problem: impl std::fmt::Display) -> CliError {
 }
 
 fn cannot(what: &str, path: &Path, error: io::Error) -> CliError {
-    CliError::caused(format!("cannot {what} {}", path.display()), error)
+    let message = format!("cannot {what} {}", path.display());
+    CliError::Caused { code: CANNOT_WRITE, message, source: Box::new(error) }
+}
+
+/// Reads the file that a job names in `field`.
+pub(super) fn read_named(field: &str, path: &Path) -> Result<Vec<u8>, CliError> {
+    read(path).map_err(|error| error.while_doing(field))
+}
+
+/// Refuses an input directory that cannot be sent, or that alone takes more than the job's disk.
+pub(super) fn check_input(directory: &Path, disk: DiskMib) -> Result<(), CliError> {
+    let mut length = 0_u64;
+    for (_, path) in list(directory).map_err(|error| error.while_doing("input"))? {
+        length = length.saturating_add(fs::metadata(&path).map_err(|error| unsendable(&path, error))?.len());
+    }
+    if length <= disk.bytes() {
+        return Ok(());
+    }
+    let problem =
+        format!("its files have {length} bytes, more than the {disk} of disk that the job asks for (--disk)");
+    Err(unsendable(directory, problem).while_doing("input"))
 }
 
 /// Reads a file that fits into a blob.
@@ -43,9 +63,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     fs::read(path).map_err(|error| unsendable(path, error))
 }
 
-/// Uploads one file.
-pub(super) async fn upload_file(client: &ApiClient, path: &Path) -> Result<ContentId, CliError> {
-    Ok(client.put_blob(read(path)?).await?.cid)
+/// Uploads the file that a job names in `field`.
+pub(super) async fn upload_file(client: &ApiClient, field: &str, path: &Path) -> Result<ContentId, CliError> {
+    Ok(client.put_blob(read_named(field, path)?).await?.cid)
 }
 
 /// Uploads every file below `directory`, then the tree of them.
@@ -95,14 +115,33 @@ pub(super) fn list(base: &Path) -> Result<Vec<(RelativePath, PathBuf)>, CliError
     Ok(files)
 }
 
-/// Refuses what cannot become the directory of a job's files, before the job is run.
+/// Refuses what cannot become the directory of a job's files, before the job is run: something else is there, or
+/// nothing can be written where it would be made. Nothing is left behind.
 pub(super) fn check_directory(directory: &Path) -> Result<(), CliError> {
-    match fs::metadata(directory) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(unsendable(directory, "is there and is not a directory")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(unsendable(directory, error)),
+    let unusable = |path: &Path, problem: &dyn std::fmt::Display| match path == directory {
+        true => unsendable(directory, problem),
+        false => unsendable(directory, format!("{}: {problem}", path.display())),
+    };
+    let whole = std::path::absolute(directory).map_err(|error| unsendable(directory, error))?;
+    for path in whole.ancestors() {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                let probe = tempfile::Builder::new().prefix(".dms-").tempfile_in(path);
+                let shown = if path == whole { directory } else { path };
+                return probe.map(drop).map_err(|error| {
+                    unusable(shown, &format!("cannot be written to: {}", io::Error::from(error.kind())))
+                });
+            }
+            Ok(_) => return Err(unusable(path, &"is there and is not a directory")),
+            // A link that leads nowhere is in the way of a directory, too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(unusable(path, &"is a link that leads nowhere"));
+            }
+            Err(error) => return Err(unusable(path, &error)),
+        }
     }
+    Ok(())
 }
 
 /// Writes the files of a tree into `directory`; gives their paths in it. No tree, no files.
@@ -141,10 +180,8 @@ pub(super) fn write_below(base: &Path, path: &RelativePath, bytes: &[u8]) -> Res
                 let metadata =
                     fs::symlink_metadata(&directory).map_err(|error| cannot("use", &directory, error))?;
                 if !metadata.is_dir() {
-                    return Err(CliError::failed(format!(
-                        "{} is in the way: it is not a directory",
-                        directory.display()
-                    )));
+                    let message = format!("{} is in the way: it is not a directory", directory.display());
+                    return Err(CliError::Plain { code: CANNOT_WRITE, message });
                 }
             }
             Err(error) => return Err(cannot("make", &directory, error)),
@@ -160,7 +197,12 @@ pub(super) fn write_below(base: &Path, path: &RelativePath, bytes: &[u8]) -> Res
         file.persist(&target)?;
         Ok(())
     };
-    write().map_err(|error| cannot("write", &target, error))
+    if fs::symlink_metadata(&target).is_ok_and(|metadata| metadata.is_dir()) {
+        let message = format!("{} is in the way: it is a directory", target.display());
+        return Err(CliError::Plain { code: CANNOT_WRITE, message });
+    }
+    // Without the name of the temporary file.
+    write().map_err(|error| cannot("write", &target, error.kind().into()))
 }
 
 #[cfg(test)]
@@ -185,6 +227,40 @@ mod tests {
         symlink("/etc/passwd", base.path().join("a/link")).unwrap();
         let error = list(base.path()).unwrap_err().to_string();
         assert!(error.contains("a/link: only plain files"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_refused_before_the_job_is_run() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
+        assert!(check_directory(&at("new/deep")).is_ok());
+        assert!(check_directory(base.path()).is_ok());
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0, "nothing is left");
+        fs::write(at("file"), "").unwrap();
+        symlink(at("nowhere"), at("link")).unwrap();
+        let table = [
+            (at("file"), "is there and is not a directory"),
+            (at("file/below"), "ot a directory"),
+            (at("link"), "a link that leads nowhere"),
+            (at("link/below"), "a link that leads nowhere"),
+            (PathBuf::from("/proc/dms-output"), "cannot be written to"),
+        ];
+        for (path, expected) in table {
+            let error = check_directory(&path).unwrap_err().to_string();
+            assert!(error.contains(expected), "{}: {error}", path.display());
+        }
+    }
+
+    #[test]
+    fn an_input_that_alone_is_larger_than_the_disk_is_refused_by_name() {
+        let base = tempfile::tempdir().unwrap();
+        fs::write(base.path().join("big"), vec![0; (1 << 20) + 1]).unwrap();
+        assert!(check_input(base.path(), DiskMib(2)).is_ok());
+        let error = crate::errors::whole(&check_input(base.path(), DiskMib(1)).unwrap_err());
+        assert!(
+            error.starts_with("input: ") && error.contains("1048577 bytes, more than the 1 MiB"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -129,6 +129,15 @@ impl<'a> Follower<'a> {
                         is_away = true;
                     }
                 }
+                Err(CliError::Client(error)) if is_passing(&error) => {
+                    let message = format!(
+                        "gave up watching after {} s without the node; the job goes on where it runs",
+                        PATIENCE.as_secs()
+                    );
+                    let words = format!("job logs {} --follow", output::short_id(&self.id));
+                    let error = CliError::Client(error).while_doing(message);
+                    return Err(error.advised("watch it again with", words));
+                }
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(POLL).await;

@@ -24,9 +24,7 @@ use crate::cli::Session;
 use crate::cli::error::{BAD_JOB, CliError, INTERRUPTED};
 use crate::config::Settings;
 use crate::executors::wasm::WasmExecutor;
-use crate::executors::{
-    Execution, ExecutionFailure, Executor, Exit, Limits, Outcome, OutputStream, Workload,
-};
+use crate::executors::{Execution, Executor, Exit, Limits, Outcome, OutputStream, Workload};
 use crate::job_file::{JobSpec, Uploads};
 
 /// How a job that ran here ended, for programs.
@@ -64,28 +62,17 @@ struct Prepared {
     limits: Limits,
     /// Where its files go in the end.
     directory: Option<PathBuf>,
-    /// Why it cannot be run though it is well-formed.
-    refusal: Option<ExecutionFailure>,
     /// Holds `/input` and `/output` while it runs; removed when dropped.
     work: TempDir,
 }
 
 pub(super) async fn run(spec: JobSpec, session: &Session) -> Result<ExitCode, CliError> {
     let mut interrupts = Interrupts::listen()?;
-    if let Some(directory) = &spec.output {
-        files::check_directory(directory)?;
-    }
-    let Prepared { name, workload, limits, directory, refusal, work } = prepare(spec)?;
+    let Prepared { name, workload, limits, directory, work } = prepare(spec)?;
     session.out.note("running here");
     let mut transcript = Transcript::new(session.out.is_json());
-    let outcome = match refusal {
-        Some(failure) => Outcome { exit: Exit::Failed(failure), usage: Default::default() },
-        None => {
-            let executor =
-                WasmExecutor::new().map_err(|error| CliError::internal("cannot run programs", error))?;
-            watch(executor.start(workload, limits), &mut interrupts, &mut transcript).await?
-        }
-    };
+    let executor = WasmExecutor::new().map_err(|error| CliError::internal("cannot run programs", error))?;
+    let outcome = watch(executor.start(workload, limits), &mut interrupts, &mut transcript).await?;
     let Kept { refusal, files } = match &outcome.exit {
         // Somebody who stops a program does not want its half of the files.
         Exit::Stopped => Kept { refusal: None, files: Vec::new() },
@@ -126,8 +113,9 @@ pub(super) async fn run(spec: JobSpec, session: &Session) -> Result<ExitCode, Cl
 
 /// Reads what the job names and lays out its directories; what a node would refuse is refused.
 fn prepare(spec: JobSpec) -> Result<Prepared, CliError> {
-    let module = files::read(&spec.wasm)?;
-    let stdin = spec.stdin.as_deref().map(files::read).transpose()?;
+    super::run::check(&spec)?;
+    let module = files::read_named("wasm", &spec.wasm)?;
+    let stdin = spec.stdin.as_deref().map(|path| files::read_named("stdin", path)).transpose()?;
     let work = tempfile::Builder::new()
         .prefix("dms-local-")
         .tempdir()
@@ -139,11 +127,10 @@ fn prepare(spec: JobSpec) -> Result<Prepared, CliError> {
             .map_err(|error| CliError::caused("cannot make a directory for the job", error))
     };
     let output = make("output")?;
-    let (mut input, mut tree, mut input_bytes) = (None, None, 0);
+    let (mut input, mut tree) = (None, None);
     if let Some(directory) = &spec.input {
         let path = make("input")?;
         let copied = copy_input(directory, &path)?;
-        input_bytes = copied.total_length();
         let blob = copied.to_blob().map_err(|error| CliError::Plain {
             code: BAD_JOB,
             message: format!("{}: {error}", directory.display()),
@@ -173,9 +160,7 @@ fn prepare(spec: JobSpec) -> Result<Prepared, CliError> {
     };
     let (name, directory) = (spec.name.clone(), spec.output.clone());
     check(spec, uploads)?;
-    let is_too_much = input_bytes > limits.disk_bytes;
-    let refusal = is_too_much.then_some(ExecutionFailure::DiskExceeded { granted_bytes: limits.disk_bytes });
-    Ok(Prepared { name, workload, limits, directory, refusal, work })
+    Ok(Prepared { name, workload, limits, directory, work })
 }
 
 /// The rules that a node holds a job to.
@@ -331,6 +316,7 @@ impl Interrupts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executors::ExecutionFailure;
     use dms_messages::DiskMib;
 
     #[test]
@@ -367,33 +353,20 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", text("in/link")).unwrap();
         let spec = |job: &str| {
             let job = crate::job_file::JobFile::parse(Path::new("j.yaml"), job).unwrap();
-            job.complete().unwrap()
+            job.complete(None).unwrap()
         };
-        let refusal = |job: &str| prepare(spec(job)).err().unwrap().to_string();
+        let refusal = |job: &str| crate::errors::whole(&prepare(spec(job)).err().unwrap());
         let wasm = text("a.wasm");
         let table = [
-            (format!("wasm: {}", text("none.wasm")), "none.wasm"),
+            (format!("wasm: {}", text("none.wasm")), "wasm: /"),
             (format!("wasm: {}", text("in")), "not a file"),
             (format!("wasm: {wasm}\ninput: {}", text("in")), "only plain files"),
-            (format!("wasm: {wasm}\nstdin: {}", text("none")), "none"),
+            (format!("wasm: {wasm}\nstdin: {}", text("none")), "stdin: /"),
             (format!("wasm: {wasm}\nenv: {{A=B: c}}"), "env: "),
         ];
         for (job, expected) in table {
             let refusal = refusal(&job);
             assert!(refusal.contains(expected), "{job}\n{refusal}");
         }
-    }
-
-    #[test]
-    fn an_input_over_the_grant_is_the_jobs_failure_and_not_a_malformed_job() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("a.wasm"), b"\0asm").unwrap();
-        std::fs::create_dir(directory.path().join("in")).unwrap();
-        std::fs::write(directory.path().join("in/big"), vec![0; (1 << 20) + 1]).unwrap();
-        let path = |name: &str| directory.path().join(name).display().to_string();
-        let job = format!("wasm: {}\ninput: {}\nresources: {{disk: 1MiB}}", path("a.wasm"), path("in"));
-        let job = crate::job_file::JobFile::parse(Path::new("j.yaml"), &job).unwrap().complete().unwrap();
-        let prepared = prepare(job).unwrap();
-        assert_eq!(prepared.refusal, Some(ExecutionFailure::DiskExceeded { granted_bytes: 1 << 20 }));
     }
 }

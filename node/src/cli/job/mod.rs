@@ -217,7 +217,8 @@ async fn get(
         let message = format!("the job is {}; its files can be had when it has ended", job.phase);
         return Err(CliError::Plain { code: LATER, message });
     }
-    let files = files::download(client, job.output, directory).await?;
+    let files =
+        files::download(client, job.output, directory).await.map_err(|error| elsewhere(error, job.id))?;
     let got = Got { job: job.id, directory: directory.to_path_buf(), files };
     session.out.document(&got, |got| {
         if got.files.is_empty() {
@@ -229,6 +230,12 @@ async fn get(
             .collect()
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// An error while a job's files are written, with the command that fetches them into another place.
+fn elsewhere(error: CliError, job: JobId) -> CliError {
+    let words = format!("job get {} --output OTHER", output::short_id(&job));
+    error.advised("the job's files are kept: fetch them into another directory with", words)
 }
 
 /// The exit code of a job that has ended.

@@ -7,7 +7,7 @@ use dms_messages::{DiskMib, JobId, Millis, Price};
 use serde::Serialize;
 
 use super::follow::{self, Collected, Streams};
-use super::{detached, exit_code, files, local};
+use super::{detached, elsewhere, exit_code, files, local};
 use crate::api::client::ApiClient;
 use crate::api::types::JobView;
 use crate::cli::error::{CliError, INTERRUPTED};
@@ -29,7 +29,7 @@ use crate::job_file::{
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// Job file, YAML or JSON; paths in it begin at its own directory
-    #[arg(value_name = "FILE", required_unless_present = "wasm")]
+    #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// WebAssembly module to run, binary or text
     #[arg(long, value_name = "FILE")]
@@ -101,7 +101,13 @@ impl Args {
 
     /// The file with the flags over it.
     fn spec(self) -> Result<JobSpec, CliError> {
-        let file = self.file.as_deref().map(JobFile::read).transpose()?.unwrap_or_default();
+        if self.file.is_none() && self.wasm.is_none() {
+            return Err(CliError::usage(
+                "nothing to run: name a job file (`dms job run FILE`), or a program (`dms job run --wasm FILE`)",
+            ));
+        }
+        let path = self.file;
+        let file = path.as_deref().map(JobFile::read).transpose()?.unwrap_or_default();
         let args: Vec<_> = self.arg.into_iter().chain(self.args).collect();
         let flags = JobFile {
             name: self.name,
@@ -120,7 +126,7 @@ impl Args {
             locations: (!self.locations.is_empty()).then(|| self.locations.into_iter().collect()),
             labels: (!self.labels.is_empty()).then(|| self.labels.into_iter().collect()),
         };
-        Ok(file.overridden_by(flags).complete()?)
+        Ok(file.overridden_by(flags).complete(path.as_deref())?)
     }
 }
 
@@ -146,9 +152,7 @@ pub(super) async fn run(args: Args, client: &ApiClient, session: &Session) -> Re
     let is_detached = args.detach;
     let spec = args.spec()?;
     let directory = spec.output.clone();
-    if let Some(directory) = &directory {
-        files::check_directory(directory)?;
-    }
+    check(&spec)?;
     let id = tokio::select! {
         biased;
         id = submit(client, spec) => id?,
@@ -173,7 +177,10 @@ pub(super) async fn run(args: Args, client: &ApiClient, session: &Session) -> Re
         return Ok(detached(session, id));
     };
     let files = match &directory {
-        Some(directory) => files::download(client, view.output, directory).await?,
+        Some(directory) => {
+            let files = files::download(client, view.output, directory).await;
+            files.map_err(|error| elsewhere(error, id))?
+        }
         None => Vec::new(),
     };
     if session.out.is_json() {
@@ -184,18 +191,33 @@ pub(super) async fn run(args: Args, client: &ApiClient, session: &Session) -> Re
             let path = directory.as_deref().unwrap_or(Path::new("")).join(file);
             session.out.note(&format!("wrote {}", path.display()));
         }
+        if directory.is_none() && view.output.is_some() {
+            let words = format!("job get {} --output DIR", output::short_id(&id));
+            session.out.note(&format!("the job left files: fetch them with `{}`", session.command(&words)));
+        }
         explain(client, session, &view).await;
     }
     Ok(exit_code(&view))
+}
+
+/// Refuses what cannot end well, before anything is sent or run.
+pub(super) fn check(spec: &JobSpec) -> Result<(), CliError> {
+    if let Some(directory) = &spec.output {
+        files::check_directory(directory).map_err(|error| error.while_doing("output"))?;
+    }
+    match &spec.input {
+        Some(directory) => files::check_input(directory, spec.requirement.disk),
+        None => Ok(()),
+    }
 }
 
 /// Uploads what the job names, and hands it in.
 async fn submit(client: &ApiClient, spec: JobSpec) -> Result<JobId, CliError> {
     // Asked first, so that a person without a node does not wait for an upload to fail.
     client.status().await?;
-    let module = files::upload_file(client, &spec.wasm).await?;
+    let module = files::upload_file(client, "wasm", &spec.wasm).await?;
     let stdin = match &spec.stdin {
-        Some(path) => Some(files::upload_file(client, path).await?),
+        Some(path) => Some(files::upload_file(client, "stdin", path).await?),
         None => None,
     };
     let input = match &spec.input {
@@ -246,7 +268,8 @@ mod tests {
         assert_eq!(spec.args, ["-v", "--top", "10"]);
         assert_eq!(spec.env["A"], "b=c");
         assert_eq!(spec.requirement.cpu.0, 500);
-        assert!(Line::try_parse_from(["x"]).is_err(), "a file or a module is needed");
+        let nothing = Line::try_parse_from(["x"]).unwrap().args.spec().unwrap_err().to_string();
+        assert!(nothing.contains("FILE") && nothing.contains("--wasm"), "{nothing}");
     }
 
     #[test]
