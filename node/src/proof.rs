@@ -42,7 +42,11 @@ pub enum ProofError {
         part: &'static str,
     },
     /// Bytes follow after the last document.
-    #[error("{count} bytes that belong to nothing follow after the provider's signature")]
+    #[error(
+        "{} nothing {} after the provider's signature",
+        if *count == 1 { "1 byte that belongs to".to_owned() } else { format!("{count} bytes that belong to") },
+        if *count == 1 { "follows" } else { "follow" }
+    )]
     Trailing {
         /// How many.
         count: usize,

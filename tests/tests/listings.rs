@@ -106,7 +106,7 @@ fn what_is_declined_is_listed_with_the_code_and_the_reason_on_both_sides() {
     assert_eq!(declined["declines"][0]["code"], "too_big");
     let words = ["bid", "ls", "--request", &request];
     let reason = "needs 8 GiB memory, have 1 GiB";
-    shows(&requester_home, &words, &["no bids yet on this request", "too_big", reason]);
+    shows(&requester_home, &words, &["no bids on this request", "too_big", reason]);
     shows(&provider_home, &words, &["this node", "too_big", reason]);
     shows(&provider_home, &["bid-request", "ls"], &["declined: needs 8 GiB memory"]);
 }
@@ -228,7 +228,7 @@ fn a_contract_written_by_either_party_proves_itself_to_anybody() {
     };
     assert!(changed("flipped", middle).contains("does not hold"));
     assert!(changed("cut", |bytes| bytes.truncate(bytes.len() - 1)).contains("cut short"));
-    assert!(changed("longer", |bytes| bytes.push(0)).contains("1 bytes that belong to nothing"));
+    assert!(changed("longer", |bytes| bytes.push(0)).contains("1 byte that belongs to nothing"));
     assert!(changed("empty", Vec::clear).contains("is empty"));
     let missing = verify(&directory.path().join("missing"));
     assert_eq!(missing.code(), Some(1), "{missing}");

@@ -187,6 +187,11 @@ fn a_malformed_job_file_is_refused_by_line_and_field() {
     let run = home.dms(&["job", "run", file.to_str().unwrap()]);
     assert_eq!(run.code(), Some(64), "{run}");
     assert!(run.stderr.contains("job.yaml:4:11: resources.memory"), "{run}");
+    // The output could not be written.
+    let wasm = example("programs/hello.wat");
+    let run = home.dms(&["job", "run", "--wasm", &wasm, "--output", "/proc/none"]);
+    assert_eq!(run.code(), Some(64), "{run}");
+    assert!(run.stderr.contains("output: /proc/none"), "{run}");
     assert_eq!(home.json(&["job", "ls"]), serde_json::json!([]), "nothing was handed in");
 }
 

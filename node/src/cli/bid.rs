@@ -36,7 +36,10 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     let client = session.client()?;
     let wanted = page.page()?;
     let list = small_runtime()?.block_on(client.bids(direction.direction(), request, &wanted))?;
-    let empty = || page.empty("bids", if request.is_some() { " on this request" } else { "" });
+    let empty = || match request {
+        Some(_) => "no bids on this request\n".to_owned(),
+        None => page.empty("bids", ""),
+    };
     session.out.document(&list, |list| output::bids(list, output::now(), empty));
     let last = list.bids.last().map(|bid| output::short_id(&bid.id));
     let request = request.map(|id| format!(" --request {id}")).unwrap_or_default();

@@ -22,7 +22,8 @@ use crate::identity::Identity;
 /// Makes the node's identity if there is none, looks at the machine, and registers a sensible share of it:
 /// 80 % of the processor, 80 % of the memory that is free now, and half of the free disk, unless the flags
 /// say otherwise. At a terminal it asks how much to share, with that as the proposal, and shows a summary before
-/// anything is changed. Run it again to offer more or less.
+/// anything is changed. Run it again to offer more or less: what no flag says then stays as it was registered, but
+/// for prices, which are those of config.toml (or of the answers).
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Do not ask; needed where there is no terminal. Prices are then those of config.toml
@@ -37,7 +38,7 @@ pub(super) struct Args {
     /// Disk to share (20GiB)
     #[arg(long, value_name = "AMOUNT")]
     disk: Option<DiskMib>,
-    /// Where the machine stands, in words that jobs may ask for (eu-west, CH)
+    /// Where the machine stands, in words that jobs may ask for (eu-west, CH); an empty one takes it back
     #[arg(long, value_name = "PLACE")]
     location: Option<String>,
     /// A label that jobs may ask for; may be repeated
@@ -119,6 +120,13 @@ fn wanted(
     resources.cpu = args.cpu.unwrap_or(resources.cpu);
     resources.memory = args.memory.unwrap_or(resources.memory);
     resources.disk = args.disk.unwrap_or(resources.disk);
+    if resources.cpu == CpuMillis(0) || resources.memory == MemoryMib(0) {
+        let what = if resources.cpu == CpuMillis(0) { "--cpu 0" } else { "--memory 0" };
+        return Err(CliError::usage(format!(
+            "{what}: no program runs with nothing; share more, or take the offer back with `{}`",
+            "dms offboard"
+        )));
+    }
     let cores = CpuMillis(u64::from(host.cpu_info.cores) * 1000);
     if resources.cpu > cores {
         return Err(CliError::usage(format!("--cpu {}: this machine has {cores} cores", resources.cpu)));
@@ -133,6 +141,7 @@ fn wanted(
     }
     capability.prices = settings.prices;
     capability.location = args.location.or_else(|| settings.location.clone()).or(location);
+    capability.location = capability.location.filter(|location| !location.is_empty());
     capability.labels = labels;
     capability.labels.extend(settings.labels.clone());
     capability.labels.extend(args.labels);
@@ -245,7 +254,9 @@ mod tests {
         assert_eq!(capability.resources.cpu, CpuMillis(4000));
         assert_eq!(capability.resources.memory, MemoryMib(6144));
         assert_eq!(capability.labels["disk"], "ssd");
-        for words in [["--cpu", "4.001"], ["--memory", "9GiB"], ["--disk", "11GiB"]] {
+        assert_eq!(wanted_by(&["--location", ""]).unwrap().location, None);
+        let too_much = [["--cpu", "4.001"], ["--memory", "9GiB"], ["--disk", "11GiB"]];
+        for words in too_much.into_iter().chain([["--cpu", "0"], ["--memory", "0MiB"]]) {
             let error = wanted_by(&words).unwrap_err().to_string();
             assert!(error.starts_with(words[0]), "{error}");
         }

@@ -288,7 +288,7 @@ fn resource_row(name: &str, resources: &Resources) -> Vec<String> {
 pub(super) fn capability(view: &CapabilityView) -> String {
     let Some(registered) = &view.registered else {
         // A node that was offboarded says the same as one that never was onboarded.
-        return "this node offers nothing yet (see `dms onboard --help`)\n".to_owned();
+        return "this node offers nothing (see `dms onboard --help`)\n".to_owned();
     };
     let rows = [
         resource_row("registered", &registered.resources),
@@ -342,7 +342,8 @@ pub(super) fn locks(locks: &[Lock], now: Timestamp) -> String {
 fn described(capability: &Capability) -> Vec<(&'static str, String)> {
     let CpuInfo { architecture, model, cores, clock_mhz } = &capability.cpu_info;
     let clock = if *clock_mhz == 0 { String::new() } else { format!(", {clock_mhz} MHz") };
-    let processor = format!("{} ({}, {cores} cores{clock})", escaped(model), escaped(architecture));
+    let cores = count(usize::try_from(*cores).unwrap_or(usize::MAX), "core");
+    let processor = format!("{} ({}, {cores}{clock})", escaped(model), escaped(architecture));
     let mut lines = vec![("processor", processor.trim_start().to_owned())];
     let kinds: Vec<_> = capability.executors.iter().map(ToString::to_string).collect();
     lines.push(("runs", kinds.join(", ")));
@@ -511,10 +512,11 @@ pub(super) fn jobs(jobs: &[JobView], now: Timestamp) -> String {
 
 /// `dms job show`.
 pub(super) fn job(job: &JobView, now: Timestamp) -> String {
-    let state = if job.detail.is_empty() {
-        job.phase.to_string()
-    } else {
-        format!("{}: {}", job.phase, escaped(&job.detail))
+    let detail = escaped(&job.detail);
+    let state = match job.phase {
+        phase if detail.is_empty() || detail == phase.to_string() => phase.to_string(),
+        JobPhase::Bidding => format!("bidding again: try {} was {detail}", job.attempt_count),
+        phase => format!("{phase}: {detail}"),
     };
     let mut lines = vec![
         ("id", job.id.to_string()),
@@ -531,7 +533,7 @@ pub(super) fn job(job: &JobView, now: Timestamp) -> String {
     }
     if let Some(pod) = job.row.job.pods.first() {
         let need = &pod.requirement;
-        lines.push(("needs", format!("{} cores, {} memory, {} disk", need.cpu, need.memory, need.disk)));
+        lines.push(("needs", format!("{}, {} memory, {} disk", need.cpu.cores(), need.memory, need.disk)));
         lines.push(("time limit", pod.run_time().to_string()));
         for task in &pod.tasks {
             lines.push(("module", task.module.to_string()));
@@ -551,18 +553,19 @@ pub(super) fn job(job: &JobView, now: Timestamp) -> String {
             vec![
                 attempt.id.number.to_string(),
                 attempt.provider.short(),
-                cell(&attempt_state(&attempt.state)),
                 age(attempt.minted, now),
                 attempt.result.as_ref().map_or_else(|| "-".to_owned(), |result| result.wall.to_string()),
                 attempt
                     .result
                     .as_ref()
                     .map_or_else(|| "-".to_owned(), |result| result.peak_memory.to_string()),
+                // Last and whole: it is what the list of attempts is looked at for.
+                escaped(&attempt_state(&attempt.state)),
             ]
         };
         let rows: Vec<_> = job.row.attempts.iter().map(row).collect();
         text.push('\n');
-        text.push_str(&table(&["TRY", "NODE", "STATE", "AGE", "RAN", "PEAK MEMORY"], &rows));
+        text.push_str(&table(&["TRY", "NODE", "AGE", "RAN", "PEAK MEMORY", "STATE"], &rows));
     }
     text
 }
@@ -593,11 +596,14 @@ pub(super) fn reasons(explanation: &Explanation) -> Vec<String> {
 
 /// `dms job explain`.
 pub(super) fn explanation(explanation: &Explanation) -> String {
-    let end = match &explanation.end {
-        Some(JobEnd::Failed { failure }) => format!(": {failure}"),
-        _ => String::new(),
+    let stands = match (&explanation.end, explanation.phase) {
+        (Some(JobEnd::Failed { failure }), _) => format!("failed: {failure}"),
+        (_, JobPhase::Cancelled) => "was cancelled".to_owned(),
+        (_, phase @ (JobPhase::Succeeded | JobPhase::Failed)) => phase.to_string(),
+        (_, JobPhase::Submitted) => "was submitted".to_owned(),
+        (_, phase) => format!("is {phase}"),
     };
-    let mut text = format!("job {} is {}{}\n", explanation.job, explanation.phase, escaped(&end));
+    let mut text = format!("job {} {}\n", explanation.job, escaped(&stands));
     for (index, line) in reasons(explanation).iter().enumerate() {
         text.push_str(&format!("  {line}\n"));
         let nodes = explanation.groups.get(index).map(|group| group.nodes.as_slice()).unwrap_or_default();
@@ -700,18 +706,12 @@ mod tests {
             attempts: vec![],
         };
         let text = self::explanation(&explanation);
-        assert!(text.contains("is failed: no node can take it\n"), "{text}");
+        assert!(text.contains(" failed: no node can take it\n") && !text.contains("is failed"), "{text}");
         assert!(text.contains("  3 nodes: needs 8 GiB memory, have 4 GiB\n"), "{text}");
         assert!(text.contains("  1 node: busy\\u{7} (may change)\n"), "{text}");
         assert!(text.contains("  2 nodes not asked: enough others were asked (may change)\n"), "{text}");
     }
 
-    #[test]
-    fn ages_are_said_in_one_unit() {
-        let table = [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 d")];
-        for (seconds, text) in table {
-            assert_eq!(span(Duration::from_secs(seconds)), text);
-        }
     #[test]
     fn a_bootstrap_peer_that_does_not_answer_is_named_with_the_cause_once() {
         let line = |address: &str, reason: &str| {
@@ -729,6 +729,12 @@ mod tests {
         assert_eq!(unreached(&[]), Vec::<String>::new());
     }
 
+    #[test]
+    fn ages_are_said_in_one_unit() {
+        let table = [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 d")];
+        for (seconds, text) in table {
+            assert_eq!(span(Duration::from_secs(seconds)), text);
+        }
     }
 
     #[test]

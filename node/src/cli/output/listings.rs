@@ -79,7 +79,6 @@ pub(in crate::cli) fn peers(peers: &[PeerView]) -> String {
             or_nothing(free),
             or_nothing(said.map(|age| span(age.duration()))),
             or_nothing(advert.map(|advert| price(advert.prices.core_hour))),
-            or_nothing(advert.map(|advert| span(advert.age.duration()))),
             or_nothing(peer.agent.as_deref().map(cell)),
         ]
     };
@@ -203,7 +202,7 @@ pub(in crate::cli) fn allocations(
             or_nothing(view.resources.as_ref().map(ToString::to_string)),
             age(view.began, now),
             or_nothing(view.result.as_ref().map(|result| result.wall.to_string())),
-            cell(&attempt_state(&view.state)),
+            escaped(&attempt_state(&view.state)),
         ]
     };
     let rows: Vec<_> = list.iter().map(row).collect();
@@ -339,6 +338,7 @@ pub(in crate::cli) fn proof(proof: &Proof, now: Timestamp) -> String {
     ];
     lines.extend(terms(&proof.terms));
     lines.push(("bid", proof.terms.bid.to_string()));
+    lines.push(("request", proof.terms.request.to_string()));
     if let Some(allocation) = proof.allocation {
         lines.push(("allocation", allocation.to_string()));
     }
