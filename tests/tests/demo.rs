@@ -176,7 +176,13 @@ fn a_failure_shows_the_logs_and_leaves_nothing() {
     let mut demo = Demo::start(&home, &["--grid", "0x1"]);
     assert_eq!(demo.end().code(), Some(2));
     let mut demo = Demo::start(&home, &["--grid", "100x100"]);
-    assert_eq!(demo.end().code(), Some(1));
+    assert_eq!(demo.end().code(), Some(2));
     assert!(demo.said().contains("--grid: at most"), "{}", demo.said());
     demo.assert_nothing_is_left();
+
+    // Found before anything is rendered: there is a directory where the picture should go.
+    fs::create_dir(home.path().join("picture.png")).unwrap();
+    let mut demo = Demo::start(&home, TINY);
+    assert_eq!(demo.end().code(), Some(2), "{}", demo.said());
+    assert!(demo.said().contains("it is a directory; name a file"), "{}", demo.said());
 }

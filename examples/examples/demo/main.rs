@@ -44,6 +44,9 @@ use self::progress::Progress;
 /// How long the nodes may take to stop by themselves; with nothing left to do they need far less.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
+/// What was asked for cannot be done; clap's own code.
+const WRONG_USAGE: u8 = 2;
+
 /// What every `--help` ends with.
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -109,7 +112,14 @@ async fn main() -> ExitCode {
 async fn demo(args: Args) -> anyhow::Result<ExitCode> {
     // First of all: from here on, nothing that ends this program leaves anything behind.
     let mut signals = Signals::listen()?;
-    let setup = setup(&args)?;
+    let plan = match Plan::new(args.size, args.samples, args.grid).and_then(|plan| checked(plan, &args)) {
+        Ok(plan) => plan,
+        Err(problem) => {
+            say(&format!("error: {problem}"));
+            return Ok(ExitCode::from(WRONG_USAGE));
+        }
+    };
+    let setup = setup(plan, &args)?;
     let home = Home::make(args.keep).context("cannot make a directory for the nodes")?;
     let mut mesh = Mesh::new(&home, &setup.dms);
     let progress = Progress::new(&setup.plan);
@@ -147,7 +157,20 @@ async fn demo(args: Args) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-fn setup(args: &Args) -> anyhow::Result<Setup> {
+/// The plan, if the picture that was asked for by name can be written in the end: rendering it takes a while.
+fn checked(plan: Plan, args: &Args) -> Result<Plan, String> {
+    let Some(path) = &args.picture else { return Ok(plan) };
+    let wrong = |problem: &str| Err(format!("--picture {}: {problem}", path.display()));
+    if path.is_dir() {
+        return wrong("it is a directory; name a file");
+    }
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) if !parent.is_dir() => wrong("its directory is not there"),
+        _ => Ok(plan),
+    }
+}
+
+fn setup(plan: Plan, args: &Args) -> anyhow::Result<Setup> {
     let own = std::env::current_exe().context("cannot find this program's own path")?;
     // <target>/<profile>/examples/demo
     let profile = own.parent().and_then(Path::parent).context("this program lies in no target directory")?;
@@ -155,12 +178,7 @@ fn setup(args: &Args) -> anyhow::Result<Setup> {
     anyhow::ensure!(dms.is_file(), "{} is missing: build the workspace first (make build)", dms.display());
     let target = profile.parent().unwrap_or(profile);
     let picture = args.picture.clone().unwrap_or_else(|| target.join("demo/picture.png"));
-    Ok(Setup {
-        plan: Plan::new(args.size, args.samples, args.grid).map_err(anyhow::Error::msg)?,
-        dms,
-        picture: std::path::absolute(picture)?,
-        is_killing: args.kill,
-    })
+    Ok(Setup { plan, dms, picture: std::path::absolute(picture)?, is_killing: args.kill })
 }
 
 /// The demo itself; gives what is printed at the end.

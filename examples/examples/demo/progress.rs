@@ -93,8 +93,9 @@ impl Progress {
         for NodeFacts { provider, did, cores } in providers {
             let (name, memory, price) = (provider.name, provider.memory_mib, provider.core_hour);
             self.line(|| {
+                let plural = if *cores == 1 { "" } else { "s" };
                 format!(
-                    "  {name} ({}) shares {cores} × core, {memory} MiB, for {price} a core and hour",
+                    "  {name} ({}) shares {cores} core{plural}, {memory} MiB, for {price} a core and hour",
                     did.short()
                 )
             });

@@ -96,13 +96,15 @@ fn providers(nodes: &[NodeFacts], tiles: &[JobView]) -> String {
         let done: Vec<&AttemptRow> = attempts().filter(|attempt| !is_lost(attempt)).collect();
         let wall: u64 =
             done.iter().filter_map(|attempt| attempt.result.as_ref()).map(|result| result.wall.0).sum();
-        // A price is for an hour, of which the time that it ran is earned.
-        let earned: u64 = done
+        // A price is for an hour, of which the time that it ran is earned. Divided once, so that nothing is lost with
+        // each tile.
+        let by_the_hour: u128 = done
             .iter()
             .filter_map(|attempt| {
-                Some(attempt.price.0.saturating_mul(attempt.result.as_ref()?.wall.0) / 3_600_000)
+                Some(u128::from(attempt.price.0) * u128::from(attempt.result.as_ref()?.wall.0))
             })
             .sum();
+        let earned = u64::try_from(by_the_hour / 3_600_000).unwrap_or(u64::MAX);
         let said_no: u32 =
             tiles.iter().filter_map(|view| view.row.declines.get(&node.did)).flat_map(BTreeMap::values).sum();
         vec![
