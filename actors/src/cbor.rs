@@ -8,7 +8,8 @@
 //! form, unsorted or duplicate map keys, simple values other than false, true and null, tags (but for
 //! COSE_Sign1 around a document), more than [`MAX_DEPTH`] levels and more than [`MAX_LENGTH`] bytes.
 
-use ciborium::Value;
+mod writer;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -18,6 +19,9 @@ pub const MAX_DEPTH: usize = 16;
 /// Longest accepted document or frame body in bytes: small enough to keep hundreds in flight in memory;
 /// anything larger travels as a blob.
 pub const MAX_LENGTH: usize = 256 * 1024;
+
+/// What most words take, so that writing one allocates once.
+const USUAL_LENGTH: usize = 128;
 
 /// The tag of COSE_Sign1 (RFC 9052 §2).
 pub(crate) const SIGN1_TAG: u64 = 18;
@@ -102,9 +106,8 @@ pub fn to_canonical_within<T: Serialize + ?Sized>(
     value: &T,
     max_length: usize,
 ) -> Result<Vec<u8>, CborError> {
-    let value = Value::serialized(value).map_err(|error| CborError::Encode(reason(&error)))?;
-    let mut bytes = Vec::new();
-    write(&value, MAX_DEPTH, &mut bytes)?;
+    let mut bytes = Vec::with_capacity(USUAL_LENGTH);
+    writer::write(value, &mut bytes)?;
     // What is written can always be read back.
     check_length(&bytes, max_length)?;
     Ok(bytes)
@@ -158,66 +161,15 @@ fn check_length(bytes: &[u8], limit: usize) -> Result<(), CborError> {
 }
 
 // Major types (RFC 8949 §3.1).
-const UNSIGNED: u8 = 0;
-const NEGATIVE: u8 = 1;
-const BYTES: u8 = 2;
-const TEXT: u8 = 3;
-const ARRAY: u8 = 4;
-const MAP: u8 = 5;
-const TAG: u8 = 6;
+pub(crate) const UNSIGNED: u8 = 0;
+pub(crate) const NEGATIVE: u8 = 1;
+pub(crate) const BYTES: u8 = 2;
+pub(crate) const TEXT: u8 = 3;
+pub(crate) const ARRAY: u8 = 4;
+pub(crate) const MAP: u8 = 5;
+pub(crate) const TAG: u8 = 6;
 
-fn write(value: &Value, levels: usize, out: &mut Vec<u8>) -> Result<(), CborError> {
-    match value {
-        Value::Integer(integer) => {
-            let integer = i128::from(*integer);
-            let (major, argument) = if integer < 0 { (NEGATIVE, -1 - integer) } else { (UNSIGNED, integer) };
-            let argument = u64::try_from(argument)
-                .map_err(|_| CborError::Encode("an integer beyond 64 bits".to_owned()))?;
-            write_head(major, argument, out);
-        }
-        Value::Bytes(bytes) => {
-            write_head(BYTES, bytes.len() as u64, out);
-            out.extend_from_slice(bytes);
-        }
-        Value::Text(text) => {
-            write_head(TEXT, text.len() as u64, out);
-            out.extend_from_slice(text.as_bytes());
-        }
-        Value::Bool(value) => out.push(if *value { 0xf5 } else { 0xf4 }),
-        Value::Null => out.push(0xf6),
-        Value::Array(items) => {
-            let levels = levels.checked_sub(1).ok_or(CborError::TooDeep)?;
-            write_head(ARRAY, items.len() as u64, out);
-            for item in items {
-                write(item, levels, out)?;
-            }
-        }
-        Value::Map(entries) => {
-            let levels = levels.checked_sub(1).ok_or(CborError::TooDeep)?;
-            let mut sorted = Vec::with_capacity(entries.len());
-            for (key, value) in entries {
-                let mut encoded = Vec::new();
-                write(key, levels, &mut encoded)?;
-                sorted.push((encoded, value));
-            }
-            sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            if sorted.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-                return Err(CborError::DuplicateKey);
-            }
-            write_head(MAP, entries.len() as u64, out);
-            for (key, value) in sorted {
-                out.extend_from_slice(&key);
-                write(value, levels, out)?;
-            }
-        }
-        Value::Float(_) => return Err(CborError::Float),
-        Value::Tag(tag, _) => return Err(CborError::Tag(*tag)),
-        _ => return Err(CborError::Encode("an unknown sort of item".to_owned())),
-    }
-    Ok(())
-}
-
-fn write_head(major: u8, argument: u64, out: &mut Vec<u8>) {
+pub(crate) fn write_head(major: u8, argument: u64, out: &mut Vec<u8>) {
     let major = major << 5;
     let bytes = argument.to_be_bytes();
     match argument {
@@ -334,7 +286,7 @@ fn walk(bytes: &[u8], max_length: usize, is_document_allowed: bool) -> Result<()
 }
 
 /// Reads the head of an item: its major type and its argument.
-fn read_head(bytes: &[u8], position: &mut usize) -> Result<(u8, u64), CborError> {
+pub(crate) fn read_head(bytes: &[u8], position: &mut usize) -> Result<(u8, u64), CborError> {
     let first = *bytes.get(*position).ok_or(CborError::Truncated)?;
     *position += 1;
     let (major, info) = (first >> 5, first & 0x1f);
@@ -373,6 +325,7 @@ fn read_head(bytes: &[u8], position: &mut usize) -> Result<(u8, u64), CborError>
 mod tests {
     use std::collections::BTreeMap;
 
+    use ciborium::Value;
     use proptest::prelude::*;
     use serde::Deserialize;
 
@@ -439,6 +392,117 @@ mod tests {
         assert_eq!(check(&bytes, MAX_LENGTH), Ok(()));
         assert_eq!(from_canonical::<Everything>(&bytes).unwrap(), value);
         assert_eq!(to_canonical(&from_canonical::<Everything>(&bytes).unwrap()).unwrap(), bytes);
+    }
+
+    /// What `to_canonical` must equal: the value as a tree, written by plain recursion.
+    fn oracle<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CborError> {
+        let value = Value::serialized(value).map_err(|error| CborError::Encode(reason(&error)))?;
+        let mut bytes = Vec::new();
+        write(&value, MAX_DEPTH, &mut bytes)?;
+        check_length(&bytes, MAX_LENGTH)?;
+        Ok(bytes)
+    }
+
+    fn write(value: &Value, levels: usize, out: &mut Vec<u8>) -> Result<(), CborError> {
+        match value {
+            Value::Integer(integer) => {
+                let integer = i128::from(*integer);
+                let (major, argument) =
+                    if integer < 0 { (NEGATIVE, -1 - integer) } else { (UNSIGNED, integer) };
+                let argument = u64::try_from(argument)
+                    .map_err(|_| CborError::Encode("an integer beyond 64 bits".to_owned()))?;
+                write_head(major, argument, out);
+            }
+            Value::Bytes(bytes) => {
+                write_head(BYTES, bytes.len() as u64, out);
+                out.extend_from_slice(bytes);
+            }
+            Value::Text(text) => {
+                write_head(TEXT, text.len() as u64, out);
+                out.extend_from_slice(text.as_bytes());
+            }
+            Value::Bool(value) => out.push(if *value { 0xf5 } else { 0xf4 }),
+            Value::Null => out.push(0xf6),
+            Value::Array(items) => {
+                let levels = levels.checked_sub(1).ok_or(CborError::TooDeep)?;
+                write_head(ARRAY, items.len() as u64, out);
+                for item in items {
+                    write(item, levels, out)?;
+                }
+            }
+            Value::Map(entries) => {
+                let levels = levels.checked_sub(1).ok_or(CborError::TooDeep)?;
+                let mut sorted = Vec::with_capacity(entries.len());
+                for (key, value) in entries {
+                    let mut encoded = Vec::new();
+                    write(key, levels, &mut encoded)?;
+                    sorted.push((encoded, value));
+                }
+                sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+                if sorted.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+                    return Err(CborError::DuplicateKey);
+                }
+                write_head(MAP, entries.len() as u64, out);
+                for (key, value) in sorted {
+                    out.extend_from_slice(&key);
+                    write(value, levels, out)?;
+                }
+            }
+            Value::Float(_) => return Err(CborError::Float),
+            Value::Tag(tag, _) => return Err(CborError::Tag(*tag)),
+            _ => return Err(CborError::Encode("an unknown sort of item".to_owned())),
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_sort_of_value_is_written_like_the_tree_of_it() {
+        #[derive(Serialize)]
+        struct Unit;
+        #[derive(Serialize)]
+        struct Pair(u8, Option<char>);
+        /// Says a length that it does not keep, as `skip_serializing_if` in a flattened struct does.
+        struct Liar(Option<usize>);
+        impl Serialize for Liar {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeMap;
+                let mut map = serializer.serialize_map(self.0)?;
+                for n in (0..30u8).rev() {
+                    map.serialize_entry(&n, &[n])?;
+                }
+                map.end()
+            }
+        }
+        /// Refuses to be written.
+        struct Mute;
+        impl Serialize for Mute {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("m".repeat(2 * MAX_REASON_LENGTH)))
+            }
+        }
+        macro_rules! same {
+            ($($value:expr),+ $(,)?) => { $(assert_eq!(to_canonical(&$value), oracle(&$value));)+ };
+        }
+        same!(
+            everything(),
+            (Unit, Pair(1, Some('ü')), Pair(2, None), (), Some(Some(3)), true),
+            (i8::MIN, i16::MIN, i32::MIN, i64::MIN, u128::from(u64::MAX), -1 - i128::from(u64::MAX)),
+            Liar(None),
+            Liar(Some(30)),
+            Liar(Some(1)),
+            Liar(Some(70_000)),
+            (1, 1.5),
+            u128::MAX,
+            i128::MIN,
+            ciborium::tag::Required::<u8, 18>(1),
+            ciborium::tag::Captured(None, 7u8),
+            ciborium::tag::Captured(Some(2), "x"),
+            BTreeMap::from([((1, "b"), 2), ((0, "a"), 1)]),
+            Shape::Box { width: 1, depth: Some(2) },
+        );
+        // What the value itself says, cut; the tree puts its own words around it.
+        assert_eq!(to_canonical(&vec![Mute]), Err(CborError::Encode("m".repeat(MAX_REASON_LENGTH))));
+        assert!(matches!(oracle(&vec![Mute]), Err(CborError::Encode(_))));
     }
 
     #[test]
@@ -631,6 +695,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_written_is_what_the_tree_of_it_gives(value in any_value()) {
+            prop_assert_eq!(to_canonical(&value), oracle(&value));
+        }
+
         #[test]
         fn any_bytes_are_judged_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             // What the walker accepts has one form only: writing it again gives the same bytes.

@@ -379,10 +379,13 @@ impl<T> PartialEq for Signed<T> {
 impl<T> Eq for Signed<T> {}
 
 /// A document is told, never asked: what answers it is another document.
+// A type that is no message should be made one, not be signed.
+#[diagnostic::do_not_recommend]
 impl<T: Document> crate::Message for Signed<T> {
     type Reply = ();
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Document> WireMessage for Signed<T> {
     const KIND: &'static str = T::KIND;
     const VERSION: u16 = T::VERSION;

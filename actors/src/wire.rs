@@ -27,14 +27,31 @@ impl Kind {
         Self { name: M::KIND.to_owned(), version: M::VERSION }
     }
 
+    /// Whether `name` can be that of a kind: 1 to [`Kind::MAX_NAME_LENGTH`] characters of `a-z`, `0-9`,
+    /// `.` and `-`. Constant, so that [`wire_message!`](crate::wire_message) and
+    /// `#[derive(WireMessage)]` refuse other names when they are compiled.
+    ///
+    /// ```
+    /// const _: () = assert!(dms_actors::Kind::is_name("example.greet"));
+    /// assert!(!dms_actors::Kind::is_name("Greet"));
+    /// ```
+    pub const fn is_name(name: &str) -> bool {
+        let name = name.as_bytes();
+        let mut at = 0;
+        while at < name.len() {
+            if !matches!(name[at], b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-') {
+                return false;
+            }
+            at += 1;
+        }
+        !name.is_empty() && name.len() <= Self::MAX_NAME_LENGTH
+    }
+
     /// Reads the printed form (`name/version`).
     pub fn parse(text: &str) -> Option<Self> {
         let (name, version) = text.rsplit_once('/')?;
-        let is_name = !name.is_empty()
-            && name.len() <= Self::MAX_NAME_LENGTH
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'));
         let is_canonical = version == "0" || !version.starts_with(['0', '+']);
-        (is_name && is_canonical).then_some(())?;
+        (Self::is_name(name) && is_canonical).then_some(())?;
         Some(Self { name: name.to_owned(), version: version.parse().ok()? })
     }
 }
@@ -74,6 +91,10 @@ pub enum DecodeError {
 /// A message an actor can be sent, and the reply that an ask of it gets.
 ///
 /// Defined here, without the runtime, so that crates of plain words can implement it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a message",
+    note = "derive it: `#[derive(Message)]` and, unless an ask of it is answered with `()`, `#[message(reply = …)]`"
+)]
 pub trait Message: Send + 'static {
     /// What an ask is answered with; `()` for words that are only told.
     type Reply: Send + 'static;
@@ -82,6 +103,10 @@ pub trait Message: Send + 'static {
 /// A value that travels between machines.
 ///
 /// The default body is deterministic CBOR of the serde form; [`crate::Signed`] overrides it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is a message that does not travel",
+    note = "derive it: `#[derive(Serialize, Deserialize, WireMessage)]` and `#[wire(kind = \"example.greet\")]`"
+)]
 pub trait WireMessage: Sized + Send + 'static {
     /// The dotted name chosen by the author (`dms.bid`).
     const KIND: &'static str;
@@ -107,9 +132,15 @@ macro_rules! wire_message {
         $crate::wire_message!($type, $kind, $version, reply = ());
     };
     ($type:ty, $kind:literal, $version:literal, reply = $reply:ty) => {
+        const _: () = ::core::assert!(
+            $crate::Kind::is_name($kind),
+            "a kind is 1 to 64 characters of a-z, 0-9, `.` and `-`"
+        );
+        #[diagnostic::do_not_recommend]
         impl $crate::Message for $type {
             type Reply = $reply;
         }
+        #[diagnostic::do_not_recommend]
         impl $crate::WireMessage for $type {
             const KIND: &'static str = $kind;
             const VERSION: u16 = $version;
@@ -129,4 +160,27 @@ macro_rules! wire_message {
 /// Decodes plain canonical CBOR; what [`wire_message!`](crate::wire_message) uses.
 pub fn decode_plain<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     cbor::from_canonical(bytes).map_err(DecodeError::Cbor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_read_as_it_is_printed() {
+        let longest = format!("{}/65535", "a".repeat(Kind::MAX_NAME_LENGTH));
+        for text in ["example.greet/1", "a/0", "0-9/10", &longest] {
+            assert_eq!(Kind::parse(text).map(|kind| kind.to_string()).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_kind_is_refused() {
+        let too_long = format!("{}/1", "a".repeat(Kind::MAX_NAME_LENGTH + 1));
+        for text in [
+            "", "a", "/1", "A/1", "a b/1", "a_b/1", "é/1", "a/", "a/01", "a/+1", "a/-1", "a/65536", &too_long,
+        ] {
+            assert_eq!(Kind::parse(text), None, "{text}");
+        }
+    }
 }

@@ -21,9 +21,9 @@ async fn a_word_and_its_reply_cross_and_the_sender_is_known() {
     registered_probe(&b, &seen);
     let far = a.resolve::<Note>(&address(2, "/probe"));
     far.tell(Note(1)).await.unwrap();
-    assert_eq!(far.ask(Note(2), PATIENCE).await.unwrap(), 1);
+    assert_eq!(far.ask(Note(2)).timeout(PATIENCE).await.unwrap(), 1);
     far.try_tell(Note(3)).unwrap();
-    let later = tokio::spawn(a.resolve::<Await>(&address(2, "/probe")).ask(Await, PATIENCE));
+    let later = tokio::spawn(a.resolve::<Await>(&address(2, "/probe")).ask(Await).timeout(PATIENCE));
     seen.wait("awaiting 1").await;
     far.tell(Note(4)).await.unwrap();
     assert!(matches!(later.await.unwrap(), Ok(4)));
@@ -77,8 +77,8 @@ async fn two_thousand_tells_to_a_slow_actor_arrive_all_and_in_order() {
         assert!(slow.depth() <= Slow::MAILBOX);
     }
     // An ask goes the same way, so it is behind all of them.
-    assert_eq!(far.ask(Note(2000), PATIENCE).await.unwrap(), 2001);
-    assert_eq!(slow.ask(Notes, PATIENCE).await.unwrap(), (0..=2000).collect::<Vec<_>>());
+    assert_eq!(far.ask(Note(2000)).timeout(PATIENCE).await.unwrap(), 2001);
+    assert_eq!(slow.ask(Notes).timeout(PATIENCE).await.unwrap(), (0..=2000).collect::<Vec<_>>());
     assert_eq!((a.counters().dead_letters, b.counters().dead_letters), (0, 0));
     stop(&[&a, &b]).await;
 }
@@ -95,7 +95,7 @@ async fn after_a_flush_nothing_is_lost_with_the_link() {
     }
     assert!(a.flush(PATIENCE).await);
     network.disconnect(did(1), did(2));
-    assert_eq!(slow.ask(Notes, PATIENCE).await.unwrap(), (0..300).collect::<Vec<_>>());
+    assert_eq!(slow.ask(Notes).timeout(PATIENCE).await.unwrap(), (0..300).collect::<Vec<_>>());
     assert_eq!(a.counters().dead_letters, 0);
     assert!(a.flush(PATIENCE).await, "a dead link has nothing on its way");
     stop(&[&a, &b]).await;
@@ -132,11 +132,11 @@ async fn a_stalled_actor_stops_its_senders_and_nobody_else() {
         .await;
     let waiting = tokio::spawn(far.tell(Note(taken)));
     let other = a.resolve::<Note>(&address(2, "/free"));
-    assert_eq!(other.ask(Note(1), PATIENCE).await.unwrap(), 0);
+    assert_eq!(other.ask(Note(1)).timeout(PATIENCE).await.unwrap(), 0);
     assert!(!waiting.is_finished());
     drop(release);
     soon("there is room", waiting).await.unwrap().unwrap();
-    assert_eq!(far.ask(Note(taken + 1), PATIENCE).await.unwrap(), taken + 1);
+    assert_eq!(far.ask(Note(taken + 1)).timeout(PATIENCE).await.unwrap(), taken + 1);
     stop(&[&a, &b]).await;
 }
 
@@ -148,9 +148,9 @@ async fn a_lost_link_loses_asks_once_and_buries_what_was_not_acknowledged() {
     let actor = registered_probe(&b, &seen);
     let (mut dead, mut peers) = (a.dead_letters(), a.peers());
     let far = a.resolve::<Note>(&address(2, "/probe"));
-    far.ask(Note(1), PATIENCE).await.unwrap();
+    far.ask(Note(1)).timeout(PATIENCE).await.unwrap();
     assert_eq!(soon("up", peers.recv()).await.unwrap(), PeerEvent::Up(did(2)));
-    let asking = tokio::spawn(a.resolve::<Await>(&address(2, "/probe")).ask(Await, PATIENCE));
+    let asking = tokio::spawn(a.resolve::<Await>(&address(2, "/probe")).ask(Await).timeout(PATIENCE));
     seen.wait("awaiting 1").await;
     let release = hold(&actor).await;
     // As many as the mailbox takes are acknowledged; the others wait at the receiver.
@@ -178,7 +178,7 @@ async fn a_lost_link_loses_asks_once_and_buries_what_was_not_acknowledged() {
     drop(release);
     // The same recipient finds its way when there is one again.
     network.connect(did(1), did(2));
-    far.ask(Note(10), PATIENCE).await.unwrap();
+    far.ask(Note(10)).timeout(PATIENCE).await.unwrap();
     stop(&[&a, &b]).await;
 }
 
@@ -215,7 +215,7 @@ async fn who_cannot_be_reached_is_said_at_once() {
     let nobody = a.resolve::<Note>(&address(9, "/probe"));
     assert_eq!(nobody.tell(Note(1)).await.unwrap_err().reason, SendFailure::NoRouteYet);
     assert_eq!(nobody.try_tell(Note(1)).unwrap_err().reason, SendFailure::NoRouteYet);
-    let asked = nobody.ask(Note(7), PATIENCE).await;
+    let asked = nobody.ask(Note(7)).timeout(PATIENCE).await;
     assert!(matches!(asked, Err(AskError::NotSent { message: Note(7), reason: SendFailure::NoRouteYet })));
     let alone = builder(3).start().unwrap();
     let nowhere = alone.resolve::<Note>(&address(1, "/probe"));
@@ -230,7 +230,7 @@ async fn unknown_paths_and_kinds_are_refused_by_name() {
     registered_probe(&b, &Seen::default());
     let mut dead = a.dead_letters();
     let nobody = a.resolve::<Note>(&address(2, "/nobody"));
-    let asked = nobody.ask(Note(1), PATIENCE).await;
+    let asked = nobody.ask(Note(1)).timeout(PATIENCE).await;
     assert!(matches!(asked, Err(AskError::Refused(refusal)) if refusal.code == RefusalCode::UnknownPath));
     let unheard = a.resolve::<Unheard>(&address(2, "/probe"));
     unheard.tell(Unheard).await.unwrap();
@@ -242,7 +242,7 @@ async fn unknown_paths_and_kinds_are_refused_by_name() {
     for _ in 0..500 {
         unheard.tell(Unheard).await.unwrap();
     }
-    let asked = unheard.ask(Unheard, PATIENCE).await;
+    let asked = unheard.ask(Unheard).timeout(PATIENCE).await;
     assert!(matches!(asked, Err(AskError::Refused(_))));
     assert_eq!(b.counters().refused_words, 503);
     assert!(a.counters().dead_letters <= 200, "{:?}", a.counters());
@@ -294,10 +294,10 @@ async fn the_policy_decides_before_the_body_is_decoded_and_a_panicking_decoder_h
     let slow = b.spawn(|| Slow { notes: Vec::new() }, Supervision::never());
     let _ = b.register("/slow", &slow).unwrap().accepts::<Guarded>();
     let to = address(2, "/slow");
-    let refused = stranger.resolve::<Guarded>(&to).ask(Guarded, PATIENCE).await;
+    let refused = stranger.resolve::<Guarded>(&to).ask(Guarded).timeout(PATIENCE).await;
     assert!(matches!(refused, Err(AskError::Refused(refusal)) if refusal.code == RefusalCode::NotTrusted));
     assert!(!DECODED.load(Ordering::SeqCst));
-    let refused = friend.resolve::<Guarded>(&to).ask(Guarded, PATIENCE).await;
+    let refused = friend.resolve::<Guarded>(&to).ask(Guarded).timeout(PATIENCE).await;
     assert!(matches!(refused, Err(AskError::Refused(refusal)) if refusal.code == RefusalCode::Malformed));
     assert!(DECODED.load(Ordering::SeqCst));
     assert!(slow.is_alive());
@@ -319,7 +319,7 @@ async fn what_does_not_fit_into_a_frame_is_not_taken() {
     for _ in 0..40 {
         far.tell(Bulk(vec![7; longest])).await.unwrap();
     }
-    far.ask(Bulk(vec![]), PATIENCE).await.unwrap();
+    far.ask(Bulk(vec![])).timeout(PATIENCE).await.unwrap();
     assert_eq!(seen.count(&format!("bulk {longest}")), 40);
     stop(&[&a, &b]).await;
 }
@@ -330,13 +330,13 @@ async fn a_panicking_handler_loses_the_ask_of_a_peer_and_not_the_link() {
     let (a, b) = (member(&network, 1), member(&network, 2));
     registered_probe(&b, &Seen::default());
     let mut dead = b.dead_letters();
-    let asked = a.resolve::<Panic>(&address(2, "/probe")).ask(Panic, PATIENCE).await;
+    let asked = a.resolve::<Panic>(&address(2, "/probe")).ask(Panic).timeout(PATIENCE).await;
     assert!(matches!(asked, Err(AskError::Lost)));
     let letter = soon("a dead letter", dead.recv()).await.unwrap();
     assert_eq!((letter.peer, letter.path), (Some(did(1)), Some("/probe".parse().unwrap())));
     // The same link, the restarted actor.
     let far = a.resolve::<Note>(&address(2, "/probe"));
-    assert_eq!(far.ask(Note(1), PATIENCE).await.unwrap(), 0);
+    assert_eq!(far.ask(Note(1)).timeout(PATIENCE).await.unwrap(), 0);
     stop(&[&a, &b]).await;
 }
 
@@ -351,11 +351,11 @@ async fn an_ask_that_waited_too_long_for_room_is_not_begun() {
     for n in 0..Probe::MAILBOX as u64 {
         far.tell(Note(n)).await.unwrap();
     }
-    let late = far.ask(Note(777), Duration::from_millis(30)).await;
+    let late = far.ask(Note(777)).timeout(Duration::from_millis(30)).await;
     assert!(matches!(late, Err(AskError::TimedOut)) || matches!(late, Err(AskError::Refused(_))));
     until("it is refused as expired", || b.counters().refused_words == 1).await;
     drop(release);
-    far.ask(Note(1), PATIENCE).await.unwrap();
+    far.ask(Note(1)).timeout(PATIENCE).await.unwrap();
     assert_eq!(seen.count(&format!("note 777 from {}", did(1).short())), 0);
     stop(&[&a, &b]).await;
 }
@@ -381,7 +381,7 @@ fn without_a_runtime_links_run_on_the_actors_threads() {
     let (a, b) = (member(&network, 1), member(&network, 2));
     registered_probe(&b, &Seen::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let reply = runtime.block_on(a.resolve::<Note>(&address(2, "/probe")).ask(Note(1), PATIENCE));
+    let reply = runtime.block_on(a.resolve::<Note>(&address(2, "/probe")).ask(Note(1)).timeout(PATIENCE));
     assert_eq!(reply.unwrap(), 0);
     a.stop_blocking(PATIENCE).unwrap();
     b.stop_blocking(PATIENCE).unwrap();

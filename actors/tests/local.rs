@@ -21,7 +21,7 @@ async fn a_told_and_an_asked_message_are_handled_in_order() {
     let actor = probe(&system, &seen, Supervision::never());
     actor.tell(Note(5)).await.unwrap();
     actor.recipient::<Note>().try_tell(Note(6)).unwrap();
-    assert_eq!(actor.recipient().ask(Note(7), PATIENCE).await.unwrap(), 2);
+    assert_eq!(actor.recipient().ask(Note(7)).timeout(PATIENCE).await.unwrap(), 2);
     let me = did(1).short();
     let notes = [5, 6, 7].map(|n| format!("note {n} from {me}"));
     assert_eq!(seen.all()[1..], notes);
@@ -30,7 +30,7 @@ async fn a_told_and_an_asked_message_are_handled_in_order() {
     assert!(!actor.is_alive());
     let TellError { message, reason } = actor.tell(Note(8)).await.unwrap_err();
     assert_eq!((message, reason), (Note(8), SendFailure::Closed));
-    let closed = actor.ask(Note(9), PATIENCE).await;
+    let closed = actor.ask(Note(9)).timeout(PATIENCE).await;
     assert!(matches!(closed, Err(AskError::NotSent { message: Note(9), reason: SendFailure::Closed })));
     stop(&[&system]).await;
     // Stopping twice is harmless.
@@ -42,16 +42,16 @@ async fn an_answer_can_be_given_later_or_never() {
     let system = builder(1).start().unwrap();
     let seen = Seen::default();
     let actor = probe(&system, &seen, Supervision::never());
-    let waiting = tokio::spawn(actor.ask(Await, PATIENCE));
+    let waiting = tokio::spawn(actor.ask(Await).timeout(PATIENCE));
     seen.wait("awaiting 1").await;
     actor.tell(Note(42)).await.unwrap();
     assert!(matches!(waiting.await.unwrap(), Ok(42)));
 
-    let timed_out = actor.ask(Await, Duration::from_millis(20)).await;
+    let timed_out = actor.ask(Await).timeout(Duration::from_millis(20)).await;
     assert!(matches!(timed_out, Err(AskError::TimedOut)));
-    let lost = tokio::spawn(actor.ask(Await, PATIENCE));
+    let lost = tokio::spawn(actor.ask(Await).timeout(PATIENCE));
     seen.wait("awaiting 2").await;
-    actor.ask(Do::new(|probe: &mut Probe, _| probe.awaiting.clear()), PATIENCE).await.unwrap();
+    actor.ask(Do::new(|probe: &mut Probe, _| probe.awaiting.clear())).timeout(PATIENCE).await.unwrap();
     assert!(matches!(lost.await.unwrap(), Err(AskError::Lost)));
     stop(&[&system]).await;
 }
@@ -67,8 +67,12 @@ async fn a_mailbox_never_holds_more_than_its_capacity_through_any_number_of_clon
         taken += u64::from(actor.clone().try_tell(Note(n)).is_ok());
     }
     assert_eq!(taken, Probe::MAILBOX as u64);
-    let waiting: Vec<_> = (0..100).map(|n| tokio::spawn(actor.clone().tell(Note(n)))).collect();
-    let asking = actor.ask(Note(0), Duration::from_millis(20)).await;
+    let tell = |n| {
+        let actor = actor.clone();
+        tokio::spawn(async move { actor.tell(Note(n)).await })
+    };
+    let waiting: Vec<_> = (0..100).map(tell).collect();
+    let asking = actor.ask(Note(0)).timeout(Duration::from_millis(20)).await;
     assert!(matches!(asking, Err(AskError::NotSent { reason: SendFailure::Full, .. })));
     assert_eq!(actor.depth(), Probe::MAILBOX);
     drop(release);
@@ -76,7 +80,7 @@ async fn a_mailbox_never_holds_more_than_its_capacity_through_any_number_of_clon
         soon("room", tell).await.unwrap().unwrap();
         assert!(actor.depth() <= Probe::MAILBOX);
     }
-    assert_eq!(actor.ask(Note(0), PATIENCE).await.unwrap(), taken + 100);
+    assert_eq!(actor.ask(Note(0)).timeout(PATIENCE).await.unwrap(), taken + 100);
     stop(&[&system]).await;
 }
 
@@ -120,7 +124,7 @@ async fn an_actor_that_floods_itself_starves_neither_its_timer_nor_others_nor_it
     until("the timer ticks", || ticks.load(Ordering::Relaxed) >= 5).await;
     let seen = Seen::default();
     let other = probe(&system, &seen, Supervision::never());
-    assert_eq!(other.ask(Note(1), PATIENCE).await.unwrap(), 0);
+    assert_eq!(other.ask(Note(1)).timeout(PATIENCE).await.unwrap(), 0);
     flood.stop();
     assert_eq!(soon("it stops", flood.closed()).await, ExitReason::Stopped);
     stop(&[&system]).await;
@@ -136,17 +140,14 @@ async fn exclusive_work_holds_messages_but_not_timers_work_or_stop() {
     actor.tell(Note(1)).await.unwrap();
     drop(release);
     actor
-        .ask(
-            Do::new(|_, ctx: &mut Context<'_, Probe>| {
-                ctx.exclusive(std::future::pending::<()>(), |_, (), _| {});
-                ctx.after(Duration::from_millis(1), |probe: &mut Probe, _| probe.seen.push("timer"));
-                ctx.pipe(async { 7 }, |probe: &mut Probe, n, _| probe.seen.push(format!("piped {n}")));
-                let cancelled =
-                    ctx.after(Duration::ZERO, |probe: &mut Probe, _| probe.seen.push("cancelled"));
-                cancelled.cancel();
-            }),
-            PATIENCE,
-        )
+        .ask(Do::new(|_, ctx: &mut Context<'_, Probe>| {
+            ctx.exclusive(std::future::pending::<()>(), |_, (), _| {});
+            ctx.after(Duration::from_millis(1), |probe: &mut Probe, _| probe.seen.push("timer"));
+            ctx.pipe(async { 7 }, |probe: &mut Probe, n, _| probe.seen.push(format!("piped {n}")));
+            let cancelled = ctx.after(Duration::ZERO, |probe: &mut Probe, _| probe.seen.push("cancelled"));
+            cancelled.cancel();
+        }))
+        .timeout(PATIENCE)
         .await
         .unwrap();
     actor.tell(Note(2)).await.unwrap();
@@ -171,21 +172,23 @@ async fn more_pipes_than_allowed_hold_the_mailbox_until_some_finish() {
     let actor = probe(&system, &seen, Supervision::never());
     let (release, released) = tokio::sync::watch::channel(false);
     actor
-        .ask(
-            Do::new(move |_, ctx: &mut Context<'_, Probe>| {
-                for _ in 0..1024 {
-                    let mut released = released.clone();
-                    ctx.pipe(async move { released.wait_for(|is| *is).await.is_ok() }, |_, _, _| {});
-                }
-            }),
-            PATIENCE,
-        )
+        .ask(Do::new(move |_, ctx: &mut Context<'_, Probe>| {
+            for _ in 0..1024 {
+                let mut released = released.clone();
+                ctx.pipe(async move { released.wait_for(|is| *is).await.is_ok() }, |_, _, _| {});
+            }
+        }))
+        .timeout(PATIENCE)
         .await
         .unwrap();
-    let held = actor.ask(Note(1), Duration::from_millis(50)).await;
+    let mut dead = system.dead_letters();
+    let held = actor.ask(Note(1)).timeout(Duration::from_millis(50)).await;
     assert!(matches!(held, Err(AskError::TimedOut)));
+    assert_eq!(actor.depth(), 1);
     release.send(true).unwrap();
-    assert_eq!(actor.ask(Note(2), PATIENCE).await.unwrap(), 1);
+    assert_eq!(actor.ask(Note(2)).timeout(PATIENCE).await.unwrap(), 0);
+    // Nobody waited any more for the first when the mailbox was let through.
+    assert_eq!(soon("a dead letter", dead.recv()).await.unwrap().reason, DeadLetterReason::Expired);
     stop(&[&system]).await;
 }
 
@@ -196,15 +199,13 @@ async fn children_end_before_their_parent_youngest_first() {
     let actor = probe(&system, &seen, Supervision::never());
     let child_seen = seen.clone();
     actor
-        .ask(
-            Do::new(move |_, ctx: &mut Context<'_, Probe>| {
-                for name in ["first", "second"] {
-                    let seen = child_seen.clone();
-                    ctx.spawn_child(move || Probe::named(name, &seen), Supervision::permanent());
-                }
-            }),
-            PATIENCE,
-        )
+        .ask(Do::new(move |_, ctx: &mut Context<'_, Probe>| {
+            for name in ["first", "second"] {
+                let seen = child_seen.clone();
+                ctx.spawn_child(move || Probe::named(name, &seen), Supervision::permanent());
+            }
+        }))
+        .timeout(PATIENCE)
         .await
         .unwrap();
     seen.wait("second started").await;
@@ -240,7 +241,7 @@ async fn a_path_has_one_actor_and_goes_with_it() {
 
     // A recipient looks up who is there at each send.
     let _ = system.register("/probe", &other).unwrap().accepts::<Note>();
-    assert_eq!(recipient.ask(Note(3), PATIENCE).await.unwrap(), 0);
+    assert_eq!(recipient.ask(Note(3)).timeout(PATIENCE).await.unwrap(), 0);
     assert!(system.unregister("/probe"));
     assert!(!system.unregister("/probe"));
     stop(&[&system]).await;
@@ -278,7 +279,8 @@ async fn a_handler_that_blocks_makes_the_stop_miss_its_deadline_and_say_so() {
     seen.wait("blocks").await;
     let unstarted = probe(&system, &seen, Supervision::never());
     let stopped = system.stop(Duration::from_millis(50)).await;
-    assert_eq!(stopped, Err(dms_actors::StopError::DeadlinePassed { alive: 2 }));
+    let threads = vec![format!("actors-{}", did(1).short())];
+    assert_eq!(stopped, Err(dms_actors::StopError::DeadlinePassed { alive: 2, threads }));
     drop(release);
     for actor in [actor, unstarted] {
         soon("its watchers are told", actor.closed()).await;

@@ -19,11 +19,11 @@ async fn a_panic_restarts_from_the_factory_keeps_the_queue_and_buries_the_messag
     let mut dead = system.dead_letters();
     let seen = Seen::default();
     let actor = probe(&system, &seen, quick());
-    actor.ask(Note(1), PATIENCE).await.unwrap();
+    actor.ask(Note(1)).timeout(PATIENCE).await.unwrap();
     let release = hold(&actor).await;
-    let lost = tokio::spawn(actor.ask(Panic, PATIENCE));
+    let lost = tokio::spawn(actor.ask(Panic).timeout(PATIENCE));
     until("asked", || actor.depth() == 1).await;
-    let queued = tokio::spawn(actor.ask(Note(2), PATIENCE));
+    let queued = tokio::spawn(actor.ask(Note(2)).timeout(PATIENCE));
     until("queued", || actor.depth() == 2).await;
     drop(release);
     assert!(matches!(lost.await.unwrap(), Err(AskError::Lost)));
@@ -47,12 +47,10 @@ async fn when_the_restarts_are_used_up_the_watcher_is_told() {
     let failing = probe(&system, &Seen::default(), Supervision { max_restarts: 2, ..quick() });
     let watched = failing.clone();
     watcher
-        .ask(
-            Do::new(move |_, ctx: &mut Context<'_, Probe>| {
-                ctx.watch(&watched, |probe: &mut Probe, reason, _| probe.seen.push(reason.to_string()));
-            }),
-            PATIENCE,
-        )
+        .ask(Do::new(move |_, ctx: &mut Context<'_, Probe>| {
+            ctx.watch(&watched, |probe: &mut Probe, reason, _| probe.seen.push(reason.to_string()));
+        }))
+        .timeout(PATIENCE)
         .await
         .unwrap();
     for _ in 0..3 {
@@ -64,12 +62,10 @@ async fn when_the_restarts_are_used_up_the_watcher_is_told() {
     seen.wait(&reason.to_string()).await;
     // Also when it has ended already.
     watcher
-        .ask(
-            Do::new(move |_, ctx: &mut Context<'_, Probe>| {
-                ctx.watch(&failing, |probe: &mut Probe, _, _| probe.seen.push("told late"));
-            }),
-            PATIENCE,
-        )
+        .ask(Do::new(move |_, ctx: &mut Context<'_, Probe>| {
+            ctx.watch(&failing, |probe: &mut Probe, _, _| probe.seen.push("told late"));
+        }))
+        .timeout(PATIENCE)
         .await
         .unwrap();
     seen.wait("told late").await;
@@ -94,13 +90,13 @@ async fn work_and_timers_of_a_dead_state_never_reach_the_next() {
     });
     actor.tell(work).await.unwrap();
     until("restarted", || seen.count("probe started") == 2).await;
-    assert_eq!(actor.ask(Note(1), PATIENCE).await.unwrap(), 0);
+    assert_eq!(actor.ask(Note(1)).timeout(PATIENCE).await.unwrap(), 0);
     assert_eq!(held.borrow().to_string(), "false");
     let ticks = seen.count("tick");
     // The future is gone, not only its result.
     until("the pipe is dropped", || release.receiver_count() == 1).await;
     release.send(true).unwrap();
-    actor.ask(Note(2), PATIENCE).await.unwrap();
+    actor.ask(Note(2)).timeout(PATIENCE).await.unwrap();
     assert_eq!((seen.count("stale pipe"), seen.count("tick")), (0, ticks));
     stop(&[&system]).await;
 }
@@ -164,18 +160,68 @@ async fn a_restart_takes_the_children_along() {
     let actor = probe(&system, &seen, quick());
     let started = child_seen.clone();
     actor
-        .ask(
-            Do::new(move |_, ctx: &mut Context<'_, Probe>| {
-                let seen = started.clone();
-                ctx.spawn_child(move || Probe::named("child", &seen), Supervision::permanent());
-            }),
-            PATIENCE,
-        )
+        .ask(Do::new(move |_, ctx: &mut Context<'_, Probe>| {
+            let seen = started.clone();
+            ctx.spawn_child(move || Probe::named("child", &seen), Supervision::permanent());
+        }))
+        .timeout(PATIENCE)
         .await
         .unwrap();
     actor.tell(Panic).await.unwrap();
     until("restarted", || seen.count("probe started") == 2).await;
     assert_eq!(child_seen.all(), ["child started", "child stopped"]);
+    stop(&[&system]).await;
+}
+
+/// Panics when it is dropped after its end.
+struct Grudge;
+
+impl Future for Grudge {
+    type Output = ();
+
+    fn poll(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        std::task::Poll::Ready(())
+    }
+}
+
+impl Drop for Grudge {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "in a destructor");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_anywhere_in_a_state_restarts_it() {
+    type Trap = fn(&mut Context<'_, Probe>);
+    let table: [(&str, Trap); 8] = [
+        ("handler", |_| panic!("on purpose")),
+        ("timer", |ctx| {
+            ctx.after(Duration::ZERO, |_, _| panic!("on purpose"));
+        }),
+        ("recurring timer", |ctx| {
+            ctx.every(Duration::from_millis(1), |_, _| panic!("on purpose"));
+        }),
+        ("pipe", |ctx| ctx.pipe(async { panic!("on purpose") }, |_, (), _| {})),
+        ("pipe's result", |ctx| ctx.pipe(async {}, |_, (), _| panic!("on purpose"))),
+        ("exclusive work", |ctx| ctx.exclusive(async { panic!("on purpose") }, |_, (), _| {})),
+        ("a finished future's destructor", |ctx| ctx.pipe(Grudge, |_, (), _| {})),
+        ("watch", |ctx| {
+            let child = ctx.spawn_child(|| Probe::named("child", &Seen::default()), Supervision::never());
+            ctx.watch(&child, |_, _, _| panic!("on purpose"));
+            child.stop();
+        }),
+    ];
+    let system = builder(1).start().unwrap();
+    for (place, trap) in table {
+        let seen = Seen::default();
+        let actor = probe(&system, &seen, quick());
+        actor.tell(Do::new(move |_, ctx| trap(ctx))).await.unwrap();
+        until(place, || seen.count("probe started") == 2).await;
+        // Nothing was noted before, so it is a new state; and the lane is not held any more.
+        assert_eq!(actor.ask(Note(1)).timeout(PATIENCE).await.unwrap(), 0, "{place}");
+        actor.stop();
+        assert_eq!(soon(place, actor.closed()).await, ExitReason::Stopped);
+    }
     stop(&[&system]).await;
 }
 
@@ -231,6 +277,6 @@ async fn panics_in_factory_start_stop_and_drop_are_caught_and_told() {
     }
     // The thread has survived all of it.
     let alive = probe(&system, &Seen::default(), Supervision::never());
-    assert_eq!(alive.ask(Note(1), PATIENCE).await.unwrap(), 0);
+    assert_eq!(alive.ask(Note(1)).timeout(PATIENCE).await.unwrap(), 0);
     stop(&[&system]).await;
 }

@@ -5,21 +5,25 @@
 use std::time::Duration;
 
 use dms_actors::transport::memory::MemoryNetwork;
-use dms_actors::{Actor, ActorSystem, Address, Answer, Context, Handler, Keypair, Supervision};
+use dms_actors::{Actor, ActorSystem, Context, Keypair, WireMessage, handlers};
 use serde::{Deserialize, Serialize};
 
-#[derive(Serialize, Deserialize)]
+/// A message that travels: its name and version are its author's choice and never change by themselves.
+#[derive(Serialize, Deserialize, WireMessage)]
+#[wire(kind = "example.ping", reply = u64)]
 struct Ping {
     count: u64,
 }
-dms_actors::wire_message!(Ping, "example.ping", 1, reply = u64);
 
+#[derive(Actor)]
 struct Pinger;
-impl Actor for Pinger {}
-impl Handler<Ping> for Pinger {
-    fn handle(&mut self, ping: Ping, ctx: &mut Context<'_, Self>) -> Answer<u64> {
+
+#[handlers]
+impl Pinger {
+    #[handler(remote)]
+    fn ping(&mut self, ping: Ping, ctx: &mut Context<'_, Self>) -> u64 {
         println!("{} pings {}", ctx.sender().short(), ping.count);
-        (ping.count + 1).into()
+        ping.count + 1
     }
 }
 
@@ -30,12 +34,11 @@ async fn main() -> anyhow::Result<()> {
     let near = ActorSystem::builder(alice, "example").transport(network.transport(alice)).start()?;
     let far = ActorSystem::builder(bob, "example").transport(network.transport(bob)).start()?;
 
-    let pinger = far.spawn(|| Pinger, Supervision::transient());
-    far.register("/pinger", &pinger)?.accepts::<Ping>();
+    // What bob's pinger handles under `remote` can be sent to it by path, from anywhere.
+    far.expose("/pinger", &far.start(|| Pinger))?;
 
-    let recipient = near.resolve::<Ping>(&Address::new(bob, "/pinger")?);
-    let answer = recipient.ask(Ping { count: 41 }, Duration::from_secs(1)).await?;
-    println!("the answer is {answer}");
+    let pinger = near.resolve(&far.address("/pinger")?);
+    println!("the answer is {}", pinger.ask(Ping { count: 41 }).await?);
 
     near.stop(Duration::from_secs(1)).await?;
     far.stop(Duration::from_secs(1)).await?;

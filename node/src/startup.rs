@@ -318,7 +318,7 @@ impl RunningNode {
 
     /// Takes nothing new, stops what runs, says the last words, and ends.
     pub async fn stop(self, drain: Duration) {
-        if self.node.ask(Drain, drain).await.is_err() {
+        if self.node.ask(Drain).timeout(drain).await.is_err() {
             tracing::warn!("not everything that ran could be stopped in time");
         }
         let mut pending = self.pending.subscribe();
@@ -346,9 +346,9 @@ pub async fn run(
             return Err(error.into());
         }
     };
-    let status = running.node.ask(GetStatus, DRAIN_DEADLINE).await;
+    let status = running.node.ask(GetStatus).timeout(DRAIN_DEADLINE).await;
     let status = status.map_err(|error| StartupError::NodeEnded(error.to_string()))?;
-    let books = running.node.ask(GetCapability, DRAIN_DEADLINE).await;
+    let books = running.node.ask(GetCapability).timeout(DRAIN_DEADLINE).await;
     let books = books.map_err(|error| StartupError::NodeEnded(error.to_string()))?;
     on_ready(Ready {
         id: status.id,

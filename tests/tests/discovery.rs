@@ -231,23 +231,27 @@ struct HandMade {
 impl HandMade {
     async fn onboard(self) -> Self {
         let capability = capability();
-        self.node.ask(Onboard { capability }, DEADLINE).await.unwrap().unwrap();
+        self.node.ask(Onboard { capability }).timeout(DEADLINE).await.unwrap().unwrap();
         self
     }
 
     async fn peers(&self) -> Vec<PeerView> {
-        self.node.ask(GetPeers { limit: 100 }, DEADLINE).await.unwrap()
+        self.node.ask(GetPeers { limit: 100 }).timeout(DEADLINE).await.unwrap()
     }
 
     async fn candidates(&self) -> Vec<Did> {
         let class = CapabilityClass::needed(&job().pods[0].requirement);
-        let found =
-            self.node.ask(FindCandidates { job: job().id, class, wanted: 1 }, DEADLINE).await.unwrap();
+        let found = self
+            .node
+            .ask(FindCandidates { job: job().id, class, wanted: 1 })
+            .timeout(DEADLINE)
+            .await
+            .unwrap();
         found.known.into_iter().map(|candidate| candidate.did).collect()
     }
 
     async fn lock_count(&self) -> usize {
-        self.node.ask(GetCapability, DEADLINE).await.unwrap().locks.len()
+        self.node.ask(GetCapability).timeout(DEADLINE).await.unwrap().locks.len()
     }
 
     async fn stop(self) {
@@ -288,9 +292,9 @@ async fn a_requester_that_knows_nobody_finds_a_provider_by_its_class_and_asks_it
     let known = requester.peers().await;
     assert!(known.is_empty(), "the directory is the only way: {known:?}");
 
-    requester.node.ask(SubmitJob { job: job() }, DEADLINE).await.unwrap().unwrap();
+    requester.node.ask(SubmitJob { job: job() }).timeout(DEADLINE).await.unwrap().unwrap();
     wait_until("an attempt", async || {
-        let row = requester.node.ask(ShowJob { job: job().id }, DEADLINE).await.unwrap().unwrap();
+        let row = requester.node.ask(ShowJob { job: job().id }).timeout(DEADLINE).await.unwrap().unwrap();
         row.attempts.iter().any(|attempt| attempt.provider == theirs)
     })
     .await;
@@ -352,7 +356,7 @@ async fn a_bid_that_cannot_be_brought_to_anybody_holds_nothing() {
     let requester = world.voice(2);
     let provider = world.node(1).onboard().await;
     let events = async || {
-        let status = provider.node.ask(dms_node::commands::GetStatus, DEADLINE).await.unwrap();
+        let status = provider.node.ask(dms_node::commands::GetStatus).timeout(DEADLINE).await.unwrap();
         status.event_count
     };
     let before = events().await;

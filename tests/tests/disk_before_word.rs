@@ -139,7 +139,7 @@ impl Stage {
         let node = systems[0].spawn(move || Node::new(parts.clone()), Supervision::never());
         dms_node::startup::register(&systems[0], &node).unwrap();
         let heard = ear::listen(&systems[1]);
-        node.ask(Onboard { capability: capability() }, DEADLINE).await.unwrap().unwrap();
+        node.ask(Onboard { capability: capability() }).timeout(DEADLINE).await.unwrap().unwrap();
         let requester = Signer::new(Arc::new(theirs), clock, "test");
         Self { engine, node, words, systems, requester, provider, heard, gossip, _data: data }
     }
@@ -184,7 +184,7 @@ impl Stage {
     }
 
     async fn offboard(&self, mode: OffboardMode) -> Result<Offboarded, CommandError> {
-        self.node.ask(Offboard { mode }, DEADLINE).await.unwrap()
+        self.node.ask(Offboard { mode }).timeout(DEADLINE).await.unwrap()
     }
 
     /// With a closed disk: hands in a job that only the whole mesh can take, and waits until its second round is
@@ -192,14 +192,14 @@ impl Stage {
     async fn submit_and_ask_twice(&self) -> JoinHandle<Result<JobId, CommandError>> {
         let before = self.status().await.event_count;
         let (node, submit) = (self.node.clone(), SubmitJob { job: hand_made::job(Millis(1000)) });
-        let submitted = tokio::spawn(async move { node.ask(submit, DEADLINE).await.unwrap() });
+        let submitted = tokio::spawn(async move { node.ask(submit).timeout(DEADLINE).await.unwrap() });
         // Submitted, moved, requested; requested again.
         self.wait(|status| status.event_count >= before + 4).await;
         submitted
     }
 
     async fn status(&self) -> NodeStatus {
-        self.node.ask(GetStatus, DEADLINE).await.unwrap()
+        self.node.ask(GetStatus).timeout(DEADLINE).await.unwrap()
     }
 
     /// Looks until the node is in a state.
@@ -315,7 +315,7 @@ async fn asking_stage() -> Stage {
     stage.offboard(OffboardMode::AtOnce).await.unwrap();
     // Somebody is there to hear.
     let peer = stage.requester.me();
-    stage.node.ask(PeerChanged(PeerEvent::Up(peer)), DEADLINE).await.unwrap();
+    stage.node.ask(PeerChanged(PeerEvent::Up(peer))).timeout(DEADLINE).await.unwrap();
     stage.close().await;
     stage
 }
@@ -340,7 +340,7 @@ async fn a_job_whose_submission_the_disk_does_not_take_is_never_spoken_of() {
     let refused = submitted.await.unwrap();
     assert!(matches!(refused, Err(CommandError::ReadOnly(_))), "{refused:?}");
     // Answered in its turn: all that was to be said before has been, or never will be.
-    stage.node.ask(GetCapability, DEADLINE).await.unwrap();
+    stage.node.ask(GetCapability).timeout(DEADLINE).await.unwrap();
     assert!(stage.gossip.try_recv().is_err(), "the mesh heard of a job that is not on disk");
     stage.stop().await;
 }
@@ -376,7 +376,7 @@ async fn a_withdrawal_is_seen_only_when_it_is_on_disk() {
     stage.tell(Release { bid: bid.id, cause: ReleaseCause::NotChosen }).await;
     stage.wait(|status| !status.is_onboarded).await;
     {
-        let mut looked = std::pin::pin!(stage.node.ask(GetCapability, DEADLINE));
+        let mut looked = std::pin::pin!(stage.node.ask(GetCapability).timeout(DEADLINE));
         // Asked first; whatever is answered at once would be here first.
         tokio::select! {
             biased;
@@ -398,7 +398,7 @@ async fn a_withdrawal_that_finds_no_room_leaves_the_one_before_it_as_it_was() {
     let mut writes = JoinSet::new();
     let mut onboard = || {
         let (node, onboard) = (stage.node.clone(), Onboard { capability: capability() });
-        writes.spawn(async move { node.ask(onboard, DEADLINE).await.unwrap() });
+        writes.spawn(async move { node.ask(onboard).timeout(DEADLINE).await.unwrap() });
     };
     onboard();
     stage.engine.is_held.subscribe().wait_for(|is_held| *is_held).await.unwrap();
@@ -414,7 +414,7 @@ async fn a_withdrawal_that_finds_no_room_leaves_the_one_before_it_as_it_was() {
     let (waits, refused) = tokio::join!(stage.offboard(OffboardMode::Wait), at_once);
     assert!(!waits.unwrap().is_withdrawn);
     assert!(matches!(refused, Err(CommandError::Busy)), "{refused:?}");
-    let view = stage.node.ask(GetCapability, DEADLINE).await.unwrap();
+    let view = stage.node.ask(GetCapability).timeout(DEADLINE).await.unwrap();
     assert!(view.is_offboarding && view.registered.is_some(), "{view:?}");
     stage.stop().await;
 }

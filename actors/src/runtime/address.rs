@@ -1,6 +1,7 @@
 //! Where an actor is, as data: the DID of its system and its path there. Parsed from text that
 //! strangers send; whatever is not exactly in form is refused by name.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -37,6 +38,13 @@ pub struct ActorPath(Arc<str>);
 impl ActorPath {
     /// The text, with its leading slash.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A path is ordered like its text, so that maps can be asked with what arrived.
+impl Borrow<str> for ActorPath {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

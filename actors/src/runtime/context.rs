@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -14,7 +13,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::actor_ref::Lifecycle;
 use super::engine::{self, TaskKind, Work};
-use super::{Actor, ActorRef, ActorSystem, ExitReason, Supervision};
+use super::letter::Meta;
+use super::{Actor, ActorPath, ActorRef, ActorSystem, Address, ExitReason, Supervision, TraceContext};
 use crate::Did;
 
 /// The shortest period of a recurring timer, so that none can fill its thread.
@@ -24,14 +24,14 @@ const MIN_PERIOD: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) enum Wish {
     Stop,
-    Fail(String),
+    Fail(ExitReason),
 }
 
 /// What belongs to an actor besides its state.
 pub(crate) struct Core<A: Actor> {
     pub(crate) me: ActorRef<A>,
     pub(crate) system: ActorSystem,
-    pub(crate) work: Rc<Work<A>>,
+    pub(crate) work: Work<A>,
     /// In the order of their start; dead ones are pruned when the list doubles.
     pub(crate) children: Vec<Arc<dyn Lifecycle>>,
     /// Set by the handler that runs, read when it has returned.
@@ -41,12 +41,14 @@ pub(crate) struct Core<A: Actor> {
 /// The actor's side of the runtime, lent to each handler.
 pub struct Context<'a, A: Actor> {
     core: &'a mut Core<A>,
-    sender: Did,
+    /// Of the message that is handled, if it has any.
+    meta: Option<&'a Meta>,
+    trace: Option<TraceContext>,
 }
 
 impl<'a, A: Actor> Context<'a, A> {
-    pub(crate) fn new(core: &'a mut Core<A>, sender: Did) -> Self {
-        Self { core, sender }
+    pub(crate) fn new(core: &'a mut Core<A>, meta: Option<&'a Meta>, trace: Option<TraceContext>) -> Self {
+        Self { core, meta, trace }
     }
 
     /// This actor.
@@ -62,7 +64,49 @@ impl<'a, A: Actor> Context<'a, A> {
     /// Who sent the message being handled: the proven DID of the peer whose link it came over, or the
     /// system's own for everything else (messages from inside, results, timers).
     pub fn sender(&self) -> Did {
-        self.sender
+        let origin = self.meta.and_then(|meta| meta.origin.as_ref());
+        origin.map_or_else(|| self.core.system.me(), |origin| origin.peer)
+    }
+
+    /// Where the sender of the message being handled says it lives in its system, if it came over a link and
+    /// says so ([`ActorSystem::resolve_from`]). Only [`Self::sender`] is proven: this is the word of that system.
+    pub fn sender_path(&self) -> Option<&ActorPath> {
+        self.meta.and_then(|meta| meta.origin.as_ref()).and_then(|origin| origin.from.as_ref())
+    }
+
+    /// Until when the asker of the message being handled waits, if it said so: what is asked of others on its
+    /// behalf should not take longer. `None` for everything else (tells, results, timers).
+    ///
+    /// ```
+    /// # use dms_actors::*;
+    /// # struct Price;
+    /// # impl Message for Price { type Reply = u64; }
+    /// # struct Shop { stock: Recipient<Price> }
+    /// # impl Actor for Shop {}
+    /// impl Handler<Price> for Shop {
+    ///     fn handle(&mut self, price: Price, ctx: &mut Context<'_, Self>) -> Answer<u64> {
+    ///         let (responder, answer) = Answer::later();
+    ///         let mut ask = self.stock.ask(price);
+    ///         if let Some(deadline) = ctx.deadline() {
+    ///             ask = ask.deadline(deadline);
+    ///         }
+    ///         ctx.pipe(ask, |_, price, _| {
+    ///             if let Ok(price) = price {
+    ///                 responder.reply(price + 1);
+    ///             }
+    ///         });
+    ///         answer
+    ///     }
+    /// }
+    /// ```
+    pub fn deadline(&self) -> Option<Instant> {
+        self.meta.and_then(|meta| meta.deadline)
+    }
+
+    /// The trace that the message being handled, or the work that has finished, belongs to. Whatever is
+    /// sent by the handler carries it without further ado.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.trace
     }
 
     /// Runs `future` beside the actor, on its thread, and brings its output back to it. Both are
@@ -138,7 +182,12 @@ impl<'a, A: Actor> Context<'a, A> {
 
     /// Ends the actor as failed when this handler has returned; its supervision may restart it.
     pub fn fail(&mut self, reason: impl Into<String>) {
-        self.core.wish = Some(Wish::Fail(reason.into()));
+        self.fail_as(ExitReason::Failed(reason.into()));
+    }
+
+    /// Like [`Self::fail`], with a reason that says more.
+    pub(super) fn fail_as(&mut self, reason: ExitReason) {
+        self.core.wish = Some(Wish::Fail(reason));
     }
 
     /// Starts a child on the same thread. It ends before this actor does, and also when this actor
@@ -148,15 +197,29 @@ impl<'a, A: Actor> Context<'a, A> {
         factory: impl FnMut() -> C + Send + 'static,
         supervision: Supervision,
     ) -> ActorRef<C> {
+        let child = ActorRef::new(self.core.system.next_actor_id(), self.core.system.shared());
+        let unended = engine::Unended::new(child.clone());
+        self.adopt(child.lifecycle(), supervision.escalates);
+        engine::start_here(self.core.system.clone(), unended, Box::new(factory), supervision, None);
+        child
+    }
+
+    /// Makes an actor a child of this one: it ends before this one does, and its failure for good is this
+    /// one's if it `escalates`.
+    pub(super) fn adopt(&mut self, child: Arc<dyn Lifecycle>, escalates: bool) {
+        if escalates {
+            let id = child.id();
+            self.start(TaskKind::Watch, child.clone().closed(), move |_, reason, ctx| {
+                if reason.is_failure() {
+                    ctx.fail_as(ExitReason::ChildFailed { child: id, reason: Box::new(reason) });
+                }
+            });
+        }
         let children = &mut self.core.children;
         if children.len().is_power_of_two() {
             children.retain(|child| child.is_alive());
         }
-        let (child, lanes) = ActorRef::new(self.core.system.next_actor_id());
-        let unended = engine::Unended(child.clone());
-        engine::start_here(self.core.system.clone(), unended, lanes, Box::new(factory), supervision);
-        self.core.children.push(child.lifecycle());
-        child
+        children.push(child);
     }
 
     /// Calls `then` when `actor` has ended for good; at once if it has already. The watch ends with
@@ -169,7 +232,19 @@ impl<'a, A: Actor> Context<'a, A> {
         self.start(TaskKind::Watch, actor.closed(), then);
     }
 
-    fn start<F, T>(
+    /// Calls `then` when the actor at `address`, near or far, has ended for good, or its system is lost:
+    /// see [`ActorSystem::watch`]. The watch ends with this state.
+    pub fn watch_address(
+        &mut self,
+        address: &Address,
+        then: impl FnOnce(&mut A, ExitReason, &mut Context<'_, A>) + 'static,
+    ) {
+        let ended = self.core.system.watch(address);
+        self.start(TaskKind::Watch, ended, then);
+    }
+
+    /// Starts a task of the actor.
+    pub(super) fn start<F, T>(
         &mut self,
         kind: TaskKind,
         future: F,
@@ -178,9 +253,20 @@ impl<'a, A: Actor> Context<'a, A> {
         F: Future<Output = T> + 'static,
         T: 'static,
     {
+        let Some(trace) = self.trace else {
+            return self.core.work.start(kind, async move {
+                let output = future.await;
+                let run: engine::Completion<A> = Box::new(move |actor, ctx| then(actor, output, ctx));
+                run
+            });
+        };
         self.core.work.start(kind, async move {
-            let output = future.await;
-            let run: engine::Completion<A> = Box::new(move |actor, ctx| then(actor, output, ctx));
+            let output = trace.scope(future).await;
+            let run: engine::Completion<A> = Box::new(move |actor, ctx| {
+                let _entered = trace.enter();
+                ctx.trace = Some(trace);
+                then(actor, output, ctx);
+            });
             run
         });
     }
@@ -188,7 +274,7 @@ impl<'a, A: Actor> Context<'a, A> {
 
 impl<A: Actor> fmt::Debug for Context<'_, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("me", &self.core.me).field("sender", &self.sender).finish()
+        f.debug_struct("Context").field("me", &self.core.me).field("sender", &self.sender()).finish()
     }
 }
 

@@ -31,10 +31,34 @@ pub enum DeadLetterReason {
     /// The actor ended while it waited in the mailbox.
     #[error("the actor ended before it was handled")]
     ActorEnded,
+    /// It was published on a [`Topic`](super::Topic), and this subscriber was too slow or out of reach.
+    #[error("a subscriber was too slow for it")]
+    Overrun,
+    /// Its deadline had passed, or its asker had gone, before it was begun.
+    #[error("nobody waited for it any more")]
+    Expired,
+    /// It was the oldest in a full mailbox whose policy is to [drop the oldest](super::Overflow::DropOldest).
+    #[error("it was displaced by a newer one")]
+    Overflowed,
     /// The link died before the receiver's mailbox took it: unknown whether it was handled.
     #[error("the link was lost before it was acknowledged")]
     LinkLost,
     /// The receiver refused it.
     #[error("refused")]
     Refused(#[source] Refusal),
+}
+
+impl DeadLetterReason {
+    /// A name for programs, without details: what the reason is called in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Panicked(_) => "panicked",
+            Self::ActorEnded => "actor-ended",
+            Self::Expired => "expired",
+            Self::Overflowed => "overflowed",
+            Self::Overrun => "overrun",
+            Self::LinkLost => "link-lost",
+            Self::Refused(_) => "refused",
+        }
+    }
 }

@@ -13,6 +13,9 @@ pub enum SendFailure {
     /// The mailbox, the link's queue or the target's credit is used up. It may have room later.
     #[error("full")]
     Full,
+    /// The deadline had passed before it could be sent.
+    #[error("the deadline had passed")]
+    Expired,
     /// The actor has ended and will not come back.
     #[error("the actor has ended")]
     Closed,

@@ -7,6 +7,32 @@ use tokio::sync::oneshot;
 use super::{Context, ExitReason};
 use crate::Message;
 
+/// What happens to a message when the mailbox is full.
+///
+/// ```
+/// use dms_actors::{Actor, Overflow};
+///
+/// /// Shows the latest readings; old ones are of no use.
+/// struct Gauge;
+///
+/// impl Actor for Gauge {
+///     const MAILBOX: usize = 8;
+///     const OVERFLOW: Overflow = Overflow::DropOldest;
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// Its sender waits for room, in the order in which senders came.
+    #[default]
+    Wait,
+    /// Its sender is told `Full` at once: for actors whose senders have something better to do.
+    Reject,
+    /// It is taken, and the oldest waiting message becomes a dead letter (`Overflowed`; its asker is told
+    /// `Lost`): for actors to whom only the latest matters. No sender ever waits.
+    DropOldest,
+}
+
 /// State that handles one message at a time, on one thread.
 ///
 /// It need not be `Send`: it is built by its factory on the thread where it lives. A panic in any of
@@ -15,6 +41,9 @@ use crate::Message;
 pub trait Actor: Sized + 'static {
     /// How many messages may wait: enough to ride out a burst, few enough that a stuck actor shows.
     const MAILBOX: usize = 256;
+
+    /// What happens to a message when that many wait already.
+    const OVERFLOW: Overflow = Overflow::Wait;
 
     /// Runs first, before any message.
     fn started(&mut self, ctx: &mut Context<'_, Self>) {}
@@ -25,6 +54,10 @@ pub trait Actor: Sized + 'static {
 }
 
 /// An actor that understands `M`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle this message",
+    note = "implement `Handler` for it, or mark a method with `#[handler]` in an impl block under `#[handlers]`"
+)]
 pub trait Handler<M: Message>: Actor {
     /// Checks, decides and changes state. It must not block: work that takes time is started with
     /// [`Context::pipe`] and comes back.
@@ -70,7 +103,7 @@ impl<R> From<R> for Answer<R> {
 }
 
 /// The promise inside [`Answer::Later`].
-pub struct Later<R>(oneshot::Receiver<R>);
+pub struct Later<R>(pub(super) oneshot::Receiver<R>);
 
 impl<R> fmt::Debug for Later<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

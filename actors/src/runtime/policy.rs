@@ -9,7 +9,8 @@ use crate::{Did, Kind};
 ///
 /// It runs in the link's task, never on the actors' thread, and must not block.
 pub trait Policy: Send + Sync + 'static {
-    /// Admits the word, or says why not. `sender` is proven by the link's handshake.
+    /// Admits the word, or says why not. `sender` is proven by the link's handshake. A lookup is asked
+    /// about like a word of its kind, a [watch](super::ActorSystem::watch) as `actor.watch/1`.
     fn admit(&self, sender: Did, path: &ActorPath, kind: &Kind) -> Result<(), Refusal>;
 }
 
@@ -86,9 +87,42 @@ pub enum RefusalCode {
     Other,
 }
 
+impl RefusalCode {
+    /// How it is said on the wire and in documents.
+    const TEXTS: [(Self, &'static str); 10] = [
+        (Self::NotTrusted, "not-trusted"),
+        (Self::UnknownPath, "unknown-path"),
+        (Self::UnknownKind, "unknown-kind"),
+        (Self::Malformed, "malformed"),
+        (Self::Busy, "busy"),
+        (Self::TooLong, "too-long"),
+        (Self::Expired, "expired"),
+        (Self::OtherNetwork, "other-network"),
+        (Self::OtherVersion, "other-version"),
+        (Self::Other, "other"),
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        Self::TEXTS.iter().find(|(code, _)| *code == self).map_or("other", |(_, text)| text)
+    }
+
+    /// A text of a later version is `Other`.
+    pub(crate) fn from_text(text: &str) -> Self {
+        Self::TEXTS.iter().find(|(_, known)| *known == text).map_or(Self::Other, |(code, _)| *code)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_has_one_text() {
+        for (code, text) in RefusalCode::TEXTS {
+            assert_eq!((code.as_str(), RefusalCode::from_text(text)), (text, code));
+            assert_eq!(crate::cbor::to_canonical(&code), crate::cbor::to_canonical(text));
+        }
+    }
 
     #[test]
     fn a_long_text_is_cut_at_a_character() {

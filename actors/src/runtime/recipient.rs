@@ -3,34 +3,53 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::{AskError, TellError};
+use super::send::Until;
+use super::{AskError, AskRecipient, TellError};
 use crate::Message;
 
 /// A way to send `M`: into a mailbox, by a path of this system, or over a link.
 pub(crate) trait Port<M: Message>: Send + Sync {
+    /// Takes the message if that needs no wait; otherwise gives it back, to be told.
+    fn offer(&self, message: M) -> Result<(), M> {
+        Err(message)
+    }
     fn tell(self: Arc<Self>, message: M) -> BoxFuture<'static, Result<(), TellError<M>>>;
     fn try_tell(self: Arc<Self>, message: M) -> Result<(), TellError<M>>;
-    fn ask(self: Arc<Self>, message: M, time: Duration) -> BoxFuture<'static, Result<M::Reply, AskError<M>>>;
+    fn ask(self: Arc<Self>, message: M, until: Until) -> BoxFuture<'static, Result<M::Reply, AskError<M>>>;
+    /// True if it is known here that nobody will ever take a message.
+    fn is_closed(&self) -> bool {
+        false
+    }
 }
 
 /// A receiver of `M`, in this process or on another machine. Cheap to clone and to send.
-pub struct Recipient<M: Message>(Arc<dyn Port<M>>);
+pub struct Recipient<M: Message>(pub(super) Arc<dyn Port<M>>);
 
 impl<M: Message> Recipient<M> {
     pub(crate) fn new(port: Arc<dyn Port<M>>) -> Self {
         Self(port)
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Sends `message`, waiting for room (and, far away, for the link and for credit). `Ok` means that
     /// it is queued: a word that is lost after that becomes a dead letter.
     ///
-    /// Errors: any [`SendFailure`](super::SendFailure) but `Full`.
+    /// Errors: any [`SendFailure`](super::SendFailure), `Full` only from an actor whose
+    /// [`Overflow`](super::Overflow) policy is to reject.
     pub fn tell(&self, message: M) -> impl Future<Output = Result<(), TellError<M>>> + Send + use<M> {
-        self.0.clone().tell(message)
+        let port = self.0.clone();
+        async move {
+            match port.offer(message) {
+                Ok(()) => Ok(()),
+                Err(message) => port.tell(message).await,
+            }
+        }
     }
 
     /// Sends `message` if it can be queued now. It never blocks; far away, a link that is not up
@@ -41,16 +60,13 @@ impl<M: Message> Recipient<M> {
         self.0.clone().try_tell(message)
     }
 
-    /// Sends `message` and waits for its reply, at most `time` in all. The time travels: a receiver
-    /// does not begin what its asker no longer waits for. Needs a tokio context for its timer.
+    /// Sends `message` and waits for its reply: a future, on which [`AskRecipient::timeout`] or
+    /// [`AskRecipient::deadline`] say how long at most; without either, 30 s. An explicit time travels: a
+    /// receiver does not begin what its asker no longer waits for. Needs a tokio context for its timer.
     ///
     /// Errors: every [`AskError`].
-    pub fn ask(
-        &self,
-        message: M,
-        time: Duration,
-    ) -> impl Future<Output = Result<M::Reply, AskError<M>>> + Send + use<M> {
-        self.0.clone().ask(message, time)
+    pub fn ask(&self, message: M) -> AskRecipient<M> {
+        AskRecipient::new(self.0.clone(), message)
     }
 }
 

@@ -5,19 +5,22 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::letter::{Letter, Origin};
+use super::actor_ref::Lifecycle;
+use super::letter::{Letter, Meta, Origin};
+use super::link::{Asked, FarReply, ReplyTo};
+use super::metrics::Sent;
 use super::{
-    Actor, ActorId, ActorPath, ActorRef, ActorSystem, AddressError, Answer, Handler, Recipient, Refusal,
-    RefusalCode, SendFailure, lock,
+    Actor, ActorId, ActorPath, ActorRef, ActorSystem, AddressError, ExitReason, Handler, Recipient, Refusal,
+    RefusalCode, SendFailure, TraceContext, lock,
 };
-use crate::cbor;
 use crate::wire::{DecodeContext, DecodeError};
 use crate::{Kind, Message, WireMessage};
 
@@ -43,26 +46,44 @@ pub enum RegisterError {
     TooMany,
 }
 
+/// A word that came over a link and is not yet decoded.
+pub(crate) struct Arrival<'a> {
+    pub(crate) body: &'a [u8],
+    pub(crate) origin: Origin,
+    /// Nobody waits for it after this.
+    pub(crate) deadline: Option<Instant>,
+    /// The span that it continues.
+    pub(crate) trace: Option<TraceContext>,
+    /// The way back of an ask.
+    pub(crate) asked: Option<Asked>,
+    /// Puts it into the mailbox at once if there is room.
+    pub(crate) may_enter: bool,
+}
+
+/// What became of an [`Arrival`].
+pub(crate) enum Received {
+    /// The mailbox has it.
+    Taken,
+    /// It waits for the mailbox.
+    Waits(Box<dyn Incoming>),
+    /// The actor has ended.
+    Closed(Box<dyn Incoming>),
+}
+
 /// A word that came over a link, decoded, on its way into a mailbox.
 pub(crate) trait Incoming: Send {
     /// Puts it in if there is room.
     fn offer(&mut self) -> Result<(), SendFailure>;
-    /// Puts it in, waiting for room.
+    /// Puts it in, waiting for room. Nothing is lost if the future is dropped.
     fn put(&mut self) -> BoxFuture<'_, Result<(), SendFailure>>;
-    /// After it was put in: waits for the encoded reply, `None` if it is lost. Only for asks, once.
-    fn reply(&mut self) -> BoxFuture<'static, Option<Result<Vec<u8>, Refusal>>>;
+    /// Refuses it: an ask's asker is told. False if nobody waits for it.
+    fn refuse(self: Box<Self>, refusal: Refusal) -> bool;
 }
 
 /// How one actor receives one kind.
 pub(crate) trait WireEntry: Send + Sync {
     /// Reads the body (and checks its signatures).
-    fn decode(
-        &self,
-        body: &[u8],
-        context: &DecodeContext,
-        origin: Origin,
-        is_ask: bool,
-    ) -> Result<Box<dyn Incoming>, DecodeError>;
+    fn receive(&self, arrival: Arrival<'_>, context: &DecodeContext) -> Result<Received, DecodeError>;
     /// The `Recipient<M>` for senders inside the system.
     fn near(&self) -> &dyn Any;
 }
@@ -78,22 +99,19 @@ where
     M: Message + WireMessage,
     M::Reply: Serialize + DeserializeOwned,
 {
-    fn decode(
-        &self,
-        body: &[u8],
-        context: &DecodeContext,
-        origin: Origin,
-        is_ask: bool,
-    ) -> Result<Box<dyn Incoming>, DecodeError> {
+    fn receive(&self, arrival: Arrival<'_>, context: &DecodeContext) -> Result<Received, DecodeError> {
+        let Arrival { body, origin, deadline, trace, asked, may_enter } = arrival;
         let message = M::decode_body(body, context)?;
-        let (reply, answer) = if is_ask {
-            let (tx, rx) = oneshot::channel();
-            (Some(tx), Some(rx))
-        } else {
-            (None, None)
-        };
-        let letter = Some(Letter { message, reply, origin: Some(Box::new(origin)) });
-        Ok(Box::new(TypedIncoming { target: self.target.clone(), letter, answer }))
+        let reply = asked.map(|asked| ReplyTo::Far(FarReply::new(asked)));
+        let meta = Some(Box::new(Meta { origin: Some(origin), deadline, trace, sent: Sent::sample() }));
+        let mut letter = Some(Box::new(Letter { message, reply, meta }));
+        let entered = if may_enter { self.target.try_put(&mut letter) } else { Err(SendFailure::Full) };
+        let waits = |letter| Box::new(TypedIncoming { target: self.target.clone(), letter });
+        Ok(match entered {
+            Ok(()) => Received::Taken,
+            Err(SendFailure::Full) => Received::Waits(waits(letter)),
+            Err(_) => Received::Closed(waits(letter)),
+        })
     }
 
     fn near(&self) -> &dyn Any {
@@ -103,15 +121,13 @@ where
 
 struct TypedIncoming<A: Actor, M: Message> {
     target: ActorRef<A>,
-    letter: Option<Letter<M>>,
-    answer: Option<oneshot::Receiver<Answer<M::Reply>>>,
+    letter: Option<Box<Letter<M>>>,
 }
 
 impl<A, M> Incoming for TypedIncoming<A, M>
 where
     A: Handler<M>,
     M: Message,
-    M::Reply: Serialize,
 {
     fn offer(&mut self) -> Result<(), SendFailure> {
         self.target.try_put(&mut self.letter)
@@ -121,68 +137,120 @@ where
         Box::pin(self.target.put(&mut self.letter))
     }
 
-    fn reply(&mut self) -> BoxFuture<'static, Option<Result<Vec<u8>, Refusal>>> {
-        let answer = self.answer.take();
-        Box::pin(async move {
-            let reply = answer?.await.ok()?.resolve().await?;
-            Some(cbor::to_canonical(&reply).map_err(|error| {
-                Refusal::new(
-                    RefusalCode::TooLong,
-                    format!("it was done, but the reply cannot travel: {error}"),
-                )
-            }))
-        })
+    fn refuse(mut self: Box<Self>, refusal: Refusal) -> bool {
+        match self.letter.take().and_then(|letter| letter.reply) {
+            Some(ReplyTo::Far(reply)) => reply.refuse(refusal),
+            Some(ReplyTo::Near(_)) | None => return false,
+        }
+        true
     }
 }
 
 struct Entry {
-    actor: ActorId,
+    actor: Arc<dyn Lifecycle>,
+    id: ActorId,
     kinds: BTreeMap<Kind, Arc<dyn WireEntry>>,
+}
+
+#[derive(Default)]
+struct Paths {
+    entries: BTreeMap<ActorPath, Entry>,
+    /// The same paths by their actor, so that the end of one costs only its own.
+    by_actor: BTreeMap<ActorId, Vec<ActorPath>>,
 }
 
 /// The paths of one system.
 #[derive(Default)]
-pub(crate) struct Registry(Mutex<BTreeMap<ActorPath, Entry>>);
+pub(crate) struct Registry {
+    paths: Mutex<Paths>,
+    /// Counts changes, so that what was found before can be kept until the next.
+    generation: AtomicU64,
+}
 
 impl Registry {
-    fn insert(&self, path: ActorPath, actor: ActorId) -> Result<(), RegisterError> {
-        let mut paths = lock(&self.0);
-        if paths.contains_key(&path) {
+    /// What [`Self::find`] said holds as long as this number stands.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// To be called under the lock, after a change.
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    fn insert<A: Actor>(&self, path: ActorPath, actor: &ActorRef<A>) -> Result<(), RegisterError> {
+        let mut paths = lock(&self.paths);
+        if paths.entries.contains_key(&path) {
             return Err(RegisterError::Taken(path));
         }
-        if paths.len() >= MAX_PATHS {
+        if paths.entries.len() >= MAX_PATHS {
             return Err(RegisterError::TooMany);
         }
-        paths.insert(path, Entry { actor, kinds: BTreeMap::new() });
+        paths.by_actor.entry(actor.id()).or_default().push(path.clone());
+        let entry = Entry { actor: actor.lifecycle(), id: actor.id(), kinds: BTreeMap::new() };
+        paths.entries.insert(path, entry);
+        self.changed();
         Ok(())
     }
 
     fn accept(&self, path: &ActorPath, actor: ActorId, kind: Kind, entry: Arc<dyn WireEntry>) {
+        let mut paths = lock(&self.paths);
         // The path may have been unregistered meanwhile, or belong to a successor.
-        if let Some(found) = lock(&self.0).get_mut(path)
-            && found.actor == actor
+        if let Some(found) = paths.entries.get_mut(path)
+            && found.id == actor
         {
             found.kinds.insert(kind, entry);
+            self.changed();
         }
     }
 
     pub(crate) fn remove(&self, path: &ActorPath) -> bool {
-        lock(&self.0).remove(path).is_some()
+        let mut paths = lock(&self.paths);
+        let Some(entry) = paths.entries.remove(path) else { return false };
+        if let Some(others) = paths.by_actor.get_mut(&entry.id) {
+            others.retain(|other| other != path);
+            if others.is_empty() {
+                paths.by_actor.remove(&entry.id);
+            }
+        }
+        self.changed();
+        true
     }
 
     /// Takes out every path of an actor that has ended.
     pub(crate) fn forget(&self, actor: ActorId) {
-        lock(&self.0).retain(|_, entry| entry.actor != actor);
+        let mut paths = lock(&self.paths);
+        let Some(gone) = paths.by_actor.remove(&actor) else { return };
+        for path in gone {
+            paths.entries.remove(&path);
+        }
+        self.changed();
     }
 
     pub(crate) fn list(&self) -> Vec<ActorPath> {
-        lock(&self.0).keys().cloned().collect()
+        lock(&self.paths).entries.keys().cloned().collect()
+    }
+
+    /// The path itself and those beneath it, in their order.
+    pub(crate) fn list_under(&self, prefix: &ActorPath) -> Vec<ActorPath> {
+        let paths = lock(&self.paths);
+        let from_there = paths.entries.range(prefix.clone()..).map(|(path, _)| path);
+        // "/a-b" lies between "/a" and "/a/b", and is not beneath "/a".
+        let with_rest =
+            from_there.map_while(|path| Some((path, path.as_str().strip_prefix(prefix.as_str())?)));
+        let beneath = with_rest.filter(|(_, rest)| rest.is_empty() || rest.starts_with('/'));
+        beneath.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Waits until the actor at `path` has ended; `None` if nobody is there.
+    pub(crate) fn closed(&self, path: &ActorPath) -> Option<BoxFuture<'static, ExitReason>> {
+        lock(&self.paths).entries.get(path).map(|entry| entry.actor.clone().closed())
     }
 
     /// Who receives `kind` at `path`, or the refusal to say.
     pub(crate) fn find(&self, path: &ActorPath, kind: &Kind) -> Result<Arc<dyn WireEntry>, Refusal> {
-        let paths = lock(&self.0);
-        let Some(entry) = paths.get(path) else {
+        let paths = lock(&self.paths);
+        let Some(entry) = paths.entries.get(path) else {
             return Err(unknown_path(path));
         };
         let unknown_kind =
@@ -220,7 +288,7 @@ impl<A: Actor> Registration<A> {
         if !actor.is_alive() {
             return Err(RegisterError::Closed);
         }
-        registry.insert(path.clone(), actor.id())?;
+        registry.insert(path.clone(), actor)?;
         if !actor.is_alive() {
             // It ended in between, maybe before it could take the path out itself.
             registry.forget(actor.id());
@@ -246,6 +314,11 @@ impl<A: Actor> Registration<A> {
     /// The path.
     pub fn path(&self) -> &ActorPath {
         &self.path
+    }
+
+    /// The actor.
+    pub fn actor(&self) -> &ActorRef<A> {
+        &self.actor
     }
 }
 

@@ -6,29 +6,36 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::actor_ref::Lifecycle;
 use super::engine::{self, Engine};
-use super::link::{Far, Links};
+use super::link::{self, Far, Limits, Links, LookupError};
 use super::recipient::Port;
 use super::registry::Registry;
+use super::send::Until;
 use super::{
-    Actor, ActorId, ActorPath, ActorRef, Address, AdmitAll, AskError, DeadLetter, ExitReason, Policy,
-    Recipient, RegisterError, Registration, SendFailure, Supervision, TellError, lock,
+    Actor, ActorId, ActorPath, ActorRef, Address, AdmitAll, Arbiter, AskError, DeadLetter, ExitReason,
+    Policy, Recipient, RegisterError, Registration, SendFailure, Supervision, TellError, lock, metrics,
 };
 use crate::blob::BlobSource;
 use crate::clock::{SharedClock, SystemClock};
 use crate::transport::Transport;
 use crate::wire::DecodeContext;
-use crate::{Did, Message, WireMessage};
+use crate::{Did, Kind, Message, WireMessage};
 
 /// Dead letters that wait for a slow listener; it is told how many it missed.
 const DEAD_LETTERS: usize = 1024;
+/// Threads of actors beside the main one. Each costs a stack and an event loop, and more threads than
+/// cores help only actors that block; a program that names them after jobs or peers should use a
+/// [`BlockingPool`](super::BlockingPool) instead.
+const MAX_ARBITERS: usize = 64;
+/// The longest time a stop is given, so that adding it to now stays within the clock.
+const LONGEST_STOP: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Peer events that wait for a slow listener; it is told how many it missed and should ask the
 /// transport who is connected.
 const PEER_EVENTS: usize = 256;
@@ -49,20 +56,36 @@ pub enum StartError {
     /// The operating system gave no thread or event loop.
     #[error("the actors' thread could not be started")]
     Thread(#[source] std::io::Error),
+    /// The operating system gave no randomness for a key.
+    #[error("no key could be made")]
+    Key(#[source] getrandom::Error),
     /// The transport's events belong to another system already.
     #[error("the transport is in use by another system")]
     TransportInUse,
+    /// [`ActorSystemBuilder::start_on_current`] needs a `LocalSet` on a current-thread tokio runtime
+    /// around it, such as [`run`](super::run) makes.
+    #[error("there is no current-thread runtime with a LocalSet here")]
+    NotOnCurrentThread,
+    /// The system has [64 arbiters](ActorSystem::arbiter) already.
+    #[error("there are {MAX_ARBITERS} arbiters already")]
+    TooManyArbiters,
+    /// The system is stopping or has stopped.
+    #[error("the system has stopped")]
+    Stopped,
 }
 
 /// Why a system did not stop cleanly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopError {
-    /// Some actors had not ended at the deadline; their thread ends as soon as it can.
-    #[error("{alive} actors had not ended at the deadline")]
+    /// Some actors had not ended at the deadline; their threads end as soon as they can.
+    #[error("{alive} actors and these threads had not ended at the deadline: {threads:?}")]
     DeadlinePassed {
         /// How many top-level actors were left.
         alive: usize,
+        /// The threads that had not ended, named as their [arbiters](ActorSystem::arbiter) are: something
+        /// blocks them. The system's own is `actors-` with the short form of its DID.
+        threads: Vec<String>,
     },
 }
 
@@ -74,8 +97,16 @@ pub struct Counters {
     pub malformed_frames: u64,
     /// Links closed because a peer sent more words than it had credit for.
     pub credit_overruns: u64,
-    /// Words of peers that were refused.
+    /// Words of peers that were refused, for whatever reason.
     pub refused_words: u64,
+    /// Of these: because a [limit](Limits) of the peer, or another bound, was reached.
+    pub busy_words: u64,
+    /// Of these: because their body was longer than the [limit](Limits).
+    pub too_long_words: u64,
+    /// How often reading from a peer made a pause because it was quicker than its [limit](Limits).
+    pub throttled_reads: u64,
+    /// Links closed because a peer said nothing while somebody waited for it.
+    pub silent_links: u64,
     /// Dead letters, whether anybody listened or not.
     pub dead_letters: u64,
 }
@@ -91,6 +122,11 @@ pub(crate) struct Shared {
     pub(crate) malformed_frames: AtomicU64,
     pub(crate) credit_overruns: AtomicU64,
     pub(crate) refused_words: AtomicU64,
+    pub(crate) busy_words: AtomicU64,
+    pub(crate) too_long_words: AtomicU64,
+    pub(crate) throttled_reads: AtomicU64,
+    pub(crate) silent_links: AtomicU64,
+    pub(crate) limits: Limits,
     dead_letter_count: AtomicU64,
     dead_letters: broadcast::Sender<DeadLetter>,
 }
@@ -98,6 +134,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn bury(&self, letter: DeadLetter) {
         self.dead_letter_count.fetch_add(1, Ordering::Relaxed);
+        metrics::dead_letter(&letter.reason);
         tracing::debug!(reason = %letter.reason, peer = ?letter.peer, path = ?letter.path, kind = ?letter.kind,
             type_name = letter.type_name, id = letter.id, "dead letter");
         // Nobody listening is normal.
@@ -118,6 +155,7 @@ pub struct ActorSystemBuilder {
     transport: Option<Arc<dyn Transport>>,
     policy: Arc<dyn Policy>,
     blobs: Option<Arc<dyn BlobSource>>,
+    limits: Limits,
     runtime: Option<Handle>,
 }
 
@@ -140,6 +178,12 @@ impl ActorSystemBuilder {
         self
     }
 
+    /// What each peer may cost; see [`Limits`] for the defaults.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Serves blobs to peers; by default every request for one is answered `NotFound`.
     pub fn blobs(mut self, blobs: Arc<dyn BlobSource>) -> Self {
         self.blobs = Some(blobs);
@@ -154,8 +198,37 @@ impl ActorSystemBuilder {
     }
 
     /// Starts the system's thread and takes the transport's events.
+    ///
+    /// # Errors
+    /// `Thread`, `TransportInUse`.
     pub fn start(self) -> Result<ActorSystem, StartError> {
-        let engine = Engine::start(format!("actors-{}", self.me.short())).map_err(StartError::Thread)?;
+        let engine = Engine::start(self.thread_name()).map_err(StartError::Thread)?;
+        self.start_in(engine)
+    }
+
+    /// Starts a system whose actors run on the caller's thread, inside of its `LocalSet`, so that
+    /// actors, links and (if it was started there) the network share one thread: no message crosses
+    /// threads, and tokio's paused clock holds for all of it. Hundreds of systems fit on one thread.
+    ///
+    /// An [arbiter](ActorSystem::arbiter) of such a system is a thread all the same, with a clock of its own.
+    ///
+    /// The price: whatever blocks the current thread, in whichever system, blocks all of them. Without a
+    /// `LocalSet` at hand, call it inside of [`run`](super::run). The actors go with the `LocalSet`.
+    ///
+    /// # Errors
+    /// `NotOnCurrentThread` (on finding no `LocalSet` tokio panics inside; the panic is caught, and the
+    /// process's panic hook hears of it), `TransportInUse`.
+    pub fn start_on_current(self) -> Result<ActorSystem, StartError> {
+        let engine = Engine::start_on_current(self.thread_name());
+        let engine = engine.map_err(|_| StartError::NotOnCurrentThread)?;
+        self.start_in(engine)
+    }
+
+    fn thread_name(&self) -> String {
+        format!("actors-{}", self.me.short())
+    }
+
+    fn start_in(self, engine: Engine) -> Result<ActorSystem, StartError> {
         let runtime =
             self.runtime.or_else(|| Handle::try_current().ok()).unwrap_or_else(|| engine.runtime().clone());
         let (dead_letters, _) = broadcast::channel(DEAD_LETTERS);
@@ -170,6 +243,11 @@ impl ActorSystemBuilder {
             malformed_frames: AtomicU64::new(0),
             credit_overruns: AtomicU64::new(0),
             refused_words: AtomicU64::new(0),
+            busy_words: AtomicU64::new(0),
+            too_long_words: AtomicU64::new(0),
+            throttled_reads: AtomicU64::new(0),
+            silent_links: AtomicU64::new(0),
+            limits: self.limits,
             dead_letter_count: AtomicU64::new(0),
             dead_letters,
         });
@@ -186,6 +264,7 @@ impl ActorSystemBuilder {
         let inner = Inner {
             shared,
             engine,
+            arbiters: Mutex::default(),
             links,
             next_id: AtomicU64::new(1),
             roots: Mutex::default(),
@@ -204,9 +283,26 @@ impl fmt::Debug for ActorSystemBuilder {
     }
 }
 
+/// Looks at a system without keeping it.
+#[cfg(feature = "testing")]
+pub(crate) struct Observer(std::sync::Weak<Inner>);
+
+#[cfg(feature = "testing")]
+impl Observer {
+    /// The actors without a parent, if the system was neither stopped nor dropped.
+    pub(crate) fn running(&self) -> Option<Vec<String>> {
+        let inner = self.0.upgrade()?;
+        let roots = lock(&inner.roots);
+        let has_stopped = inner.is_stopping.load(Ordering::Acquire) && roots.is_empty();
+        let names = || roots.iter().map(|(id, root)| format!("{} {id}", root.type_name())).collect();
+        (!has_stopped).then(names)
+    }
+}
+
 struct Inner {
     shared: Arc<Shared>,
     engine: Engine,
+    arbiters: Mutex<BTreeMap<String, Arbiter>>,
     links: Option<Arc<Links>>,
     next_id: AtomicU64,
     /// The actors without a parent; their numbers give the order of their start.
@@ -221,6 +317,9 @@ impl Drop for Inner {
             links.close();
         }
         self.engine.stop();
+        for arbiter in lock(&self.arbiters).values() {
+            arbiter.engine().stop();
+        }
     }
 }
 
@@ -240,6 +339,7 @@ impl ActorSystem {
             transport: None,
             policy: Arc::new(AdmitAll),
             blobs: None,
+            limits: Limits::default(),
             runtime: None,
         }
     }
@@ -266,24 +366,86 @@ impl ActorSystem {
         factory: impl FnMut() -> A + Send + 'static,
         supervision: Supervision,
     ) -> ActorRef<A> {
-        let (actor, lanes) = ActorRef::new(self.next_actor_id());
-        {
-            // Under the lock, so that a stopping system sees either the actor or no start.
-            let mut roots = lock(&self.0.roots);
-            if self.0.is_stopping.load(Ordering::Acquire) {
-                actor.set_exit(ExitReason::SystemStopped);
-                return actor;
-            }
-            roots.insert(actor.id(), actor.lifecycle());
+        self.spawn_in(&self.0.engine, factory, supervision)
+    }
+
+    /// Like [`Self::spawn`], on the thread of an [`arbiter`](Self::arbiter). Its children will live
+    /// there too. (An arbiter of another system lends its thread for as long as that system lives.)
+    pub fn spawn_on<A: Actor>(
+        &self,
+        arbiter: &Arbiter,
+        factory: impl FnMut() -> A + Send + 'static,
+        supervision: Supervision,
+    ) -> ActorRef<A> {
+        self.spawn_in(arbiter.engine(), factory, supervision)
+    }
+
+    fn spawn_in<A: Actor>(
+        &self,
+        engine: &Engine,
+        factory: impl FnMut() -> A + Send + 'static,
+        supervision: Supervision,
+    ) -> ActorRef<A> {
+        let actor = ActorRef::new(self.next_actor_id(), &self.0.shared);
+        if !self.adopt(actor.id(), actor.lifecycle()) {
+            drop(engine::Unended::new(actor.clone()));
+            return actor;
         }
-        let (system, me) = (self.clone(), engine::Unended(actor.clone()));
-        let started = self.0.engine.run(move || {
-            engine::start_here(system, me, lanes, Box::new(factory), supervision);
-        });
-        if !started {
+        let (system, me) = (self.clone(), engine::Unended::new(actor.clone()));
+        let start = move || engine::start_here(system, me, Box::new(factory), supervision, None);
+        if let Err(not_taken) = engine.run(Box::new(start)) {
             self.forget(actor.id());
+            not_taken.tell(&actor);
         }
         actor
+    }
+
+    /// Makes an actor one of those without a parent; false if the system is stopping.
+    fn adopt(&self, id: ActorId, actor: Arc<dyn Lifecycle>) -> bool {
+        // Under the lock, so that a stopping system sees either the actor or no start.
+        let mut roots = lock(&self.0.roots);
+        if self.0.is_stopping.load(Ordering::Acquire) {
+            return false;
+        }
+        roots.insert(id, actor);
+        true
+    }
+
+    /// One more thread for actors, under a name of its own; the same name gives the same thread again.
+    /// [`Self::stop`] stops and joins it with the rest.
+    ///
+    /// Ask for one when an actor computes for long or blocks, not to be faster: an ask between actors of
+    /// one thread takes about 0.2 µs, across two threads about 50 µs, because each hop wakes a sleeping
+    /// thread. Children live where their parent lives.
+    ///
+    /// ```
+    /// # use dms_actors::*;
+    /// # struct Hasher; impl Actor for Hasher {}
+    /// # let me = Keypair::generate().unwrap().did();
+    /// # let system = ActorSystem::builder(me, "example").start().unwrap();
+    /// let heavy = system.arbiter("heavy")?;
+    /// let hasher = system.spawn_on(&heavy, || Hasher, Supervision::transient());
+    /// # system.stop_blocking(std::time::Duration::from_secs(5)).unwrap();
+    /// # Ok::<(), StartError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Thread`, `TooManyArbiters`, `Stopped`.
+    pub fn arbiter(&self, name: &str) -> Result<Arbiter, StartError> {
+        let mut arbiters = lock(&self.0.arbiters);
+        // A stop takes this lock after it has set the flag, so it sees every thread.
+        if self.0.is_stopping.load(Ordering::Acquire) {
+            return Err(StartError::Stopped);
+        }
+        if let Some(arbiter) = arbiters.get(name) {
+            return Ok(arbiter.clone());
+        }
+        if arbiters.len() >= MAX_ARBITERS {
+            return Err(StartError::TooManyArbiters);
+        }
+        let arbiter = Arbiter::new(Engine::start(name.to_owned()).map_err(StartError::Thread)?);
+        arbiters.insert(name.to_owned(), arbiter.clone());
+        Ok(arbiter)
     }
 
     /// Gives the actor a path. Chain [`Registration::accepts`] for each kind it understands.
@@ -305,6 +467,11 @@ impl ActorSystem {
         self.0.shared.registry.list()
     }
 
+    /// The paths that are `prefix` or lie beneath it (`/node` and `/node/alloc`, not `/nodes`), sorted.
+    pub fn list_under(&self, prefix: &ActorPath) -> Vec<ActorPath> {
+        self.0.shared.registry.list_under(prefix)
+    }
+
     /// A way to send `M` to `address`: to this system's own registry, or over a link. Who is there is
     /// looked up at each send, so the recipient survives restarts and new links.
     pub fn resolve<M>(&self, address: &Address) -> Recipient<M>
@@ -315,7 +482,77 @@ impl ActorSystem {
         if address.did == self.me() {
             Recipient::new(Arc::new(Named { shared: self.0.shared.clone(), path: address.path.clone() }))
         } else {
-            Recipient::new(Arc::new(Far::new(self.0.links.clone(), address.clone())))
+            Recipient::new(Arc::new(Far::new::<M>(self.0.links.clone(), address, None)))
+        }
+    }
+
+    /// Like [`Self::resolve`], for words whose receiver shall know who in this system sends them: it is told
+    /// `from`. The receiver has proof of this system's DID only; the path is our word.
+    pub fn resolve_from<M>(&self, from: &ActorPath, address: &Address) -> Recipient<M>
+    where
+        M: Message + WireMessage,
+        M::Reply: DeserializeOwned,
+    {
+        if address.did == self.me() {
+            return self.resolve(address);
+        }
+        Recipient::new(Arc::new(Far::new::<M>(self.0.links.clone(), address, Some(from.clone()))))
+    }
+
+    /// A way to send `M` to `address`, after its owner has said that somebody there understands `M`.
+    /// It is as of now: the actor may end, and a recipient from [`Self::resolve`] is as good if it is
+    /// there. Needs a tokio context for its timer.
+    ///
+    /// ```
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct Ping;
+    /// # dms_actors::wire_message!(Ping, "example.ping", 1);
+    /// # async fn find(system: dms_actors::ActorSystem, address: dms_actors::Address) {
+    /// use dms_actors::LookupError;
+    ///
+    /// match system.lookup::<Ping>(&address).await {
+    ///     Ok(recipient) => drop(recipient.tell(Ping).await),
+    ///     Err(LookupError::NobodyThere) => println!("{address} is free"),
+    ///     Err(error) => println!("try again later: {error}"),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// Errors: every [`LookupError`].
+    pub fn lookup<M>(
+        &self,
+        address: &Address,
+    ) -> impl Future<Output = Result<Recipient<M>, LookupError>> + Send + use<M>
+    where
+        M: Message + WireMessage,
+        M::Reply: DeserializeOwned,
+    {
+        let (system, address) = (self.clone(), address.clone());
+        async move {
+            if address.did == system.me() {
+                system.0.shared.registry.near::<M>(&address.path)?;
+            } else {
+                link::look_up(system.0.links.clone(), address.clone(), Kind::of::<M>()).await?;
+            }
+            Ok(system.resolve(&address))
+        }
+    }
+
+    /// Waits until the actor that is now at `address`, near or far, has ended for good, and says how. The
+    /// owner of the address is asked over this system's own link, so nobody else can report an end;
+    /// its [`Policy`] knows the question by the kind `actor.watch/1`.
+    ///
+    /// It is also over when the link is lost or says nothing for 15 seconds, pings included
+    /// ([`ExitReason::PeerLost`]), when nobody is there ([`ExitReason::NobodyThere`]), and when the owner does
+    /// not tell, or more than 1,024 of its actors are watched ([`ExitReason::WatchRefused`]).
+    pub fn watch(&self, address: &Address) -> impl Future<Output = ExitReason> + Send + use<> {
+        let near = (address.did == self.me()).then(|| self.0.shared.registry.closed(&address.path));
+        let (links, address) = (self.0.links.clone(), address.clone());
+        async move {
+            match near {
+                Some(Some(closed)) => closed.await,
+                Some(None) => ExitReason::NobodyThere,
+                None => link::watch(links, address).await,
+            }
         }
     }
 
@@ -338,6 +575,10 @@ impl ActorSystem {
             malformed_frames: shared.malformed_frames.load(Ordering::Relaxed),
             credit_overruns: shared.credit_overruns.load(Ordering::Relaxed),
             refused_words: shared.refused_words.load(Ordering::Relaxed),
+            busy_words: shared.busy_words.load(Ordering::Relaxed),
+            too_long_words: shared.too_long_words.load(Ordering::Relaxed),
+            throttled_reads: shared.throttled_reads.load(Ordering::Relaxed),
+            silent_links: shared.silent_links.load(Ordering::Relaxed),
             dead_letters: shared.dead_letter_count.load(Ordering::Relaxed),
         }
     }
@@ -353,37 +594,62 @@ impl ActorSystem {
     }
 
     /// Stops the system: no new actors; the others end one by one, the youngest first, each after its
-    /// children; then links close and the thread is joined. Stopping twice is harmless. Needs a tokio
-    /// context for its timer. Called by an actor of the system itself, the thread is not waited for.
+    /// children; then links close and the threads (the arbiters' too) are joined. Stopping twice is
+    /// harmless. Needs a tokio context for its timer. Called on a thread of the system itself, that
+    /// thread is not waited for.
     ///
-    /// Errors: `DeadlinePassed`; the thread is then told to end and not waited for.
+    /// When eight tenths of the time have gone, the actors that are left are told all at once, so that
+    /// one that stands still does not keep the others from ending in order; after one tenth more the
+    /// threads are told to end, which drops what is left.
+    ///
+    /// # Errors
+    /// `DeadlinePassed`: something blocks its thread. That thread is not waited for; it ends, and its
+    /// actors' watchers are told, as soon as what blocks it returns.
     pub async fn stop(&self, deadline: Duration) -> Result<(), StopError> {
-        let stopped = timeout(deadline, self.stop_in_order()).await;
-        // Past the deadline what is left is dropped with the thread, which tells those who watch.
+        {
+            let _roots = lock(&self.0.roots);
+            self.0.is_stopping.store(true, Ordering::Release);
+        }
+        let end = Instant::now() + deadline.min(LONGEST_STOP);
+        let tenth = deadline.min(LONGEST_STOP) / 10;
+        if timeout_at(end - 2 * tenth, self.end_in_order()).await.is_err() {
+            // What has not ended by then is dropped with its thread, which tells those who watch.
+            let _ = timeout_at(end - tenth, self.end_at_once()).await;
+        }
+        let alive = lock(&self.0.roots).len();
         if let Some(links) = &self.0.links {
             links.close();
         }
-        self.0.engine.stop();
-        stopped.map_err(|_| StopError::DeadlinePassed { alive: lock(&self.0.roots).len() })
+        let arbiters: Vec<Arbiter> = lock(&self.0.arbiters).values().cloned().collect();
+        let engines = || arbiters.iter().map(Arbiter::engine).chain([&self.0.engine]);
+        engines().for_each(Engine::stop);
+        let joined = timeout_at(end, join_all(engines().map(Engine::join))).await;
+        let threads = if joined.is_ok() {
+            Vec::new()
+        } else {
+            let left = engines().filter(|engine| !engine.has_ended());
+            left.map(|engine| engine.name().to_owned()).collect()
+        };
+        if alive == 0 && threads.is_empty() {
+            return Ok(());
+        }
+        Err(StopError::DeadlinePassed { alive, threads })
     }
 
-    async fn stop_in_order(&self) {
-        let mut roots: Vec<_> = {
-            let roots = lock(&self.0.roots);
-            self.0.is_stopping.store(true, Ordering::Release);
-            roots.values().cloned().collect()
-        };
+    async fn end_in_order(&self) {
+        let mut roots: Vec<_> = lock(&self.0.roots).values().cloned().collect();
         while let Some(root) = roots.pop() {
             root.stop(ExitReason::SystemStopped);
             root.closed().await;
         }
-        if let Some(links) = &self.0.links {
-            links.close();
+    }
+
+    async fn end_at_once(&self) {
+        let roots: Vec<_> = lock(&self.0.roots).values().cloned().collect();
+        for root in &roots {
+            root.stop(ExitReason::SystemStopped);
         }
-        self.0.engine.stop();
-        if !self.0.engine.is_current() {
-            self.0.engine.join().await;
-        }
+        join_all(roots.into_iter().map(|root| root.closed())).await;
     }
 
     /// [`Self::stop`] for callers outside of any runtime.
@@ -391,13 +657,24 @@ impl ActorSystem {
     /// # Errors
     /// As [`Self::stop`].
     pub fn stop_blocking(&self, deadline: Duration) -> Result<(), StopError> {
-        let timed_out = || StopError::DeadlinePassed { alive: lock(&self.0.roots).len() };
+        let timed_out =
+            || StopError::DeadlinePassed { alive: lock(&self.0.roots).len(), threads: Vec::new() };
         let stop = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             runtime.map_err(|_| timed_out())?.block_on(self.stop(deadline))
         };
         // On a thread of its own, so that it also works inside of a runtime.
         std::thread::scope(|scope| scope.spawn(stop).join().unwrap_or_else(|_| Err(timed_out())))
+    }
+
+    /// For leak checks.
+    #[cfg(feature = "testing")]
+    pub(crate) fn observe(&self) -> Observer {
+        Observer(Arc::downgrade(&self.0))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -412,10 +689,6 @@ impl ActorSystem {
     pub(crate) fn forget(&self, actor: ActorId) {
         self.0.shared.registry.forget(actor);
         lock(&self.0.roots).remove(&actor);
-    }
-
-    pub(crate) fn bury(&self, letter: DeadLetter) {
-        self.0.shared.bury(letter);
     }
 }
 
@@ -451,10 +724,10 @@ impl<M: Message + WireMessage> Port<M> for Named {
         }
     }
 
-    fn ask(self: Arc<Self>, message: M, time: Duration) -> BoxFuture<'static, Result<M::Reply, AskError<M>>> {
+    fn ask(self: Arc<Self>, message: M, until: Until) -> BoxFuture<'static, Result<M::Reply, AskError<M>>> {
         Box::pin(async move {
             match self.shared.registry.near::<M>(&self.path) {
-                Ok(recipient) => recipient.ask(message, time).await,
+                Ok(recipient) => recipient.0.ask(message, until).await,
                 Err(refusal) => Err(AskError::NotSent { message, reason: SendFailure::Refused(refusal) }),
             }
         })

@@ -36,8 +36,15 @@ struct Hub {
     connected: BTreeSet<(Did, Did)>,
     /// Pairs that cannot connect.
     cut: BTreeSet<(Did, Did)>,
-    pipes: BTreeMap<(Did, Did), Vec<Weak<PipeEnd>>>,
+    /// Both ends of each pipe.
+    pipes: BTreeMap<(Did, Did), Vec<[Weak<PipeEnd>; 2]>>,
+    /// What every pipe goes through, if this network is the ground of another one.
+    shape: Option<Shape>,
 }
+
+/// Makes the two ends of a pipe, the opener's first, from the two ends of a plain one; called while the
+/// network is locked.
+pub(crate) type Shape = Box<dyn Fn([Did; 2], [MemoryPipe; 2]) -> [Pipe; 2] + Send>;
 
 /// A stream that the hub can take away.
 type PipeEnd = Mutex<Option<DuplexStream>>;
@@ -72,6 +79,24 @@ impl MemoryNetwork {
         hub.separate(a, b);
     }
 
+    /// Breaks the connection of two members, as if their network had failed for a moment: their pipes break
+    /// and both hear of it; either may connect again at once.
+    pub fn interrupt(&self, a: Did, b: Did) {
+        lock(&self.0).separate(a, b);
+    }
+
+    /// How many pipes are open: both of their ends are held by somebody.
+    pub fn open_pipes(&self) -> usize {
+        let is_open = |ends: &&[Weak<PipeEnd>; 2]| ends.iter().all(|end| end.strong_count() > 0);
+        lock(&self.0).pipes.values().flatten().filter(is_open).count()
+    }
+
+    /// A network whose pipes go through `shape`.
+    #[cfg(feature = "testing")]
+    pub(crate) fn shaped(shape: Shape) -> Self {
+        Self(Arc::new(Mutex::new(Hub { shape: Some(shape), ..Hub::default() })))
+    }
+
     /// Takes a member out, as if its machine lost power: its pipes break, the others hear of it.
     pub fn kill(&self, did: Did) {
         lock(&self.0).remove(did);
@@ -98,7 +123,7 @@ impl Hub {
     }
 
     fn separate(&mut self, a: Did, b: Did) {
-        for end in self.pipes.remove(&pair(a, b)).unwrap_or_default() {
+        for end in self.pipes.remove(&pair(a, b)).unwrap_or_default().into_iter().flatten() {
             if let Some(end) = end.upgrade() {
                 // Dropping one end wakes whoever waits on the other.
                 let stream = lock(&end).take();
@@ -146,15 +171,19 @@ impl Hub {
         let (ours, theirs) = duplex(PIPE_BUFFER);
         let (ours, our_end) = MemoryPipe::new(ours);
         let (theirs, their_end) = MemoryPipe::new(theirs);
-        let opened = TransportEvent::Opened { peer: me, protocol, pipe: Box::new(theirs) };
+        let [ours, theirs]: [Pipe; 2] = match &self.shape {
+            Some(shape) => shape([me, peer], [ours, theirs]),
+            None => [Box::new(ours), Box::new(theirs)],
+        };
+        let opened = TransportEvent::Opened { peer: me, protocol, pipe: theirs };
         if events.try_send(opened).is_err() {
             self.remove(peer);
             return Err(unreachable("gone"));
         }
         let pipes = self.pipes.entry(pair(me, peer)).or_default();
-        pipes.retain(|end| end.strong_count() > 0);
-        pipes.extend([our_end, their_end]);
-        Ok(Box::new(ours))
+        pipes.retain(|ends| ends.iter().any(|end| end.strong_count() > 0));
+        pipes.push([our_end, their_end]);
+        Ok(ours)
     }
 }
 
@@ -199,7 +228,7 @@ impl Transport for MemoryTransport {
 }
 
 /// One end of a pipe, which the hub can break.
-struct MemoryPipe(Arc<PipeEnd>);
+pub(crate) struct MemoryPipe(Arc<PipeEnd>);
 
 impl MemoryPipe {
     fn new(stream: DuplexStream) -> (Self, Weak<PipeEnd>) {

@@ -4,6 +4,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+pub mod wire;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -215,6 +217,6 @@ pub async fn hold(actor: &ActorRef<Probe>) -> tokio::sync::oneshot::Sender<()> {
     let held = Do::new(move |_: &mut Probe, ctx: &mut Context<'_, Probe>| {
         ctx.exclusive(released, |_, _, _| {});
     });
-    actor.ask(held, PATIENCE).await.unwrap();
+    actor.ask(held).timeout(PATIENCE).await.unwrap();
     release
 }

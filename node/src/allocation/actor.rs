@@ -198,7 +198,7 @@ impl AllocationActor {
                 // The last one is waited for until it is on disk: only then may this actor be gone.
                 let sent = async move {
                     if is_last {
-                        let _ = node.ask(commit, Duration::from_secs(60)).await;
+                        let _ = node.ask(commit).timeout(Duration::from_secs(60)).await;
                     } else {
                         let _ = node.tell(commit).await;
                     }

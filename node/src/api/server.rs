@@ -386,7 +386,7 @@ impl Shared {
     where
         Node: Handler<M>,
     {
-        Ok(self.state.node.ask(message, ASK_TIMEOUT).await?)
+        Ok(self.state.node.ask(message).timeout(ASK_TIMEOUT).await?)
     }
 
     /// Runs blocking work on the blob store off the event loop.

@@ -128,7 +128,7 @@ impl Handler<ReadOutput> for Node {
             return Ok(OutputPiece { attempt, offset, bytes: Vec::new() }).into();
         };
         let (responder, answer) = Answer::later();
-        let asked = async move { actor.ask(read, Duration::from_secs(5)).await };
+        let asked = async move { actor.ask(read).timeout(Duration::from_secs(5)).await };
         ctx.pipe(asked, move |_, piece, _| {
             responder.reply(piece.unwrap_or(Ok(OutputPiece { attempt, offset, bytes: Vec::new() })));
         });

@@ -172,7 +172,7 @@ impl JobActor {
                 let job = &self.row.job;
                 let class = CapabilityClass::needed(&job.pods[0].requirement);
                 let find = FindCandidates { job: job.id, class, wanted: job.wanted };
-                let asked = async move { node.ask(find, TURN_DEADLINE).await };
+                let asked = async move { node.ask(find).timeout(TURN_DEADLINE).await };
                 ctx.pipe(asked, |actor, candidates, ctx| {
                     // A Node too busy to answer knows nobody: the round is fruitless and comes again.
                     actor.step(Input::Candidates(candidates.unwrap_or_default()), ctx);
@@ -260,7 +260,7 @@ impl JobActor {
             let _ = match next {
                 // The last commit is waited for: until it is on disk, the books need this actor.
                 Outgoing::Commit(commit) if is_last => {
-                    node.ask(commit, Duration::from_secs(60)).await.is_ok()
+                    node.ask(commit).timeout(Duration::from_secs(60)).await.is_ok()
                 }
                 Outgoing::Commit(commit) => node.tell(commit).await.is_ok(),
                 Outgoing::Grant(attempt, provider) => {

@@ -9,44 +9,62 @@
 //!                          └──────────── told to stop ───────────────────▶ Ended
 //! ```
 //!
+//! A member of a group pauses also before its first start, and its group says when the pause is over.
+//!
 //! Whatever runs code of the application runs under `catch_unwind`: factory, `started`, handlers,
 //! finished work, timers, `stopped` and destructors.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
 
-use actix::{ActorContext, AsyncContext, StreamHandler};
+use actix::fut::ActorFuture;
+use actix::{ActorContext, AsyncContext};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::super::actor_ref::{Control, Lanes};
 use super::super::context::{Core, Wish};
-use super::super::letter::{Envelope, Origin};
+use super::super::group::Seat;
+use super::super::lane::{Arrival, Command, Hand, Sealed};
+use super::super::letter::{Meta, Outside, dead_letter};
+use super::super::metrics::Meter;
 use super::super::supervision::{Budget, Verdict};
 use super::super::{
-    Actor, ActorRef, ActorSystem, Context, DeadLetter, DeadLetterReason, ExitReason, Restart, Supervision,
+    Actor, ActorRef, ActorSystem, Context, DeadLetterReason, ExitReason, Restart, Supervision, TraceContext,
+    trace,
 };
-use super::work::{ControlLane, Ready, TaskLane, UserLane, Work};
-use super::{Factory, panic_text, type_name};
-use crate::Did;
+use super::work::{Ready, Work};
+use super::{Factory, panic_text, thread, type_name};
+
+/// Steps that an actor makes in one turn of its thread, before its neighbours have theirs: enough to spread
+/// the cost of a turn, few enough that a flooded actor of quick handlers holds up nobody for long.
+const TURN: u32 = 32;
+/// Finished tasks in a row after which a message is taken first, so that an actor whose work finishes faster
+/// than it can be taken still hears.
+const TASKS_IN_A_ROW: u32 = 16;
 
 /// Starts an actor on the current thread, which must be one of an engine.
 pub(crate) fn start_here<A: Actor>(
     system: ActorSystem,
     me: Unended<A>,
-    lanes: Lanes<A>,
     factory: Factory<A>,
     supervision: Supervision,
+    seat: Option<Seat>,
 ) {
-    let work = Work::new(lanes.user);
-    let core = Core { me: me.0.clone(), system, work, children: Vec::new(), wish: None };
+    let core = Core { me: me.actor.clone(), system, work: Work::new(), children: Vec::new(), wish: None };
     let host = Host {
         actor: None,
         factory,
         supervision,
         core,
         budget: Budget::default(),
-        phase: Phase::Starting,
-        control: Some(lanes.control),
-        _unended: me,
+        phase: if seat.is_some() { Phase::Pausing } else { Phase::Starting },
+        seat: seat.map(Box::new),
+        place: thread::here(),
+        tasks_in_a_row: 0,
+        has_begun: false,
+        meter: Meter::of::<A>(),
+        unended: me,
     };
     actix::Context::new().run(host);
 }
@@ -66,6 +84,7 @@ enum Phase {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
+    /// If the budget allows, after a pause; a member of a group when its group says so.
     Restart,
     End,
 }
@@ -78,18 +97,37 @@ struct Host<A: Actor> {
     core: Core<A>,
     budget: Budget,
     phase: Phase,
-    control: Option<tokio::sync::mpsc::Receiver<Control>>,
-    _unended: Unended<A>,
+    /// Of a member of a group: the group says when it starts and learns how it ends.
+    seat: Option<Box<Seat>>,
+    place: Option<thread::Place>,
+    tasks_in_a_row: u32,
+    /// A state was begun before.
+    has_begun: bool,
+    meter: Meter,
+    unended: Unended<A>,
 }
 
 /// An actor on its way to its end: wherever it is dropped, even before its start, whoever waits for
 /// the end is told.
-pub(crate) struct Unended<A: Actor>(pub(crate) ActorRef<A>);
+pub(crate) struct Unended<A: Actor> {
+    actor: ActorRef<A>,
+    hand: Hand<A>,
+}
+
+impl<A: Actor> Unended<A> {
+    pub(crate) fn new(actor: ActorRef<A>) -> Self {
+        Self { actor, hand: Hand::new() }
+    }
+
+    fn end(&mut self, reason: ExitReason) {
+        self.actor.end(&mut self.hand, reason);
+    }
+}
 
 impl<A: Actor> Drop for Unended<A> {
     fn drop(&mut self) {
         // Only its thread's end takes an actor away; for one that has ended this changes nothing.
-        self.0.set_exit(ExitReason::SystemStopped);
+        self.end(ExitReason::SystemStopped);
     }
 }
 
@@ -101,15 +139,17 @@ type Ctx<A> = actix::Context<Host<A>>;
 impl<A: Actor> Host<A> {
     fn start(&mut self, ctx: &mut Ctx<A>) {
         self.phase = Phase::Starting;
+        if std::mem::replace(&mut self.has_begun, true) {
+            self.meter.restarted();
+        }
         match catch_unwind(AssertUnwindSafe(|| (self.factory)())) {
             Ok(actor) => {
                 self.actor = Some(actor);
                 self.phase = Phase::Running;
                 self.core.work.open();
-                let me = self.core.system.me();
-                self.dispatch(ctx, me, |actor, ctx| actor.started(ctx));
+                self.dispatch(ctx, None, None, |actor, ctx| actor.started(ctx));
             }
-            Err(payload) => self.end(ctx, ExitReason::Panicked(panic_text(&*payload)), None),
+            Err(payload) => self.panicked(ctx, panic_text(&*payload)),
         }
     }
 
@@ -117,12 +157,13 @@ impl<A: Actor> Host<A> {
     fn dispatch(
         &mut self,
         ctx: &mut Ctx<A>,
-        sender: Did,
+        meta: Option<&Meta>,
+        trace: Option<TraceContext>,
         run: impl FnOnce(&mut A, &mut Context<'_, A>),
     ) -> Option<String> {
         let actor = self.actor.as_mut()?;
         let core = &mut self.core;
-        let result = catch_unwind(AssertUnwindSafe(|| run(actor, &mut Context::new(core, sender))));
+        let result = catch_unwind(AssertUnwindSafe(|| run(actor, &mut Context::new(core, meta, trace))));
         if let Err(payload) = result {
             let text = panic_text(&*payload);
             self.panicked(ctx, text.clone());
@@ -131,12 +172,13 @@ impl<A: Actor> Host<A> {
         match self.core.wish.take() {
             None => {}
             Some(Wish::Stop) => self.end(ctx, ExitReason::Stopped, None),
-            Some(Wish::Fail(text)) => self.end(ctx, ExitReason::Failed(text), None),
+            Some(Wish::Fail(reason)) => self.end(ctx, reason, None),
         }
         None
     }
 
     fn panicked(&mut self, ctx: &mut Ctx<A>, text: String) {
+        self.meter.panicked();
         self.core.wish = None;
         self.drop_actor();
         self.end(ctx, ExitReason::Panicked(text), None);
@@ -192,8 +234,11 @@ impl<A: Actor> Host<A> {
         if next == Next::End {
             return self.finish(ctx, reason);
         }
+        if let Some(seat) = &self.seat {
+            return seat.down(reason);
+        }
         let clock = self.core.system.clock();
-        match self.budget.spend(&self.supervision, clock.monotonic(), clock.random()[0]) {
+        match self.budget.spend(self.supervision.limits(), clock.monotonic(), clock.random()[0]) {
             Verdict::After(pause) => {
                 warn!(actor = type_name::<A>(), id = %self.core.me.id(), %reason, ?pause, "actor restarts");
                 self.core.work.push(Box::pin(async move {
@@ -211,94 +256,90 @@ impl<A: Actor> Host<A> {
     fn finish(&mut self, ctx: &mut Ctx<A>, reason: ExitReason) {
         self.phase = Phase::Ended;
         self.core.work.clear();
-        if let Some(mut user) = self.core.work.take_user_lane() {
-            user.close();
-            let system = self.core.system.clone();
-            // Senders that reserved room before the close put their message in after it; the lane ends
-            // once the last of them has.
-            actix::spawn(async move {
-                while let Some(envelope) = user.recv().await {
-                    bury(&system, envelope.type_name(), envelope, DeadLetterReason::ActorEnded);
-                }
-            });
-        }
         self.core.system.forget(self.core.me.id());
-        debug!(actor = type_name::<A>(), id = %self.core.me.id(), %reason, "actor ended");
-        self.core.me.set_exit(reason);
+        if reason.is_failure() {
+            warn!(actor = type_name::<A>(), id = %self.core.me.id(), %reason, "actor failed for good");
+        } else {
+            debug!(actor = type_name::<A>(), id = %self.core.me.id(), %reason, "actor ended");
+        }
+        self.seat = None;
+        self.unended.end(reason);
         ctx.stop();
     }
 
-    fn told_to_stop(&mut self, ctx: &mut Ctx<A>, why: ExitReason) {
-        match &mut self.phase {
-            Phase::Running => self.end(ctx, why, Some(Next::End)),
-            Phase::Ending { next, .. } => *next = Next::End,
-            Phase::Starting | Phase::Pausing => self.finish(ctx, why),
-            Phase::Ended => {}
+    fn obey(&mut self, ctx: &mut Ctx<A>, command: Command) {
+        match (&mut self.phase, command) {
+            (Phase::Running, Command::Stop(why)) => self.end(ctx, why, Some(Next::End)),
+            (Phase::Ending { next, .. }, Command::Stop(_)) => *next = Next::End,
+            (Phase::Starting | Phase::Pausing, Command::Stop(why)) => self.finish(ctx, why),
+            (Phase::Ended, _) => {}
+            (_, Command::Start(turn)) => self.told_to_start(ctx, turn),
+            (_, Command::Pause(turn)) => self.told_to_pause(ctx, turn),
         }
     }
-}
 
-/// Makes an undelivered or poisoned message a dead letter; its body is dropped, which resolves an ask.
-fn bury<A: Actor>(
-    system: &ActorSystem,
-    type_name: &'static str,
-    mut envelope: Box<dyn Envelope<A>>,
-    reason: DeadLetterReason,
-) {
-    let origin = envelope.take_origin();
-    bury_origin(system, type_name, origin, reason);
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(envelope)));
-}
-
-fn bury_origin(
-    system: &ActorSystem,
-    type_name: &'static str,
-    origin: Option<Box<Origin>>,
-    reason: DeadLetterReason,
-) {
-    let unknown =
-        DeadLetter { reason, peer: None, path: None, type_name: Some(type_name), kind: None, id: None };
-    system.bury(match origin {
-        None => unknown,
-        Some(origin) => DeadLetter {
-            peer: Some(origin.peer),
-            path: Some(origin.path),
-            kind: Some(origin.kind),
-            id: Some(origin.id),
-            ..unknown
-        },
-    });
-}
-
-impl<A: Actor> actix::Actor for Host<A> {
-    type Context = Ctx<A>;
-
-    fn started(&mut self, ctx: &mut Ctx<A>) {
-        // In this order they are polled: commands, finished work, messages.
-        if let Some(control) = self.control.take() {
-            ctx.add_stream(ControlLane(control));
+    /// A member's group lets it start.
+    fn told_to_start(&mut self, ctx: &mut Ctx<A>, turn: u32) {
+        let Some(seat) = &mut self.seat else { return };
+        seat.turn = turn;
+        if matches!(self.phase, Phase::Pausing) {
+            self.start(ctx);
         }
-        ctx.add_stream(TaskLane(self.core.work.clone()));
-        ctx.add_stream(UserLane(self.core.work.clone()));
-        self.start(ctx);
-    }
-}
-
-impl<A: Actor> StreamHandler<Control> for Host<A> {
-    fn handle(&mut self, Control::Stop(reason): Control, ctx: &mut Ctx<A>) {
-        self.told_to_stop(ctx, reason);
+        if let (Phase::Running, Some(seat)) = (&self.phase, &self.seat) {
+            seat.up();
+        }
     }
 
-    fn finished(&mut self, _: &mut Ctx<A>) {}
-}
+    /// A member's group wants it to end its state and wait.
+    fn told_to_pause(&mut self, ctx: &mut Ctx<A>, turn: u32) {
+        let Some(seat) = &mut self.seat else { return };
+        seat.turn = turn;
+        match &self.phase {
+            Phase::Running => self.end(ctx, ExitReason::Stopped, Some(Next::Restart)),
+            Phase::Starting | Phase::Pausing => seat.down(ExitReason::Stopped),
+            // It says so when its children have gone.
+            Phase::Ending { .. } | Phase::Ended => {}
+        }
+    }
 
-impl<A: Actor> StreamHandler<Ready<A>> for Host<A> {
-    fn handle(&mut self, ready: Ready<A>, ctx: &mut Ctx<A>) {
+    /// Lets the actor handle a message that somebody still waits for.
+    fn deliver(&mut self, ctx: &mut Ctx<A>, mut letter: Sealed<A>) {
+        let Outside { type_name: message, is_awaited, meta } = letter.outside();
+        let deadline = meta.as_ref().and_then(|meta| meta.deadline);
+        if !is_awaited || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            self.core.system.shared().bury(dead_letter(message, meta, DeadLetterReason::Expired));
+            // What the destructor of a lost message says matters to nobody.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(letter)));
+            return;
+        }
+        let sent = meta.as_ref().and_then(|meta| meta.sent);
+        let timing = self.meter.begin(sent, || self.core.me.depth());
+        let parent = meta.as_ref().and_then(|meta| meta.trace);
+        let run = |actor: &mut A, ctx: &mut Context<'_, A>| letter.deliver(actor, ctx);
+        let panicked = if trace::is_enabled() {
+            let clock = self.core.system.clock();
+            let own = parent.map_or_else(|| TraceContext::root(&*clock), |parent| parent.child(&*clock));
+            let sender = meta.as_ref().and_then(|meta| meta.origin.as_ref()).map(|origin| &origin.peer);
+            let span = trace::message_span(type_name::<A>(), message, sender, &own, parent.as_ref());
+            span.in_scope(|| {
+                let _entered = own.enter();
+                self.dispatch(ctx, meta.as_deref(), Some(own), run)
+            })
+        } else {
+            let _entered = parent.map(TraceContext::enter);
+            self.dispatch(ctx, meta.as_deref(), parent, run)
+        };
+        self.meter.end(timing);
+        if let Some(text) = panicked {
+            let letter = dead_letter(message, meta, DeadLetterReason::Panicked(text));
+            self.core.system.shared().bury(letter);
+        }
+    }
+
+    fn take(&mut self, ctx: &mut Ctx<A>, ready: Ready<A>) {
         match ready {
-            Ready::Run(kind, completion) => {
-                self.core.work.finished(kind);
-                let me = self.core.system.me();
-                self.dispatch(ctx, me, completion);
+            Ready::Run(_, completion) => {
+                self.dispatch(ctx, None, None, completion);
             }
             Ready::Panicked(text) => self.panicked(ctx, text),
             Ready::ChildrenGone => self.children_gone(ctx),
@@ -306,19 +347,85 @@ impl<A: Actor> StreamHandler<Ready<A>> for Host<A> {
         }
     }
 
-    fn finished(&mut self, _: &mut Ctx<A>) {}
-}
-
-impl<A: Actor> StreamHandler<Box<dyn Envelope<A>>> for Host<A> {
-    fn handle(&mut self, mut envelope: Box<dyn Envelope<A>>, ctx: &mut Ctx<A>) {
-        let type_name = envelope.type_name();
-        let origin = envelope.take_origin();
-        let sender = origin.as_ref().map_or_else(|| self.core.system.me(), |origin| origin.peer);
-        let panicked = self.dispatch(ctx, sender, |actor, ctx| envelope.deliver(actor, ctx));
-        if let Some(text) = panicked {
-            bury_origin(&self.core.system, type_name, origin, DeadLetterReason::Panicked(text));
+    /// Makes one step: a command first, then finished work, then a message. False if there is nothing to do.
+    fn step(&mut self, ctx: &mut Ctx<A>, cx: &mut TaskContext<'_>) -> bool {
+        if !self.core.work.is_empty() {
+            if let Some(command) = self.core.me.take_command() {
+                self.obey(ctx, command);
+                return true;
+            }
+            if self.tasks_in_a_row < TASKS_IN_A_ROW && self.step_of_work(ctx, cx) {
+                return true;
+            }
         }
+        let wants_letters = !self.core.work.is_held();
+        match self.core.me.take(&mut self.unended.hand, wants_letters, cx) {
+            Some(Arrival::Command(command)) => self.obey(ctx, command),
+            Some(Arrival::Letter(letter)) => {
+                self.tasks_in_a_row = 0;
+                self.deliver(ctx, letter);
+            }
+            // No message used its turn.
+            None if self.tasks_in_a_row >= TASKS_IN_A_ROW => {
+                self.tasks_in_a_row = 0;
+                return self.step_of_work(ctx, cx);
+            }
+            None => {
+                self.meter.idle();
+                return false;
+            }
+        }
+        true
     }
 
-    fn finished(&mut self, _: &mut Ctx<A>) {}
+    fn step_of_work(&mut self, ctx: &mut Ctx<A>, cx: &mut TaskContext<'_>) -> bool {
+        let Poll::Ready(ready) = self.core.work.poll(cx) else {
+            return false;
+        };
+        self.tasks_in_a_row += 1;
+        self.take(ctx, ready);
+        true
+    }
+
+    /// Has a turn on the thread; ready when the actor has ended.
+    fn turn(&mut self, ctx: &mut Ctx<A>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let _turn = thread::turn_at(self.place);
+        if matches!(self.phase, Phase::Starting) {
+            self.start(ctx);
+        }
+        for _ in 0..TURN {
+            if matches!(self.phase, Phase::Ended) {
+                return Poll::Ready(());
+            }
+            if !self.step(ctx, cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<A: Actor> actix::Actor for Host<A> {
+    type Context = Ctx<A>;
+
+    fn started(&mut self, ctx: &mut Ctx<A>) {
+        ctx.spawn(Turns);
+    }
+}
+
+/// All that the actix context drives for an actor: its turns, until it has ended.
+struct Turns;
+
+impl<A: Actor> ActorFuture<Host<A>> for Turns {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        host: &mut Host<A>,
+        ctx: &mut Ctx<A>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        host.turn(ctx, cx)
+    }
 }

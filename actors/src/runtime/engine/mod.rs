@@ -1,15 +1,16 @@
 //! Runs actors on actix; the only module that names its types.
 //!
-//! actix gives the context (one future per actor that drives streams fairly) and the thread. Not used
+//! actix gives the context (one task per actor) and the thread. Not used
 //! is its mailbox, whose capacity binds almost nothing and which starves timers, and its supervisor,
-//! which does not restart after a panic: both are replaced in [`host`].
+//! which does not restart after a panic: both are replaced, by the mailbox's own lane and in [`host`].
 
 mod host;
 mod thread;
 mod work;
 
 pub(crate) use host::{Unended, start_here};
-pub(crate) use thread::Engine;
+pub use thread::run;
+pub(crate) use thread::{Engine, NotTaken};
 pub(crate) use work::{Completion, TaskKind, Work};
 
 use super::Actor;
@@ -18,7 +19,7 @@ use super::Actor;
 pub(crate) type Factory<A> = Box<dyn FnMut() -> A + Send>;
 
 /// The text of a panic's payload.
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without text").to_owned()

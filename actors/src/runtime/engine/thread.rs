@@ -1,23 +1,96 @@
-//! The thread of an actor system: one actix system, started and joined.
+//! Where actors run: a thread of their own, or the caller's. Started, handed actors, stopped and joined.
+//!
+//! A place is a [`LocalSet`] with one loop in it that starts the actors handed over by others. Its own
+//! thread has an actix system around it; on a thread of the caller it is one task of the caller's
+//! [`LocalSet`], which takes every actor away with it when it ends.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::io;
-use std::sync::Mutex;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, ThreadId};
 
-use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::LocalSet;
 
 use super::super::lock;
 
-/// A running thread for actors.
+/// Starts that may wait for their thread. Each is an actor that exists and has its mailbox already, so
+/// this bounds no more than the actors that a program may spawn ahead of a thread that stands still;
+/// beyond it something is wrong, and saying so is better than to fill the memory.
+const MAX_STARTS: usize = 1 << 20;
+
+/// The number of a place for actors, among all of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place(u32);
+
+impl Place {
+    fn next() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+thread_local! {
+    /// The place whose actors, or starts, have their turn on this thread now. Being on the thread is not
+    /// enough to start an actor there: other tasks of its runtime are outside of its `LocalSet`.
+    static HERE: Cell<Option<Place>> = const { Cell::new(None) };
+}
+
+/// The place that has its turn, if any has.
+pub(super) fn here() -> Option<Place> {
+    HERE.get()
+}
+
+/// Says that an actor of `place` has its turn, until the guard is dropped.
+pub(super) fn turn_at(place: Option<Place>) -> Turn {
+    Turn(HERE.replace(place))
+}
+
+/// See [`turn_at`].
+#[must_use = "the turn ends when this is dropped"]
+pub(super) struct Turn(Option<Place>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        HERE.set(self.0);
+    }
+}
+
+/// Something to do on a thread of actors.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// A job that was not taken. Dropping it says so to whoever waits for its actor.
+pub(crate) struct NotTaken {
+    pub(crate) job: Job,
+    /// The thread is there and too far behind; else it has ended.
+    pub(crate) is_full: bool,
+}
+
+/// There is no current-thread runtime with a `LocalSet` around the caller.
+#[derive(Debug)]
+pub(crate) struct NotLocal;
+
+/// A running place for actors.
 pub(crate) struct Engine {
-    arbiter: actix_rt::ArbiterHandle,
-    system: actix_rt::System,
+    name: String,
+    place: Place,
+    jobs: mpsc::Sender<Job>,
+    stopping: Arc<Notify>,
     runtime: Handle,
-    thread_id: ThreadId,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    /// Closed when the thread's loop has ended.
+    /// `None` on a thread of the caller.
+    own_thread: Option<OwnThread>,
+    /// Closed when the place's loop has ended and all of its actors are gone.
     ended: watch::Receiver<()>,
+}
+
+struct OwnThread {
+    id: ThreadId,
+    handle: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Engine {
@@ -25,34 +98,65 @@ impl Engine {
     pub(crate) fn start(name: String) -> io::Result<Self> {
         let (ready_tx, ready_rx) = std::sync::mpsc::sync_channel(1);
         let (ended_tx, ended) = watch::channel(());
-        let thread = thread::Builder::new().name(name).spawn(move || {
+        let (jobs, waiting) = mpsc::channel(MAX_STARTS);
+        let stopping = Arc::new(Notify::new());
+        let (place, stop) = (Place::next(), stopping.clone());
+        // The one character that no thread's name may have.
+        let thread_name = name.replace('\0', " ");
+        let handle = thread::Builder::new().name(thread_name).spawn(move || {
             let _ended = ended_tx;
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    // The receiver waits for exactly this one message.
-                    let _ = ready_tx.send(Err(error));
-                    return;
+            match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    // The receiver waits for exactly this one message, or for the next.
+                    let _ = ready_tx.send(Ok(runtime.handle().clone()));
+                    run_local(runtime, serve(place, waiting, stop));
                 }
-            };
-            let handle = runtime.handle().clone();
-            let runner = actix_rt::System::with_tokio_rt(move || runtime);
-            let system = actix_rt::System::current();
-            let _ = ready_tx.send(Ok((system.arbiter().clone(), system, handle)));
-            if let Err(error) = runner.run() {
-                tracing::error!(%error, "the actors' thread ended badly");
+                Err(error) => drop(ready_tx.send(Err(error))),
             }
         })?;
-        let (arbiter, system, runtime) = ready_rx
+        let runtime = ready_rx
             .recv()
             .unwrap_or_else(|_| Err(io::Error::other("the actors' thread ended before it was ready")))?;
-        let thread_id = thread.thread().id();
-        Ok(Self { arbiter, system, runtime, thread_id, thread: Mutex::new(Some(thread)), ended })
+        let own_thread = OwnThread { id: handle.thread().id(), handle: Mutex::new(Some(handle)) };
+        Ok(Self { name, place, jobs, stopping, runtime, own_thread: Some(own_thread), ended })
     }
 
-    /// Runs `start` on the thread; false if it has ended.
-    pub(crate) fn run(&self, start: impl FnOnce() + Send + 'static) -> bool {
-        self.arbiter.spawn_fn(start)
+    /// Makes a place on the caller's thread, which must be in a `LocalSet` of a current-thread runtime.
+    pub(crate) fn start_on_current(name: String) -> Result<Self, NotLocal> {
+        let runtime = Handle::try_current().map_err(|_| NotLocal)?;
+        if runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
+            return Err(NotLocal);
+        }
+        let (ended_tx, ended) = watch::channel(());
+        let (jobs, waiting) = mpsc::channel(MAX_STARTS);
+        let stopping = Arc::new(Notify::new());
+        let (place, stop) = (Place::next(), stopping.clone());
+        // A set of its own, so that the end of this one task is the end of every actor in it.
+        let driver = async move {
+            let _ended = ended_tx;
+            LocalSet::new().run_until(serve(place, waiting, stop)).await;
+        };
+        // tokio has no other way to ask whether there is a `LocalSet`.
+        catch_unwind(AssertUnwindSafe(|| drop(tokio::task::spawn_local(driver)))).map_err(|_| NotLocal)?;
+        Ok(Self { name, place, jobs, stopping, runtime, own_thread: None, ended })
+    }
+
+    /// What its thread is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `job` on the thread: at once if this is a turn of one of its actors, else after those that were
+    /// handed over before.
+    pub(crate) fn run(&self, job: Job) -> Result<(), NotTaken> {
+        if HERE.get() == Some(self.place) {
+            job();
+            return Ok(());
+        }
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) => NotTaken { job, is_full: true },
+            TrySendError::Closed(job) => NotTaken { job, is_full: false },
+        })
     }
 
     /// The thread's tokio runtime.
@@ -60,26 +164,92 @@ impl Engine {
         &self.runtime
     }
 
-    /// True on the thread itself, which cannot wait for its own end.
-    pub(crate) fn is_current(&self) -> bool {
-        thread::current().id() == self.thread_id
-    }
-
-    /// Lets the thread end after what it is doing now.
+    /// Lets the place end after what it is doing now.
     pub(crate) fn stop(&self) {
-        self.system.stop();
+        self.stopping.notify_one();
     }
 
-    /// Waits for the end of the thread and joins it.
+    /// True when its loop has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.has_changed().is_err()
+    }
+
+    /// Waits for the end and joins the thread. On that very thread, which cannot wait for its own end,
+    /// it returns at once.
     pub(crate) async fn join(&self) {
+        if self.own_thread.as_ref().is_some_and(|own| own.id == thread::current().id()) {
+            return;
+        }
         let mut ended = self.ended.clone();
         // Nothing is ever sent: the error is the news.
         while ended.changed().await.is_ok() {}
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
+        let Some(own) = &self.own_thread else { return };
+        let handle = lock(&own.handle).take();
+        if let Some(handle) = handle
+            && handle.join().is_err()
         {
-            tracing::error!("the actors' thread panicked");
+            tracing::error!(thread = self.name, "a thread of actors panicked");
         }
     }
+}
+
+/// Starts what is handed over, until it is told to stop or nobody can hand over any more.
+async fn serve(place: Place, mut jobs: mpsc::Receiver<Job>, stopping: Arc<Notify>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stopping.notified() => return,
+            job = jobs.recv() => match job {
+                Some(job) => {
+                    let _turn = turn_at(Some(place));
+                    job();
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+/// Runs `future` on `runtime` inside an actix system, then drops whatever it has left behind. Blocking
+/// work that is still running is not waited for.
+fn run_local<F: Future>(runtime: Runtime, future: F) -> F::Output {
+    let runtime = Arc::new(runtime);
+    let shared = runtime.clone();
+    let runner = actix_rt::System::with_tokio_rt(move || shared);
+    let output = runner.block_on(future);
+    {
+        // Destructors may need the runtime.
+        let _entered = runtime.enter();
+        drop(runner);
+    }
+    if let Ok(runtime) = Arc::try_unwrap(runtime) {
+        runtime.shutdown_background();
+    }
+    output
+}
+
+/// Runs `future` on this thread: a current-thread tokio runtime with a `LocalSet`, in which systems that
+/// were [started on the current thread](super::super::ActorSystemBuilder::start_on_current) share one
+/// thread with their links. What is left when `future` has ended is dropped.
+///
+/// ```
+/// use dms_actors::{ActorSystem, Keypair};
+///
+/// dms_actors::run(async {
+///     let me = Keypair::generate().unwrap().did();
+///     let system = ActorSystem::builder(me, "example").start_on_current().unwrap();
+///     // Actors, links and this future: all on one thread.
+///     system.stop(std::time::Duration::from_secs(1)).await.unwrap();
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// The operating system gave no event loop, or this is inside of a runtime already, where no other can
+/// be run.
+pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
+    if Handle::try_current().is_ok() {
+        return Err(io::Error::other("a runtime is running on this thread already"));
+    }
+    Ok(run_local(Builder::new_current_thread().enable_all().build()?, future))
 }

@@ -1,6 +1,6 @@
 //! The sender's side of an actor on another machine.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -9,33 +9,74 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::recipient::Port;
-use super::super::{Address, AskError, Refusal, RefusalCode, SendFailure, TellError};
+use super::super::send::Until;
+use super::super::{
+    ActorPath, Address, AskError, Refusal, RefusalCode, SendFailure, TellError, TraceContext, lock,
+};
 use super::MAX_BODY_LENGTH;
 use super::network::Links;
-use super::outgoing::{Link, Outcome, Outgoing};
+use super::outgoing::{Link, Outcome, Outgoing, Target};
 use crate::cbor::{self, CborError};
 use crate::wire::DecodeError;
-use crate::{Kind, Message, WireMessage};
+use crate::{Did, Kind, Message, WireMessage};
 
 /// Longest time an ask may take; beyond the clock's range there is nothing to wait for.
 const MAX_ASK: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// An address of another system, with the links to get there (`None` in a system without a network).
+/// One kind of word to an address of another system, with the links to get there (`None` in a system
+/// without a network).
 pub(crate) struct Far {
     links: Option<Arc<Links>>,
-    address: Address,
+    peer: Did,
+    target: Arc<Target>,
+    /// The link that was used last; asked first whether it is still of use.
+    link: Mutex<Option<Arc<Link>>>,
 }
 
 impl Far {
-    pub(crate) fn new(links: Option<Arc<Links>>, address: Address) -> Self {
-        Self { links, address }
+    pub(crate) fn new<M: WireMessage>(
+        links: Option<Arc<Links>>,
+        address: &Address,
+        from: Option<ActorPath>,
+    ) -> Self {
+        let kind = Kind::of::<M>();
+        let target = Target {
+            path: address.path.clone(),
+            kind_text: kind.to_string(),
+            kind,
+            type_name: std::any::type_name::<M>(),
+            from,
+        };
+        Self { links, peer: address.did, target: Arc::new(target), link: Mutex::default() }
+    }
+
+    /// The link if it is up; else it starts to be opened.
+    fn link_now(&self) -> Result<Arc<Link>, SendFailure> {
+        let mut known = lock(&self.link);
+        if let Some(link) = &*known
+            && !link.is_dead()
+        {
+            return Ok(link.clone());
+        }
+        let links = self.links.as_ref().ok_or(SendFailure::NoRouteYet)?;
+        *known = links.link_now(self.peer);
+        known.clone().ok_or(SendFailure::NoRouteYet)
     }
 
     async fn link(&self) -> Result<Arc<Link>, SendFailure> {
-        match &self.links {
-            Some(links) => links.link(self.address.did).await,
-            None => Err(SendFailure::NoRouteYet),
+        if let Some(link) = &*lock(&self.link)
+            && !link.is_dead()
+        {
+            return Ok(link.clone());
         }
+        let links = self.links.as_ref().ok_or(SendFailure::NoRouteYet)?;
+        let link = links.link(self.peer).await?;
+        *lock(&self.link) = Some(link.clone());
+        Ok(link)
+    }
+
+    fn word<'a>(&'a self, body: &'a [u8], ttl_ms: Option<u64>) -> Outgoing<'a> {
+        Outgoing { target: &self.target, body, ttl_ms, trace: TraceContext::current() }
     }
 }
 
@@ -59,49 +100,32 @@ where
                 Ok(body) => body,
                 Err(reason) => return Err(TellError { message, reason }),
             };
-            let kind = Kind::of::<M>();
-            let word = Outgoing {
-                to: &self.address.path,
-                kind: &kind,
-                type_name: std::any::type_name::<M>(),
-                body: &body,
-                ttl_ms: None,
-            };
-            let sent = async { self.link().await?.send(&word).await };
-            sent.await.map_err(|reason| TellError { message, reason })
+            let sent = async { self.link().await?.send(&self.word(&body, None), None).await };
+            sent.await.map(|_| ()).map_err(|reason| TellError { message, reason })
         })
     }
 
     fn try_tell(self: Arc<Self>, message: M) -> Result<(), TellError<M>> {
         let send = || {
-            let links = self.links.as_ref().ok_or(SendFailure::NoRouteYet)?;
             // Before the body is encoded: most of the failures of a handler's send are these.
-            let link = links.link_now(self.address.did).ok_or(SendFailure::NoRouteYet)?;
-            let kind = Kind::of::<M>();
-            link.try_send(&Outgoing {
-                to: &self.address.path,
-                kind: &kind,
-                type_name: std::any::type_name::<M>(),
-                body: &encode(&message)?,
-                ttl_ms: None,
-            })
+            let link = self.link_now()?;
+            link.try_send(&self.word(&encode(&message)?, None), &mut None)
         };
-        send().map_err(|reason| TellError { message, reason })
+        send().map(|_| ()).map_err(|reason| TellError { message, reason })
     }
 
-    fn ask(self: Arc<Self>, message: M, time: Duration) -> BoxFuture<'static, Result<M::Reply, AskError<M>>> {
+    fn ask(self: Arc<Self>, message: M, until: Until) -> BoxFuture<'static, Result<M::Reply, AskError<M>>> {
         Box::pin(async move {
-            let deadline = Instant::now() + time.min(MAX_ASK);
+            let deadline = until.deadline().min(Instant::now() + MAX_ASK);
             let body = match encode(&message) {
                 Ok(body) => body,
                 Err(reason) => return Err(AskError::NotSent { message, reason }),
             };
-            let kind = Kind::of::<M>();
             let (reply_tx, reply_rx) = oneshot::channel();
             // Decodes in the link's task, not on the thread of an actor that asks.
-            let resolver = Box::new(move |outcome: Outcome| {
+            let resolver = Box::new(move |outcome: Outcome<'_>| {
                 let _ = reply_tx.send(match outcome {
-                    Outcome::Reply(body) => cbor::from_canonical(&body)
+                    Outcome::Reply(body) => cbor::from_canonical(body)
                         .map_err(|error| Unanswered::Unreadable(DecodeError::Cbor(error))),
                     Outcome::Refused(refusal) => Err(Unanswered::Refused(refusal)),
                     Outcome::Lost => Err(Unanswered::Lost),
@@ -112,20 +136,23 @@ where
                 Ok(Err(reason)) => return Err(AskError::NotSent { message, reason }),
                 Err(_) => return Err(AskError::NotSent { message, reason: SendFailure::NoRouteYet }),
             };
-            let left = deadline.saturating_duration_since(Instant::now());
-            let word = Outgoing {
-                to: &self.address.path,
-                kind: &kind,
-                type_name: std::any::type_name::<M>(),
-                body: &body,
-                ttl_ms: Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-            };
-            let _open = match timeout_at(deadline, link.send_ask(&word, resolver)).await {
-                Ok(Ok(id)) => OpenAsk { link: link.clone(), id },
+            // What its asker did not limit, the receiver is not told to hurry with.
+            let ttl_ms = (until != Until::Default).then(|| {
+                let left = deadline.saturating_duration_since(Instant::now());
+                u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+            });
+            let word = self.word(&body, ttl_ms);
+            let mut open = match timeout_at(deadline, link.send(&word, Some(resolver))).await {
+                Ok(Ok(id)) => OpenAsk { link: Some(link), id },
                 Ok(Err(reason)) => return Err(AskError::NotSent { message, reason }),
                 Err(_) => return Err(AskError::NotSent { message, reason: SendFailure::Full }),
             };
-            match timeout_at(deadline, reply_rx).await {
+            let outcome = timeout_at(deadline, reply_rx).await;
+            if outcome.is_ok() {
+                // The link has forgotten it already.
+                open.link = None;
+            }
+            match outcome {
                 Ok(Ok(Ok(reply))) => Ok(reply),
                 Ok(Ok(Err(Unanswered::Refused(refusal)))) => Err(AskError::Refused(refusal)),
                 Ok(Ok(Err(Unanswered::Unreadable(error)))) => Err(AskError::Reply(error)),
@@ -144,12 +171,14 @@ enum Unanswered {
 
 /// An ask that waits at the link; forgotten there when the asker gives up.
 struct OpenAsk {
-    link: Arc<Link>,
+    link: Option<Arc<Link>>,
     id: u64,
 }
 
 impl Drop for OpenAsk {
     fn drop(&mut self) {
-        self.link.forget_ask(self.id);
+        if let Some(link) = &self.link {
+            link.forget_ask(self.id);
+        }
     }
 }

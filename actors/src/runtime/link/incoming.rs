@@ -1,391 +1,608 @@
 //! A peer's words to us: admitted, decoded, and put into mailboxes in the order of their target.
 //!
 //! A word whose mailbox has room goes straight in. One whose mailbox is full waits in a queue of its
-//! target, at most as long as the credit, with a forwarder that waits for the mailbox; other targets
-//! go on. A peer that sends beyond its credit loses the link.
+//! target, at most as long as the credit, and a future waits for the mailbox; other targets go on. A
+//! peer that sends beyond its credit loses the link.
+//!
+//! All of it is one task's state: whatever happens elsewhere (a reply, room in a mailbox, the end of a
+//! watched actor) wakes the task, which looks at everything once and writes once.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{AbortHandle, Aborted, BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use tracing::debug;
 
 use super::super::letter::Origin;
-use super::super::registry::{Incoming, unknown_path};
+use super::super::registry::{Arrival, Incoming, Received, unknown_path};
 use super::super::system::Shared;
-use super::super::{ActorPath, Refusal, RefusalCode, SendFailure, lock};
+use super::super::{ActorPath, ExitReason, Refusal, RefusalCode, SendFailure};
+use super::buffer::{Chunk, FrameBuffer, FrameRange, Writing};
 use super::frame::{self, FrameError, Header, Word};
-use super::{CREDIT, MAX_OPEN_ASKS, READ_BUFFER, READ_TURN, WRITE_CHUNK};
+use super::limits::Bucket;
+use super::lookup::watch_kind;
+use super::replies::{Asked, Later, Replies};
+use super::routes::{Route, Routes};
+use super::{CREDIT, HEARTBEAT, MAX_REQUESTS, READ_TURN};
+use crate::transport::Pipe;
+use crate::wire::DecodeContext;
 use crate::{Did, Kind};
 
 /// Targets of one link that may stand still at once; words to further ones are refused as busy.
 const MAX_STALLED_TARGETS: usize = 256;
-/// Refusals that wait to be written; a peer that lets them pile up does not read.
-const MAX_QUEUED_REFUSALS: usize = MAX_OPEN_ASKS + REFUSALS_PER_SECOND as usize;
+/// Bytes of refusals and other short frames that wait to be written; beyond it no further word is read.
+const MAX_SYSTEM_BYTES: usize = 256 * 1024;
 /// Refusals of tells said per second and link: enough to see what is wrong, too few to be a lever.
 const REFUSALS_PER_SECOND: u32 = 100;
-
-/// The reply of an ask, when it is there.
-type Answer = BoxFuture<'static, (u64, ActorPath, Option<Result<Vec<u8>, Refusal>>)>;
+/// How long the acknowledgement of an ask may wait for a frame that goes the same way (mostly its own
+/// reply), so that a quick ask costs one write: far less than anybody waits for.
+const ACK_DELAY: Duration = Duration::from_millis(2);
+/// Acknowledgements that are written without delay: half of a target's credit, so that a sender at full
+/// speed never meets its end.
+const MAX_DELAYED_ACKS: usize = CREDIT / 2;
 
 /// A word that waits for its mailbox, or the place of one that was refused.
 enum Waiting {
-    Word { id: u64, word: Box<dyn Incoming>, is_ask: bool, expires: Option<Instant> },
+    Word(Pending),
     Refused { id: u64 },
 }
 
-#[derive(Default)]
-struct Inbox {
-    queue: VecDeque<Waiting>,
-    /// The queue and what its forwarder holds.
-    outstanding: usize,
+struct Pending {
+    id: u64,
+    is_ask: bool,
+    expires: Option<Instant>,
+    word: Box<dyn Incoming>,
 }
 
-#[derive(Default)]
-struct State {
-    /// Targets with words that wait; each has one forwarder.
-    inboxes: BTreeMap<ActorPath, Inbox>,
-    /// Acknowledgements to be written: the last word per target says it all.
-    taken: BTreeMap<ActorPath, u64>,
-    /// Refusals to be written, encoded.
-    refusals: VecDeque<Vec<u8>>,
-    /// Refusals of tells that may still be said in the second that began then.
-    allowance: (Option<Instant>, u32),
-}
+/// How the wait of one word for its mailbox ended; without a result it took too long.
+type Forwarded = (ActorPath, Pending, Option<Result<(), SendFailure>>);
+/// How a watched actor ended.
+type Watched = (u64, Result<ExitReason, Aborted>);
 
-/// The receiving end of a link.
-pub(super) struct Receiver {
+/// Drives an accepted link until it ends or is [stopped](super::replies::Signal::stop).
+pub(super) async fn run(
     shared: Arc<Shared>,
     peer: Did,
-    state: Mutex<State>,
-    /// Something is to be written.
-    news: Notify,
-    open_asks: AtomicUsize,
-    answers: mpsc::Sender<Answer>,
-}
-
-/// Drives an accepted link until it ends or `kill` is notified.
-pub(super) async fn run<R, W>(shared: Arc<Shared>, peer: Did, reader: BufReader<R>, writer: W, kill: &Notify)
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let (answers, answered) = mpsc::channel(MAX_OPEN_ASKS);
-    let receiver = Arc::new(Receiver {
-        shared: shared.clone(),
-        peer,
-        state: Mutex::default(),
-        news: Notify::new(),
-        open_asks: AtomicUsize::new(0),
-        answers,
-    });
-    // Dropped with the link: words that still wait for a mailbox were not acknowledged.
-    let mut forwarders = JoinSet::new();
-    let ended = tokio::select! {
-        biased;
-        () = kill.notified() => Ok(()),
-        read = receiver.read(reader, &mut forwarders) => read.map(|never| match never {}),
-        written = receiver.write(writer, answered) => written,
-    };
-    if let Err(error) = ended {
+    pipe: Pipe,
+    buffer: FrameBuffer,
+    replies: Arc<Replies>,
+) {
+    // Also when this task is dropped with its runtime.
+    let _closing = Closing(replies.clone());
+    let receiver = Receiver::new(shared.clone(), peer, replies);
+    let mut link = Link { pipe, buffer, held: None, pause: None, writing: Writing::default(), receiver };
+    if let Err(error) = std::future::poll_fn(|cx| link.poll(cx)).await {
         shared.report_link_end(&error);
     }
 }
 
-impl Receiver {
-    async fn read<R: AsyncRead + Unpin>(
-        self: &Arc<Self>,
-        mut reader: BufReader<R>,
-        forwarders: &mut JoinSet<()>,
-    ) -> Result<std::convert::Infallible, FrameError> {
-        let mut turn = 0;
-        let mut last_id = 0;
-        loop {
-            let (header, body) = frame::read(&mut reader).await?;
-            let Header::Word(word) = header else {
-                return Err(FrameError::OutOfPlace("only words come this way"));
-            };
-            if word.id <= last_id {
-                return Err(FrameError::OutOfPlace("the numbers of words must rise"));
+struct Closing(Arc<Replies>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The stream and what is spoken over it.
+struct Link {
+    pipe: Pipe,
+    buffer: FrameBuffer,
+    /// A frame that waits for the end of the pause.
+    held: Option<FrameRange>,
+    /// Nothing is read until then: the peer was too quick.
+    pause: Option<Pin<Box<Sleep>>>,
+    writing: Writing,
+    receiver: Receiver,
+}
+
+impl Link {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FrameError>> {
+        self.receiver.replies.signal.register(cx);
+        if self.receiver.replies.signal.is_stopped() {
+            return Poll::Ready(Ok(()));
+        }
+        let was_backed_up = self.receiver.is_backed_up();
+        let has_more = !was_backed_up && self.read(cx)?;
+        self.receiver.poll_waiting(cx);
+        let is_backed_up = was_backed_up || self.receiver.is_backed_up();
+        let Self { pipe, writing, receiver, .. } = self;
+        if let Poll::Ready(written) = writing.poll(pipe, cx, |chunk| receiver.fill(chunk), |_| ()) {
+            written.map_err(FrameError::Pipe)?;
+        }
+        receiver.arm_acks(cx);
+        // What was left alone because of what is written now is looked at again.
+        if has_more || is_backed_up && !receiver.is_backed_up() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Reads a turn of frames; true if more may be there.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, FrameError> {
+        let mut is_first = true;
+        for _ in 0..READ_TURN {
+            if let Some(pause) = &mut self.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    return Ok(false);
+                }
+                self.pause = None;
             }
-            last_id = word.id;
-            self.receive(&word, &body, forwarders)?;
-            turn += 1;
-            if turn % READ_TURN == 0 {
-                tokio::task::yield_now().await;
+            let frame = match self.held.take() {
+                Some(frame) => frame,
+                None => match self.next(cx)? {
+                    Some(frame) => frame,
+                    None => return Ok(false),
+                },
+            };
+            if let Err(wait) = self.receiver.bucket.take(Instant::now) {
+                self.pause = Some(Box::pin(sleep(wait)));
+                self.held = Some(frame);
+                self.receiver.pauses();
+                continue;
+            }
+            if std::mem::take(&mut is_first) {
+                self.receiver.context.now = self.receiver.shared.clock.now();
+            }
+            let (header, body) = self.buffer.parts(frame);
+            self.receiver.receive(frame::read_header(header)?, body)?;
+        }
+        Ok(true)
+    }
+
+    /// The next frame, if it is there.
+    fn next(&mut self, cx: &mut Context<'_>) -> Result<Option<FrameRange>, FrameError> {
+        loop {
+            if let Some(frame) = self.buffer.next()? {
+                return Ok(Some(frame));
+            }
+            match self.buffer.poll_fill(&mut self.pipe, cx).map_err(FrameError::Pipe)? {
+                Poll::Pending => return Ok(None),
+                Poll::Ready(0) => return Err(FrameError::Pipe(io::ErrorKind::UnexpectedEof.into())),
+                Poll::Ready(_) => {}
             }
         }
     }
+}
 
-    fn receive(
-        self: &Arc<Self>,
-        word: &Word,
-        body: &[u8],
-        forwarders: &mut JoinSet<()>,
-    ) -> Result<(), FrameError> {
-        let expires = word.ttl_ms.and_then(|ttl| Instant::now().checked_add(Duration::from_millis(ttl)));
-        let is_new = !lock(&self.state).inboxes.contains_key(&word.to);
-        let waiting = match self.admit(word, body) {
-            Ok(mut incoming) => {
-                if is_new {
-                    // Only this task makes inboxes: while there is none, nothing can overtake.
-                    match incoming.offer() {
-                        Ok(()) => {
-                            self.delivered(word.id, &word.to, incoming, word.ask);
-                            return Ok(());
-                        }
-                        Err(SendFailure::Full) => {}
-                        Err(_) => {
-                            self.refuse(word.id, &word.to, word.ask, unknown_path(&word.to))?;
-                            self.acknowledge(&word.to, word.id);
-                            return Ok(());
-                        }
-                    }
+/// The receiving end of a link.
+struct Receiver {
+    shared: Arc<Shared>,
+    peer: Did,
+    replies: Arc<Replies>,
+    routes: Routes,
+    bucket: Bucket,
+    /// The last that a pause gave.
+    sign_of_life: Instant,
+    context: DecodeContext,
+    last_id: u64,
+    last_request: u64,
+    /// Targets with words that wait: each has one word in `forwards`, and the others behind it here.
+    inboxes: BTreeMap<ActorPath, VecDeque<Waiting>>,
+    forwards: FuturesUnordered<BoxFuture<'static, Forwarded>>,
+    /// Answers that are not there yet.
+    later: FuturesUnordered<Later>,
+    watches: FuturesUnordered<BoxFuture<'static, Watched>>,
+    watching: BTreeMap<u64, AbortHandle>,
+    watch_kind: Kind,
+    /// Short frames to be written before everything else.
+    system: Vec<u8>,
+    /// Acknowledgements to be written: the last word per target says it all.
+    taken: BTreeMap<ActorPath, u64>,
+    /// How many words they are for, and whether they may still wait for other frames.
+    delayed_acks: usize,
+    are_acks_due: bool,
+    ack_timer: Option<Pin<Box<Sleep>>>,
+    /// Refusals of tells that may still be said in the second that began then.
+    allowance: (Option<Instant>, u32),
+}
+
+impl Receiver {
+    fn new(shared: Arc<Shared>, peer: Did, replies: Arc<Replies>) -> Self {
+        let now = Instant::now();
+        let bucket = Bucket::new(&shared.limits, now);
+        let context = shared.decode_context();
+        Self {
+            shared,
+            peer,
+            replies,
+            routes: Routes::default(),
+            bucket,
+            sign_of_life: now,
+            context,
+            last_id: 0,
+            last_request: 0,
+            inboxes: BTreeMap::new(),
+            forwards: FuturesUnordered::new(),
+            later: FuturesUnordered::new(),
+            watches: FuturesUnordered::new(),
+            watching: BTreeMap::new(),
+            watch_kind: watch_kind(),
+            system: Vec::new(),
+            taken: BTreeMap::new(),
+            delayed_acks: 0,
+            are_acks_due: false,
+            ack_timer: None,
+            allowance: (None, 0),
+        }
+    }
+
+    /// True if so much waits to be written that the peer must read before it is read.
+    fn is_backed_up(&self) -> bool {
+        self.system.len() >= MAX_SYSTEM_BYTES || self.replies.is_backed_up()
+    }
+
+    /// A frame has to wait. So may a ping behind it, so the peer is given a sign of life now and then.
+    fn pauses(&mut self) {
+        self.shared.throttled_reads.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        if now.duration_since(self.sign_of_life) >= HEARTBEAT {
+            self.sign_of_life = now;
+            self.say(&Header::Pong);
+        }
+    }
+
+    fn receive(&mut self, header: Header<'_>, body: &[u8]) -> Result<(), FrameError> {
+        match header {
+            Header::Word(word) => return self.word(&word, body),
+            Header::Lookup { request, to, kind } => {
+                self.check_request(request)?;
+                let answer = match self.look_up(to, kind)? {
+                    Ok(()) => Header::Found { request },
+                    Err(refusal) => Header::Denied { request, refusal },
+                };
+                self.say(&answer);
+            }
+            Header::Watch { request, to } => {
+                self.check_request(request)?;
+                if let Err(refusal) = self.watch(request, to)? {
+                    self.say(&Header::Denied { request, refusal });
                 }
-                Waiting::Word { id: word.id, word: incoming, is_ask: word.ask, expires }
+            }
+            Header::Unwatch { request } => {
+                if let Some(watch) = self.watching.remove(&request) {
+                    watch.abort();
+                }
+            }
+            Header::Ping => self.say(&Header::Pong),
+            _ => return Err(FrameError::OutOfPlace("only words and questions come this way")),
+        }
+        Ok(())
+    }
+
+    fn check_request(&mut self, request: u64) -> Result<(), FrameError> {
+        if request <= self.last_request {
+            return Err(FrameError::OutOfPlace("the numbers of requests must rise"));
+        }
+        self.last_request = request;
+        Ok(())
+    }
+
+    fn look_up(&mut self, to: &str, kind: &str) -> Result<Result<(), Refusal>, FrameError> {
+        let Self { routes, shared, .. } = self;
+        Ok(match routes.find(to, kind, &shared.registry, &shared.limits)? {
+            Ok(route) => {
+                let admitted = shared.policy.admit(self.peer, &route.path, &route.kind);
+                admitted.and_then(|()| route.entry.as_ref().map(|_| ()).map_err(Clone::clone))
+            }
+            Err(refusal) => Err(refusal),
+        })
+    }
+
+    fn watch(&mut self, request: u64, to: &str) -> Result<Result<(), Refusal>, FrameError> {
+        let path = to.strip_prefix('/').and(to.parse::<ActorPath>().ok());
+        let path = path.ok_or(FrameError::OutOfPlace("a path out of form"))?;
+        if let Err(refusal) = self.shared.policy.admit(self.peer, &path, &self.watch_kind) {
+            return Ok(Err(refusal));
+        }
+        if self.watching.len() >= MAX_REQUESTS {
+            return Ok(Err(Refusal::new(RefusalCode::Busy, "too many actors are watched")));
+        }
+        let Some(closed) = self.shared.registry.closed(&path) else { return Ok(Err(unknown_path(&path))) };
+        let (closed, handle) = abortable(closed);
+        self.watching.insert(request, handle);
+        self.watches.push(Box::pin(async move { (request, closed.await) }));
+        Ok(Ok(()))
+    }
+
+    fn word(&mut self, word: &Word<'_>, body: &[u8]) -> Result<(), FrameError> {
+        if word.id <= self.last_id {
+            return Err(FrameError::OutOfPlace("the numbers of words must rise"));
+        }
+        self.last_id = word.id;
+        // Only this task makes inboxes: while there is none, nothing can overtake.
+        let may_enter = self.inboxes.is_empty() || !self.inboxes.contains_key(word.to);
+        let Self { routes, shared, .. } = self;
+        let (path, admitted) = match routes.find(word.to, word.kind, &shared.registry, &shared.limits)? {
+            Ok(route) => {
+                let side = Side { shared, peer: self.peer, replies: &self.replies, context: &self.context };
+                (route.path.clone(), side.admit(route, word, body, may_enter))
             }
             Err(refusal) => {
-                self.refuse(word.id, &word.to, word.ask, refusal)?;
-                if is_new {
-                    self.acknowledge(&word.to, word.id);
+                let path = word.to.parse().map_err(|_| FrameError::OutOfPlace("a path out of form"))?;
+                (path, Err(refusal))
+            }
+        };
+        let waiting = match admitted {
+            Ok(Received::Taken) => {
+                self.acknowledge(path, word.id, word.is_ask);
+                return Ok(());
+            }
+            Ok(Received::Closed(closed)) => {
+                self.refuse_decoded(word.id, &path, closed, unknown_path(&path));
+                self.acknowledge(path, word.id, false);
+                return Ok(());
+            }
+            Ok(Received::Waits(waits)) => {
+                let ttl = word.ttl_ms.map(Duration::from_millis);
+                let expires = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
+                Waiting::Word(Pending { id: word.id, is_ask: word.is_ask, expires, word: waits })
+            }
+            Err(refusal) => {
+                self.refuse(word.id, &path, word.is_ask, refusal);
+                if may_enter {
+                    self.acknowledge(path, word.id, false);
                     return Ok(());
                 }
                 // Acknowledgements are cumulative, so it takes its place behind those that wait.
                 Waiting::Refused { id: word.id }
             }
         };
-        self.enqueue(&word.to, waiting, forwarders)
+        self.enqueue(path, waiting)
     }
 
-    /// Admits and decodes a word, or says why not. The cheapest checks come first.
-    fn admit(&self, word: &Word, body: &[u8]) -> Result<Box<dyn Incoming>, Refusal> {
-        let no_kind = || Refusal::new(RefusalCode::Malformed, "the kind is not name/version");
-        let kind = Kind::parse(&word.kind).ok_or_else(no_kind)?;
-        self.shared.policy.admit(self.peer, &word.to, &kind)?;
-        let entry = self.shared.registry.find(&word.to, &kind)?;
-        if word.ask && self.open_asks.load(Ordering::Relaxed) >= MAX_OPEN_ASKS {
-            return Err(Refusal::new(RefusalCode::Busy, "too many asks are unanswered"));
-        }
-        let context = self.shared.decode_context();
-        let origin = Origin { peer: self.peer, path: word.to.clone(), kind, id: word.id };
-        // An application's decoder that panics must not take the link down.
-        let decode = || entry.decode(body, &context, origin, word.ask);
-        let incoming = match catch_unwind(AssertUnwindSafe(decode)) {
-            Ok(Ok(incoming)) => incoming,
-            Ok(Err(error)) => return Err(Refusal::new(RefusalCode::Malformed, chain(&error))),
-            Err(_) => return Err(Refusal::new(RefusalCode::Malformed, "the decoder panicked")),
-        };
-        if word.ask {
-            self.open_asks.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(incoming)
-    }
-
-    fn enqueue(
-        self: &Arc<Self>,
-        to: &ActorPath,
-        waiting: Waiting,
-        forwarders: &mut JoinSet<()>,
-    ) -> Result<(), FrameError> {
-        let mut state = lock(&self.state);
-        // A forwarder may have finished meanwhile; then its inbox starts anew.
-        let is_new = !state.inboxes.contains_key(to);
-        if is_new && state.inboxes.len() >= MAX_STALLED_TARGETS {
-            drop(state);
-            if let Waiting::Word { id, is_ask, .. } = waiting {
-                self.close_ask(is_ask);
-                self.refuse(id, to, is_ask, Refusal::new(RefusalCode::Busy, "too many actors stand still"))?;
-                self.acknowledge(to, id);
+    fn enqueue(&mut self, path: ActorPath, waiting: Waiting) -> Result<(), FrameError> {
+        if let Some(inbox) = self.inboxes.get_mut(&path) {
+            // The first of them is in `forwards`.
+            if inbox.len() + 1 >= CREDIT {
+                return Err(FrameError::Overrun(path));
             }
+            inbox.push_back(waiting);
             return Ok(());
         }
-        let inbox = state.inboxes.entry(to.clone()).or_default();
-        if inbox.outstanding >= CREDIT {
-            return Err(FrameError::Overrun(to.clone()));
+        let Waiting::Word(pending) = waiting else { return Ok(()) };
+        if self.inboxes.len() >= MAX_STALLED_TARGETS {
+            let refusal = Refusal::new(RefusalCode::Busy, "too many actors stand still");
+            self.refuse_decoded(pending.id, &path, pending.word, refusal);
+            self.acknowledge(path, pending.id, false);
+            return Ok(());
         }
-        inbox.outstanding += 1;
-        inbox.queue.push_back(waiting);
-        drop(state);
-        if is_new {
-            while forwarders.try_join_next().is_some() {}
-            forwarders.spawn(self.clone().forward(to.clone()));
-        }
+        self.inboxes.insert(path.clone(), VecDeque::new());
+        self.forward(path, pending);
         Ok(())
     }
 
-    /// Puts the waiting words of one target into its mailbox, one after the other.
-    async fn forward(self: Arc<Self>, to: ActorPath) {
-        loop {
-            let waiting = {
-                let mut state = lock(&self.state);
-                let next = state.inboxes.get_mut(&to).and_then(|inbox| inbox.queue.pop_front());
-                let Some(next) = next else {
-                    state.inboxes.remove(&to);
-                    return;
-                };
-                next
+    /// Waits for room for the first word of an inbox.
+    fn forward(&mut self, path: ActorPath, mut pending: Pending) {
+        self.forwards.push(Box::pin(async move {
+            let put = pending.word.put();
+            let result = match pending.expires {
+                Some(expires) => timeout_at(expires, put).await.ok(),
+                None => Some(put.await),
             };
-            let id = match waiting {
-                Waiting::Refused { id } => id,
-                Waiting::Word { id, mut word, is_ask, expires } => {
-                    let refusal = match put_before(expires, word.put()).await {
-                        Some(Ok(())) => None,
-                        Some(Err(_)) => Some(unknown_path(&to)),
-                        None => Some(Refusal::new(RefusalCode::Expired, "it waited for room too long")),
-                    };
-                    match refusal {
-                        None => self.started(id, &to, word, is_ask),
-                        Some(refusal) => {
-                            self.close_ask(is_ask);
-                            if self.refuse(id, &to, is_ask, refusal).is_err() {
-                                // The reader meets the same bound at its next refusal and closes.
-                                debug!(%to, "a refusal could not be queued");
-                            }
-                        }
-                    }
-                    id
-                }
-            };
-            let mut state = lock(&self.state);
-            if let Some(inbox) = state.inboxes.get_mut(&to) {
-                inbox.outstanding -= 1;
+            (path, pending, result)
+        }));
+    }
+
+    /// Takes note of everything that others have finished.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) {
+        while !self.forwards.is_empty()
+            && let Poll::Ready(Some((path, pending, result))) = self.forwards.poll_next_unpin(cx)
+        {
+            self.forwarded(path, pending, result);
+        }
+        while !self.watches.is_empty()
+            && let Poll::Ready(Some((request, ended))) = self.watches.poll_next_unpin(cx)
+        {
+            if let (Some(_), Ok(reason)) = (self.watching.remove(&request), ended) {
+                self.say(&Header::Ended { request, reason });
             }
-            state.taken.insert(to.clone(), id);
-            drop(state);
-            self.news.notify_one();
+        }
+        self.later.extend(self.replies.take_later());
+        // While the peer does not read, the answers wait as they are.
+        while !self.later.is_empty()
+            && !self.replies.is_backed_up()
+            && let Poll::Ready(Some((asked, outcome))) = self.later.poll_next_unpin(cx)
+        {
+            asked.end(outcome);
+        }
+        if let Some(timer) = &mut self.ack_timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            self.ack_timer = None;
+            self.are_acks_due = true;
         }
     }
 
-    fn delivered(&self, id: u64, to: &ActorPath, incoming: Box<dyn Incoming>, is_ask: bool) {
-        self.started(id, to, incoming, is_ask);
-        self.acknowledge(to, id);
-    }
-
-    /// The mailbox has the word; an ask's answer is awaited from now on.
-    fn started(&self, id: u64, to: &ActorPath, mut incoming: Box<dyn Incoming>, is_ask: bool) {
-        if is_ask {
-            let (to, reply) = (to.clone(), incoming.reply());
-            let answer: Answer = Box::pin(async move { (id, to, reply.await) });
-            // There are never more open asks than places, and a closed channel is a link that ended.
-            let _ = self.answers.try_send(answer);
+    /// The first word of an inbox has left it; puts in those behind it while there is room.
+    fn forwarded(&mut self, path: ActorPath, pending: Pending, result: Option<Result<(), SendFailure>>) {
+        let (mut pending, mut result) = (pending, result);
+        loop {
+            let (id, is_ask) = (pending.id, pending.is_ask);
+            match result {
+                Some(Ok(())) => {}
+                Some(Err(SendFailure::Full)) => {
+                    let refusal = Refusal::new(RefusalCode::Busy, "its mailbox is full and rejects");
+                    self.refuse_decoded(id, &path, pending.word, refusal);
+                }
+                Some(Err(_)) => self.refuse_decoded(id, &path, pending.word, unknown_path(&path)),
+                None => {
+                    let refusal = Refusal::new(RefusalCode::Expired, "it waited for room too long");
+                    self.refuse_decoded(id, &path, pending.word, refusal);
+                }
+            }
+            self.acknowledge(path.clone(), id, is_ask);
+            loop {
+                let Some(inbox) = self.inboxes.get_mut(&path) else { return };
+                match inbox.pop_front() {
+                    None => {
+                        self.inboxes.remove(&path);
+                        return;
+                    }
+                    Some(Waiting::Refused { id }) => self.acknowledge(path.clone(), id, false),
+                    Some(Waiting::Word(next)) => {
+                        pending = next;
+                        break;
+                    }
+                }
+            }
+            let is_expired = pending.expires.is_some_and(|expires| expires <= Instant::now());
+            result = if is_expired { None } else { Some(pending.word.offer()) };
+            if result == Some(Err(SendFailure::Full)) {
+                return self.forward(path, pending);
+            }
         }
     }
 
-    fn close_ask(&self, is_ask: bool) {
-        if is_ask {
-            self.open_asks.fetch_sub(1, Ordering::Relaxed);
+    /// The mailbox has the word, or it was refused; that of an ask may be said with its reply.
+    fn acknowledge(&mut self, path: ActorPath, id: u64, may_wait: bool) {
+        self.taken.insert(path, id);
+        self.delayed_acks += 1;
+        self.are_acks_due |= !may_wait || self.delayed_acks >= MAX_DELAYED_ACKS;
+    }
+
+    /// Starts the time for which acknowledgements that were not written now may wait.
+    fn arm_acks(&mut self, cx: &mut Context<'_>) {
+        if self.taken.is_empty() || self.are_acks_due || self.ack_timer.is_some() {
+            return;
+        }
+        let timer = self.ack_timer.insert(Box::pin(sleep(ACK_DELAY)));
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
         }
     }
 
-    fn acknowledge(&self, to: &ActorPath, id: u64) {
-        lock(&self.state).taken.insert(to.clone(), id);
-        self.news.notify_one();
+    /// Refuses a word that was decoded: its own way back is used up.
+    fn refuse_decoded(&mut self, id: u64, to: &ActorPath, word: Box<dyn Incoming>, refusal: Refusal) {
+        self.count_refusal(id, to, &refusal);
+        if !word.refuse(refusal.clone()) {
+            self.say_refusal(id, to, false, refusal);
+        }
     }
 
-    fn refuse(&self, id: u64, to: &ActorPath, is_ask: bool, refusal: Refusal) -> Result<(), FrameError> {
+    fn refuse(&mut self, id: u64, to: &ActorPath, is_ask: bool, refusal: Refusal) {
+        self.count_refusal(id, to, &refusal);
+        self.say_refusal(id, to, is_ask, refusal);
+    }
+
+    fn count_refusal(&self, id: u64, to: &ActorPath, refusal: &Refusal) {
         self.shared.refused_words.fetch_add(1, Ordering::Relaxed);
+        match refusal.code {
+            RefusalCode::Busy => self.shared.busy_words.fetch_add(1, Ordering::Relaxed),
+            RefusalCode::TooLong => self.shared.too_long_words.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
         debug!(peer = %self.peer.short(), %to, id, code = %refusal.code, text = %refusal.text, "word refused");
-        let mut state = lock(&self.state);
+    }
+
+    fn say_refusal(&mut self, id: u64, to: &ActorPath, is_ask: bool, refusal: Refusal) {
         if !is_ask {
             let now = Instant::now();
-            let (since, left) = state.allowance;
+            let (since, left) = self.allowance;
             let is_over = since.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1));
             let (since, left) = if is_over { (Some(now), REFUSALS_PER_SECOND) } else { (since, left) };
-            state.allowance = (since, left.saturating_sub(1));
+            self.allowance = (since, left.saturating_sub(1));
             if left == 0 {
-                return Ok(());
+                return;
             }
         }
-        if state.refusals.len() >= MAX_QUEUED_REFUSALS {
-            return Err(FrameError::NotReading);
-        }
-        let refusal = Refusal::new(refusal.code, refusal.text);
-        if let Ok(frame) = frame::encode(&Header::Refused { id, to: to.clone(), refusal }, &[]) {
-            state.refusals.push_back(frame);
-        }
-        drop(state);
-        self.news.notify_one();
-        Ok(())
+        let to = (!is_ask).then_some(to.as_str());
+        self.say(&Header::Refused { id, to, refusal });
     }
 
-    /// Writes what goes back: refusals and acknowledgements first, then replies.
-    async fn write<W: AsyncWrite + Unpin>(
-        &self,
-        mut writer: W,
-        mut answered: mpsc::Receiver<Answer>,
-    ) -> Result<(), FrameError> {
-        let mut open = FuturesUnordered::new();
-        let mut replies = Vec::new();
-        let mut chunk = Vec::new();
-        loop {
-            tokio::select! {
-                biased;
-                () = self.news.notified() => {}
-                Some(answer) = answered.recv() => open.push(answer),
-                Some(answer) = open.next(), if !open.is_empty() => self.reply(&mut replies, answer),
-            }
-            while replies.len() < WRITE_CHUNK {
-                if let Ok(answer) = answered.try_recv() {
-                    open.push(answer);
-                } else if let Some(Some(answer)) = open.next().now_or_never() {
-                    self.reply(&mut replies, answer);
-                } else {
-                    break;
-                }
-            }
-            chunk.clear();
-            self.take_news(&mut chunk);
-            chunk.append(&mut replies);
-            if !chunk.is_empty() {
-                writer.write_all(&chunk).await.map_err(FrameError::Pipe)?;
-                writer.flush().await.map_err(FrameError::Pipe)?;
-                chunk.shrink_to(WRITE_CHUNK);
-            }
-        }
+    fn say(&mut self, header: &Header<'_>) {
+        // Paths, numbers and refusals always fit into a header.
+        let _ = frame::append(&mut self.system, header, &[]);
     }
 
-    fn take_news(&self, chunk: &mut Vec<u8>) {
-        let (refusals, taken) = {
-            let mut state = lock(&self.state);
-            (std::mem::take(&mut state.refusals), std::mem::take(&mut state.taken))
-        };
-        // A refusal goes before the acknowledgement that would settle its word.
-        for frame in refusals {
-            chunk.extend_from_slice(&frame);
+    /// What is to be written next: short frames, then replies, and acknowledgements with either.
+    fn fill(&mut self, chunk: &mut Chunk) {
+        chunk.bytes.append(&mut self.system);
+        self.replies.pop_into(chunk);
+        if chunk.bytes.is_empty() && !self.are_acks_due {
+            return;
         }
-        for (to, through) in taken {
-            // A path and a number always fit into a header.
-            let _ = frame::append(chunk, &Header::Taken { to, through }, &[]);
+        // After the refusals: an acknowledgement settles the words that are not refused.
+        for (to, through) in std::mem::take(&mut self.taken) {
+            let _ = frame::append(&mut chunk.bytes, &Header::Taken { to: to.as_str(), through }, &[]);
         }
-    }
-
-    fn reply(&self, replies: &mut Vec<u8>, answer: (u64, ActorPath, Option<Result<Vec<u8>, Refusal>>)) {
-        self.close_ask(true);
-        let (id, to, reply) = answer;
-        let written = match reply {
-            Some(Ok(body)) => frame::append(replies, &Header::Reply { in_reply_to: id }, &body),
-            Some(Err(refusal)) => frame::append(replies, &Header::Refused { id, to, refusal }, &[]),
-            None => frame::append(replies, &Header::Lost { in_reply_to: id }, &[]),
-        };
-        if written.is_err() {
-            // Encoding checked the length of the body, and every header is bounded.
-            debug!(id, "a reply could not be written");
-        }
+        (self.delayed_acks, self.are_acks_due) = (0, false);
     }
 }
 
-async fn put_before<T>(expires: Option<Instant>, put: impl Future<Output = T>) -> Option<T> {
-    match expires {
-        Some(expires) => tokio::time::timeout_at(expires, put).await.ok(),
-        None => Some(put.await),
+/// What admitting a word looks at.
+struct Side<'a> {
+    shared: &'a Shared,
+    peer: Did,
+    replies: &'a Arc<Replies>,
+    context: &'a DecodeContext,
+}
+
+impl Side<'_> {
+    /// Admits and decodes a word, and puts it in if it may enter, or says why not. The cheapest checks come first.
+    fn admit(
+        &self,
+        route: &Route,
+        word: &Word<'_>,
+        body: &[u8],
+        may_enter: bool,
+    ) -> Result<Received, Refusal> {
+        self.shared.policy.admit(self.peer, &route.path, &route.kind)?;
+        let entry = route.entry.as_ref().map_err(Clone::clone)?;
+        let of_kind = self.check_limits(route, word, body)?;
+        let from = match word.from.map(str::parse::<ActorPath>) {
+            None => None,
+            Some(Ok(from)) => Some(from),
+            Some(Err(_)) => return Err(Refusal::new(RefusalCode::Malformed, "the sender's path is none")),
+        };
+        let deadline = word.ttl_ms.and_then(|ttl| Instant::now().checked_add(Duration::from_millis(ttl)));
+        let asked = word.is_ask.then(|| Asked::new(self.replies, word.id, of_kind));
+        let origin =
+            Origin { peer: self.peer, path: route.path.clone(), kind: route.kind.clone(), id: word.id, from };
+        let arrival = Arrival { body, origin, deadline, trace: word.trace, asked, may_enter };
+        // An application's decoder that panics must not take the link down.
+        match catch_unwind(AssertUnwindSafe(|| entry.receive(arrival, self.context))) {
+            Ok(Ok(received)) => Ok(received),
+            Ok(Err(error)) => Err(Refusal::new(RefusalCode::Malformed, chain(&error))),
+            Err(_) => Err(Refusal::new(RefusalCode::Malformed, "the decoder panicked")),
+        }
+    }
+
+    /// The counter of the kind's open asks, if they are counted.
+    fn check_limits(
+        &self,
+        route: &Route,
+        word: &Word<'_>,
+        body: &[u8],
+    ) -> Result<Option<Arc<std::sync::atomic::AtomicUsize>>, Refusal> {
+        let limits = &self.shared.limits;
+        let busy = |text: &str| Err(Refusal::new(RefusalCode::Busy, text));
+        let of_kind = route.limits.as_ref();
+        let longest = of_kind.map_or(usize::MAX, |rule| rule.limits.body_length).min(limits.body_length);
+        if body.len() > longest {
+            let text = format!("{} bytes are more than {longest}", body.len());
+            return Err(Refusal::new(RefusalCode::TooLong, text));
+        }
+        let open = self.replies.open();
+        if word.is_ask && open >= limits.in_flight_asks {
+            return busy("too many asks are unanswered");
+        }
+        let Some(rule) = of_kind else { return Ok(None) };
+        if open >= rule.limits.admit_below {
+            return busy("too many asks are unanswered for one of this kind");
+        }
+        if word.is_ask && rule.open.load(Ordering::Relaxed) >= rule.limits.in_flight_asks {
+            return busy("too many asks of this kind are unanswered");
+        }
+        Ok(Some(rule.open.clone()))
     }
 }
 
@@ -398,9 +615,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
-}
-
-/// The read buffer of an accepted stream.
-pub(super) fn buffered<R: AsyncRead>(reader: R) -> BufReader<R> {
-    BufReader::with_capacity(READ_BUFFER, reader)
 }

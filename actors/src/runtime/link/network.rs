@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
@@ -13,9 +13,11 @@ use tracing::{Instrument, debug, debug_span, warn};
 use super::super::system::Shared;
 use super::super::{PeerEvent, Refusal, RefusalCode, SendFailure, lock};
 use super::HANDSHAKE_TIMEOUT;
+use super::buffer::FrameBuffer;
 use super::frame::{self, FrameError, Header, Hello};
-use super::incoming::{self, buffered};
+use super::incoming;
 use super::outgoing::Link;
+use super::replies::Replies;
 use crate::Did;
 use crate::blob::{BlobServer, BlobSource};
 use crate::transport::{BLOB_PROTOCOL, LINK_PROTOCOL, OpenError, Pipe, Transport, TransportEvent};
@@ -34,9 +36,7 @@ enum Slot {
 struct State {
     is_closed: bool,
     outgoing: BTreeMap<Did, Slot>,
-    /// The number tells a link from its successor.
-    incoming: BTreeMap<Did, (u64, Arc<Notify>)>,
-    last_incoming: u64,
+    incoming: BTreeMap<Did, Arc<Replies>>,
 }
 
 /// The links of one system.
@@ -97,8 +97,8 @@ impl Links {
                 link.kill();
             }
         }
-        for (_, kill) in incoming.into_values() {
-            kill.notify_one();
+        for link in incoming.into_values() {
+            link.signal.stop();
         }
         self.closing.notify_one();
     }
@@ -141,8 +141,8 @@ impl Links {
         if let Some(Slot::Up(link)) = outgoing {
             link.kill();
         }
-        if let Some((_, kill)) = incoming {
-            kill.notify_one();
+        if let Some(link) = incoming {
+            link.signal.stop();
         }
         drop(self.shared.peers.send(PeerEvent::Down(peer)));
     }
@@ -197,8 +197,8 @@ impl Links {
             Ok(result) => result,
             Err(_) => Err(SendFailure::Unreachable("the link did not come up in time".to_owned())),
         };
-        let (reader, writer) = match result {
-            Ok(halves) => halves,
+        let (pipe, buffer) = match result {
+            Ok(greeted) => greeted,
             Err(reason) => {
                 debug!(%reason, "link not opened");
                 lock(&self.state).outgoing.remove(&peer);
@@ -206,7 +206,7 @@ impl Links {
                 return;
             }
         };
-        let (link, queue) = Link::new(self.shared.clone(), peer);
+        let link = Link::new(self.shared.clone(), peer);
         {
             let mut state = lock(&self.state);
             if state.is_closed {
@@ -218,7 +218,7 @@ impl Links {
         // Nothing of this attempt may keep the link: its senders do.
         drop(tell);
         debug!("link up");
-        link.clone().run(buffered(reader), writer, queue).await;
+        link.clone().run(pipe, buffer).await;
         debug!("link down");
         let mut state = lock(&self.state);
         if matches!(state.outgoing.get(&peer), Some(Slot::Up(current)) if Arc::ptr_eq(current, &link)) {
@@ -226,35 +226,33 @@ impl Links {
         }
     }
 
-    fn hello(&self) -> Hello {
-        Hello { version: frame::VERSION, network: self.shared.network.clone(), did: self.shared.me }
+    fn hello(&self) -> Hello<'_> {
+        Hello { version: frame::VERSION, network: &self.shared.network, did: self.shared.me }
     }
 
-    async fn handshake(&self, peer: Did) -> Result<(ReadHalf<Pipe>, WriteHalf<Pipe>), SendFailure> {
-        let pipe = self.transport.open(peer, LINK_PROTOCOL).await.map_err(|error| match error {
+    async fn handshake(&self, peer: Did) -> Result<(Pipe, FrameBuffer), SendFailure> {
+        let mut pipe = self.transport.open(peer, LINK_PROTOCOL).await.map_err(|error| match error {
             OpenError::NoRoute(_) => SendFailure::NoRouteYet,
             OpenError::Unreachable { reason, .. } => SendFailure::Unreachable(reason),
             other => SendFailure::Unreachable(other.to_string()),
         })?;
-        let (mut reader, mut writer) = tokio::io::split(pipe);
         let broken =
             |error: &dyn std::error::Error| SendFailure::Unreachable(format!("no greeting: {error}"));
         let hello = frame::encode(&Header::Hello(self.hello()), &[]).map_err(|error| broken(&error))?;
-        writer.write_all(&hello).await.map_err(|error| broken(&error))?;
-        writer.flush().await.map_err(|error| broken(&error))?;
-        match frame::read(&mut reader).await {
-            Ok((Header::Welcome(theirs), _)) => self.check(peer, &theirs).map_err(SendFailure::Refused)?,
-            Ok((Header::Unwelcome(refusal), _)) => {
-                return Err(SendFailure::Refused(Refusal::new(refusal.code, refusal.text)));
-            }
-            Ok(_) => return Err(SendFailure::Unreachable("the peer does not greet".to_owned())),
-            Err(error) => return Err(broken(&error)),
+        pipe.write_all(&hello).await.map_err(|error| broken(&error))?;
+        pipe.flush().await.map_err(|error| broken(&error))?;
+        let mut buffer = FrameBuffer::default();
+        let answer = buffer.read(&mut pipe).await.map_err(|error| broken(&error))?;
+        match frame::read_header(buffer.parts(answer).0).map_err(|error| broken(&error))? {
+            Header::Welcome(theirs) => self.check(peer, &theirs).map_err(SendFailure::Refused)?,
+            Header::Unwelcome(refusal) => return Err(SendFailure::Refused(refusal)),
+            _ => return Err(SendFailure::Unreachable("the peer does not greet".to_owned())),
         }
-        Ok((reader, writer))
+        Ok((pipe, buffer))
     }
 
     /// True to what the transport has proven, of our version and network?
-    fn check(&self, peer: Did, hello: &Hello) -> Result<(), Refusal> {
+    fn check(&self, peer: Did, hello: &Hello<'_>) -> Result<(), Refusal> {
         if hello.version != frame::VERSION {
             let text = format!("version {} is not {}", hello.version, frame::VERSION);
             return Err(Refusal::new(RefusalCode::OtherVersion, text));
@@ -268,11 +266,11 @@ impl Links {
         Ok(())
     }
 
-    async fn accept(self: Arc<Self>, peer: Did, pipe: Pipe) {
-        let (mut reader, mut writer) = tokio::io::split(pipe);
+    async fn accept(self: Arc<Self>, peer: Did, mut pipe: Pipe) {
+        let mut buffer = FrameBuffer::default();
         let greeted = timeout(HANDSHAKE_TIMEOUT, async {
-            let (header, _) = frame::read(&mut reader).await?;
-            let Header::Hello(hello) = header else {
+            let greeting = buffer.read(&mut pipe).await?;
+            let Header::Hello(hello) = frame::read_header(buffer.parts(greeting).0)? else {
                 return Err(FrameError::OutOfPlace("the first frame must be a greeting"));
             };
             let checked = self.check(peer, &hello);
@@ -281,11 +279,11 @@ impl Links {
                 Err(refusal) => Header::Unwelcome(refusal.clone()),
             };
             let answer = frame::encode(&answer, &[]).map_err(FrameError::Header)?;
-            writer.write_all(&answer).await.map_err(FrameError::Pipe)?;
-            writer.flush().await.map_err(FrameError::Pipe)?;
+            pipe.write_all(&answer).await.map_err(FrameError::Pipe)?;
+            pipe.flush().await.map_err(FrameError::Pipe)?;
             if checked.is_err() {
                 // Lets the answer out before the pipe goes.
-                let _ = writer.shutdown().await;
+                let _ = pipe.shutdown().await;
             }
             Ok(checked)
         });
@@ -295,8 +293,8 @@ impl Links {
             Ok(Ok(Err(refusal))) => return debug!(code = %refusal.code, text = %refusal.text, "link refused"),
             Ok(Ok(Ok(()))) => {}
         }
-        let kill = Arc::new(Notify::new());
-        let number = {
+        let replies = Arc::new(Replies::default());
+        {
             let mut state = lock(&self.state);
             if state.is_closed {
                 return;
@@ -304,19 +302,16 @@ impl Links {
             if state.incoming.len() >= MAX_LINKS && !state.incoming.contains_key(&peer) {
                 return warn!("there are too many links, one is dropped");
             }
-            state.last_incoming += 1;
-            let number = state.last_incoming;
             // A peer has one link to us: a new one means that it has given up the old.
-            if let Some((_, old)) = state.incoming.insert(peer, (number, kill.clone())) {
-                old.notify_one();
+            if let Some(old) = state.incoming.insert(peer, replies.clone()) {
+                old.signal.stop();
             }
-            number
-        };
+        }
         debug!("link up");
-        incoming::run(self.shared.clone(), peer, buffered(reader), writer, &kill).await;
+        incoming::run(self.shared.clone(), peer, pipe, buffer, replies.clone()).await;
         debug!("link down");
         let mut state = lock(&self.state);
-        if state.incoming.get(&peer).is_some_and(|(current, _)| *current == number) {
+        if state.incoming.get(&peer).is_some_and(|current| Arc::ptr_eq(current, &replies)) {
             state.incoming.remove(&peer);
         }
     }
@@ -327,6 +322,7 @@ impl Shared {
     pub(super) fn report_link_end(&self, error: &FrameError) {
         match error {
             FrameError::Pipe(error) => debug!(%error, "the link's stream ended"),
+            FrameError::Silent => warn!(%error, "link closed"),
             FrameError::Overrun(_) => {
                 self.credit_overruns.fetch_add(1, Ordering::Relaxed);
                 warn!(%error, "link closed");

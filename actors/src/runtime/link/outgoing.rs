@@ -1,24 +1,36 @@
-//! Our words to one peer: credit, the queue, unacknowledged words and open asks.
+//! Our words to one peer: credit, the queue, unacknowledged words, open asks and watches.
 //!
-//! A sender takes credit for its target, then room in the queue, then commits; until the commit it can
-//! give up at no cost. A dead link gives every open ask and unacknowledged word its outcome, once.
+//! A sender takes credit for its target, room in the queue, and (for an ask) a place among the open
+//! asks; with all of them at hand it writes its frame into the queue, at one go under one lock. Until
+//! then it can give up at no cost. A dead link gives every open ask, watch and unacknowledged word its
+//! outcome, once.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
+use tokio::sync::{Notify, Semaphore, TryAcquireError, oneshot};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::super::system::Shared;
-use super::super::{ActorPath, DeadLetter, DeadLetterReason, Refusal, SendFailure, lock};
+use super::super::{
+    ActorPath, DeadLetter, DeadLetterReason, ExitReason, Refusal, SendFailure, TraceContext, lock,
+};
+use super::buffer::{Chunk, Chunks, FrameBuffer, FrameRange, Writing};
 use super::frame::{self, FrameError, Header, Word};
-use super::{CREDIT, MAX_BODY_LENGTH, MAX_OPEN_ASKS, READ_TURN, WRITE_CHUNK};
+use super::replies::Signal;
+use super::{CREDIT, HEARTBEAT, MAX_BODY_LENGTH, MAX_OPEN_ASKS, MAX_REQUESTS, READ_TURN, SILENCE};
+use crate::transport::Pipe;
 use crate::{Did, Kind};
 
-/// Words queued for one peer and not yet written.
-const MAX_QUEUED: usize = 1024;
 /// Bytes queued for one peer and not yet written: what a stalled connection may cost us.
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+/// What a queued word counts for beside its texts and its body: the rest of its frame, and what is kept of it.
+const WORD_OVERHEAD: usize = 128;
 /// Targets of a link at which idle ones are forgotten; a forgotten one starts again with full credit,
 /// as it does at the receiver.
 const MAX_IDLE_TARGETS: usize = 256;
@@ -26,56 +38,96 @@ const MAX_IDLE_TARGETS: usize = 256;
 const MAX_TARGETS: usize = 4096;
 
 /// How an ask ended at the link.
-pub(super) enum Outcome {
-    Reply(Vec<u8>),
+pub(super) enum Outcome<'a> {
+    Reply(&'a [u8]),
     Refused(Refusal),
     Lost,
 }
 
 /// Takes the outcome of one ask; runs in the link's task.
-pub(super) type Resolver = Box<dyn FnOnce(Outcome) + Send>;
+pub(super) type Resolver = Box<dyn FnOnce(Outcome<'_>) + Send>;
+
+/// Where a sender's words go and what they are: the same for all of them.
+pub(super) struct Target {
+    pub(super) path: ActorPath,
+    pub(super) kind: Kind,
+    /// `name/version`.
+    pub(super) kind_text: String,
+    pub(super) type_name: &'static str,
+    /// Where the sender says it lives.
+    pub(super) from: Option<ActorPath>,
+}
 
 /// A word to be sent.
 pub(super) struct Outgoing<'a> {
-    pub(super) to: &'a ActorPath,
-    pub(super) kind: &'a Kind,
-    pub(super) type_name: &'static str,
+    pub(super) target: &'a Arc<Target>,
     pub(super) body: &'a [u8],
     pub(super) ttl_ms: Option<u64>,
+    pub(super) trace: Option<TraceContext>,
 }
 
-struct Queued {
-    frame: Vec<u8>,
-    /// Gives the bytes back when it is written.
-    _room: OwnedSemaphorePermit,
+impl Outgoing<'_> {
+    /// The queued bytes that it counts for, at least as many as its frame has.
+    fn room(&self) -> Result<u32, SendFailure> {
+        if self.body.len() > MAX_BODY_LENGTH {
+            return Err(SendFailure::TooLong);
+        }
+        let from = self.target.from.as_ref().map_or(0, |from| from.as_str().len());
+        let texts = self.target.path.as_str().len() + self.target.kind_text.len() + from;
+        u32::try_from(self.body.len() + texts + WORD_OVERHEAD).map_err(|_| SendFailure::TooLong)
+    }
 }
 
 /// What is kept of a word until the receiver's mailbox took it.
 struct Unacknowledged {
     id: u64,
-    kind: Kind,
-    type_name: &'static str,
+    target: Arc<Target>,
     /// Its outcome is known to somebody: an ask's asker, or the dead letters.
     is_settled: bool,
 }
 
-struct Target {
+struct Lane {
     credit: Arc<Semaphore>,
     unacknowledged: VecDeque<Unacknowledged>,
+}
+
+impl Lane {
+    fn new() -> Self {
+        Self { credit: Arc::new(Semaphore::new(CREDIT)), unacknowledged: VecDeque::new() }
+    }
+}
+
+/// A question that waits for its answer.
+enum Request {
+    Lookup(oneshot::Sender<Result<(), Refusal>>),
+    Watch(oneshot::Sender<Result<ExitReason, Refusal>>),
 }
 
 #[derive(Default)]
 struct State {
     is_dead: bool,
     last_id: u64,
-    targets: BTreeMap<ActorPath, Target>,
+    last_request: u64,
+    /// By path.
+    lanes: BTreeMap<ActorPath, Lane>,
+    /// Words in all lanes.
+    unacknowledged: usize,
     asks: BTreeMap<u64, Resolver>,
+    requests: BTreeMap<u64, Request>,
+    /// Short frames to be written before the words.
+    system: Vec<u8>,
+    words: Chunks,
 }
 
 impl State {
-    /// True if no word is on its way; a dead link has none.
-    fn is_settled(&self) -> bool {
-        self.targets.values().all(|target| target.unacknowledged.is_empty())
+    fn say(&mut self, header: &Header<'_>) {
+        // Paths, kinds and numbers always fit into a header.
+        let _ = frame::append(&mut self.system, header, &[]);
+    }
+
+    /// True while somebody waits for a sign of the peer.
+    fn is_awaited(&self) -> bool {
+        self.unacknowledged > 0 || !self.asks.is_empty() || !self.requests.is_empty()
     }
 }
 
@@ -84,49 +136,47 @@ pub(super) struct Link {
     shared: Arc<Shared>,
     peer: Did,
     state: Mutex<State>,
-    queue: mpsc::Sender<Queued>,
-    bytes: Arc<Semaphore>,
-    kill: Notify,
+    /// Room for queued bytes.
+    bytes: Semaphore,
+    /// Places for open asks.
+    asks: Semaphore,
+    signal: Signal,
     /// Fired when nothing is unacknowledged any more.
     settled: Notify,
-}
-
-/// The receiving end of a link's queue, for its task.
-pub(super) struct Queue(mpsc::Receiver<Queued>);
-
-/// Credit for one word; given back if the word is not committed.
-struct Granted<'a> {
-    credit: tokio::sync::SemaphorePermit<'a>,
-    room: OwnedSemaphorePermit,
-    slot: mpsc::Permit<'a, Queued>,
 }
 
 fn link_lost() -> SendFailure {
     SendFailure::Unreachable("the link was lost".to_owned())
 }
 
+fn refused(error: TryAcquireError) -> SendFailure {
+    match error {
+        TryAcquireError::NoPermits => SendFailure::Full,
+        TryAcquireError::Closed => link_lost(),
+    }
+}
+
 impl Link {
-    pub(super) fn new(shared: Arc<Shared>, peer: Did) -> (Arc<Self>, Queue) {
-        let (queue, queued) = mpsc::channel(MAX_QUEUED);
-        let link = Self {
+    pub(super) fn new(shared: Arc<Shared>, peer: Did) -> Arc<Self> {
+        Arc::new(Self {
             shared,
             peer,
             state: Mutex::default(),
-            queue,
-            bytes: Arc::new(Semaphore::new(MAX_QUEUED_BYTES)),
-            kill: Notify::new(),
+            bytes: Semaphore::new(MAX_QUEUED_BYTES),
+            asks: Semaphore::new(MAX_OPEN_ASKS),
+            signal: Signal::default(),
             settled: Notify::new(),
-        };
-        (Arc::new(link), Queue(queued))
+        })
     }
 
+    /// True once it is of no more use.
     pub(super) fn is_dead(&self) -> bool {
-        lock(&self.state).is_dead
+        self.signal.is_stopped()
     }
 
     /// Lets the link's task end, which settles everything.
     pub(super) fn kill(&self) {
-        self.kill.notify_one();
+        self.signal.stop();
     }
 
     /// Waits until the peer has taken every word sent to it, or the link is dead.
@@ -134,241 +184,282 @@ impl Link {
         loop {
             let mut settled = std::pin::pin!(self.settled.notified());
             settled.as_mut().enable();
-            if lock(&self.state).is_settled() {
+            if lock(&self.state).unacknowledged == 0 {
                 return;
             }
             settled.await;
         }
     }
 
-    /// Queues a word, waiting for credit and room.
-    pub(super) async fn send(&self, word: &Outgoing<'_>) -> Result<(), SendFailure> {
-        self.send_with(word, None).await.map(|_| ())
-    }
-
-    /// Queues an ask, waiting for credit and room; says its number.
-    pub(super) async fn send_ask(&self, word: &Outgoing<'_>, resolver: Resolver) -> Result<u64, SendFailure> {
-        self.send_with(word, Some(resolver)).await
-    }
-
-    async fn send_with(&self, word: &Outgoing<'_>, ask: Option<Resolver>) -> Result<u64, SendFailure> {
-        let length = frame_room(word)?;
-        let credit = self.credit(word.to)?;
-        let granted = Granted {
-            credit: credit.acquire().await.map_err(|_| link_lost())?,
-            room: self.bytes.clone().acquire_many_owned(length).await.map_err(|_| link_lost())?,
-            slot: self.queue.reserve().await.map_err(|_| link_lost())?,
+    /// Queues a word, waiting for credit and room; says its number. With a resolver it is an ask.
+    pub(super) async fn send(
+        &self,
+        word: &Outgoing<'_>,
+        mut ask: Option<Resolver>,
+    ) -> Result<u64, SendFailure> {
+        match self.try_send(word, &mut ask) {
+            Err(SendFailure::Full) => {}
+            sent => return sent,
+        }
+        let room = word.room()?;
+        let credit = {
+            let mut state = self.living()?;
+            Self::lane(&mut state, &word.target.path)?.credit.clone()
         };
-        self.commit(word, granted, ask)
+        let credit = credit.acquire().await.map_err(|_| link_lost())?;
+        let bytes = self.bytes.acquire_many(room).await.map_err(|_| link_lost())?;
+        let place = match &ask {
+            Some(_) => Some(self.asks.acquire().await.map_err(|_| link_lost())?),
+            None => None,
+        };
+        let mut state = self.living()?;
+        let id = self.commit(&mut state, word, room, &mut ask)?;
+        credit.forget();
+        bytes.forget();
+        if let Some(place) = place {
+            place.forget();
+        }
+        Ok(id)
     }
 
-    /// Queues a word if there is credit and room now.
-    pub(super) fn try_send(&self, word: &Outgoing<'_>) -> Result<(), SendFailure> {
-        let length = frame_room(word)?;
-        let credit = self.credit(word.to)?;
-        let refused = |error| match error {
-            TryAcquireError::NoPermits => SendFailure::Full,
-            TryAcquireError::Closed => link_lost(),
+    /// Queues a word if there is credit and room now. The resolver is taken only by success.
+    pub(super) fn try_send(
+        &self,
+        word: &Outgoing<'_>,
+        ask: &mut Option<Resolver>,
+    ) -> Result<u64, SendFailure> {
+        let room = word.room()?;
+        let mut state = self.living()?;
+        let credit = Self::lane(&mut state, &word.target.path)?.credit.clone();
+        let credit = credit.try_acquire().map_err(refused)?;
+        let bytes = self.bytes.try_acquire_many(room).map_err(refused)?;
+        let place = match ask {
+            Some(_) => Some(self.asks.try_acquire().map_err(refused)?),
+            None => None,
         };
-        let granted = Granted {
-            credit: credit.try_acquire().map_err(refused)?,
-            room: self.bytes.clone().try_acquire_many_owned(length).map_err(refused)?,
-            slot: self.queue.try_reserve().map_err(|error| match error {
-                mpsc::error::TrySendError::Full(()) => SendFailure::Full,
-                mpsc::error::TrySendError::Closed(()) => link_lost(),
-            })?,
-        };
-        self.commit(word, granted, None).map(|_| ())
+        let id = self.commit(&mut state, word, room, ask)?;
+        // They come back when the receiver took the word, when it is written, and with the outcome.
+        credit.forget();
+        bytes.forget();
+        if let Some(place) = place {
+            place.forget();
+        }
+        Ok(id)
     }
 
-    /// The credit of a target.
-    fn credit(&self, to: &ActorPath) -> Result<Arc<Semaphore>, SendFailure> {
-        let mut state = lock(&self.state);
-        if state.is_dead {
-            return Err(link_lost());
+    fn living(&self) -> Result<MutexGuard<'_, State>, SendFailure> {
+        let state = lock(&self.state);
+        if state.is_dead || self.is_dead() { Err(link_lost()) } else { Ok(state) }
+    }
+
+    /// The lane of a target.
+    fn lane<'a>(state: &'a mut State, to: &ActorPath) -> Result<&'a mut Lane, SendFailure> {
+        if !state.lanes.contains_key(to) {
+            if state.lanes.len() >= MAX_IDLE_TARGETS {
+                // Held credit is on its way to a commit.
+                let is_used =
+                    |lane: &Lane| !lane.unacknowledged.is_empty() || Arc::strong_count(&lane.credit) > 1;
+                state.lanes.retain(|_, lane| is_used(lane));
+            }
+            if state.lanes.len() >= MAX_TARGETS {
+                return Err(SendFailure::Full);
+            }
         }
-        if let Some(target) = state.targets.get(to) {
-            return Ok(target.credit.clone());
-        }
-        if state.targets.len() >= MAX_IDLE_TARGETS {
-            // Held credit is on its way to a commit.
-            state.targets.retain(|_, target| {
-                !target.unacknowledged.is_empty() || Arc::strong_count(&target.credit) > 1
-            });
-        }
-        if state.targets.len() >= MAX_TARGETS {
-            return Err(SendFailure::Full);
-        }
-        let credit = Arc::new(Semaphore::new(CREDIT));
-        let target = Target { credit: credit.clone(), unacknowledged: VecDeque::new() };
-        state.targets.insert(to.clone(), target);
-        Ok(credit)
+        Ok(state.lanes.entry(to.clone()).or_insert_with(Lane::new))
     }
 
     /// Numbers, records and queues a word in one step, so that numbers and the queue have one order.
     fn commit(
         &self,
+        state: &mut State,
         word: &Outgoing<'_>,
-        granted: Granted<'_>,
-        ask: Option<Resolver>,
+        room: u32,
+        ask: &mut Option<Resolver>,
     ) -> Result<u64, SendFailure> {
-        let mut state = lock(&self.state);
-        if state.is_dead {
-            return Err(link_lost());
-        }
-        if ask.is_some() && state.asks.len() >= MAX_OPEN_ASKS {
-            return Err(SendFailure::Full);
-        }
+        let target = word.target;
         let id = state.last_id + 1;
         let header = Header::Word(Word {
-            to: word.to.clone(),
-            kind: word.kind.to_string(),
+            to: target.path.as_str(),
+            kind: &target.kind_text,
             id,
-            ask: ask.is_some(),
+            is_ask: ask.is_some(),
             ttl_ms: word.ttl_ms,
+            from: target.from.as_ref().map(ActorPath::as_str),
+            trace: word.trace,
         });
-        let frame = frame::encode(&header, word.body).map_err(|_| SendFailure::TooLong)?;
-        // The credit's holder keeps the target from being forgotten, so it is there.
-        let Some(target) = state.targets.get_mut(word.to) else { return Err(link_lost()) };
-        target.unacknowledged.push_back(Unacknowledged {
-            id,
-            kind: word.kind.clone(),
-            type_name: word.type_name,
-            is_settled: ask.is_some(),
-        });
+        // The credit's holder keeps the lane from being forgotten, so it is there.
+        let Some(lane) = state.lanes.get_mut(&target.path) else { return Err(link_lost()) };
+        state.words.push(&header, word.body, room as usize).map_err(|_| SendFailure::TooLong)?;
+        let is_settled = ask.is_some();
+        lane.unacknowledged.push_back(Unacknowledged { id, target: target.clone(), is_settled });
+        state.unacknowledged += 1;
         state.last_id = id;
-        if let Some(resolver) = ask {
+        if let Some(resolver) = ask.take() {
             state.asks.insert(id, resolver);
         }
-        // Comes back when the receiver says that it took the word.
-        granted.credit.forget();
-        granted.slot.send(Queued { frame, _room: granted.room });
+        self.signal.wake();
         Ok(id)
     }
 
     /// The asker no longer waits.
     pub(super) fn forget_ask(&self, id: u64) {
-        let resolver = lock(&self.state).asks.remove(&id);
-        drop(resolver);
+        drop(self.take_ask(&mut lock(&self.state), id));
+    }
+
+    fn take_ask(&self, state: &mut State, id: u64) -> Option<Resolver> {
+        let resolver = state.asks.remove(&id)?;
+        self.asks.add_permits(1);
+        Some(resolver)
+    }
+
+    /// Asks the peer whether an actor at `to` understands the kind.
+    pub(super) fn look_up(
+        &self,
+        to: &ActorPath,
+        kind: &str,
+    ) -> Result<(u64, oneshot::Receiver<Result<(), Refusal>>), SendFailure> {
+        let (tx, rx) = oneshot::channel();
+        let header = |request| Header::Lookup { request, to: to.as_str(), kind };
+        Ok((self.request(Request::Lookup(tx), header)?, rx))
+    }
+
+    /// Asks the peer to be told how the actor at `to` ends.
+    pub(super) fn watch(
+        &self,
+        to: &ActorPath,
+    ) -> Result<(u64, oneshot::Receiver<Result<ExitReason, Refusal>>), SendFailure> {
+        let (tx, rx) = oneshot::channel();
+        let header = |request| Header::Watch { request, to: to.as_str() };
+        Ok((self.request(Request::Watch(tx), header)?, rx))
+    }
+
+    fn request<'a>(
+        &self,
+        request: Request,
+        header: impl FnOnce(u64) -> Header<'a>,
+    ) -> Result<u64, SendFailure> {
+        let mut state = self.living()?;
+        if state.requests.len() >= MAX_REQUESTS {
+            return Err(SendFailure::Full);
+        }
+        state.last_request += 1;
+        let number = state.last_request;
+        state.requests.insert(number, request);
+        state.say(&header(number));
+        drop(state);
+        self.signal.wake();
+        Ok(number)
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(super) fn forget_request(&self, number: u64) {
+        let mut state = lock(&self.state);
+        let Some(request) = state.requests.remove(&number) else { return };
+        if matches!(request, Request::Watch(_)) {
+            state.say(&Header::Unwatch { request: number });
+        }
+        drop(state);
+        self.signal.wake();
     }
 
     /// Drives the stream until it breaks, the peer misbehaves, or the link is killed; then settles.
-    pub(super) async fn run<R, W>(self: Arc<Self>, reader: BufReader<R>, writer: W, queue: Queue)
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+    pub(super) async fn run(self: Arc<Self>, pipe: Pipe, buffer: FrameBuffer) {
         // Also when this task is dropped with its runtime.
-        let link = Dying(self);
-        let ended = tokio::select! {
-            biased;
-            () = link.0.kill.notified() => Ok(()),
-            read = link.0.read(reader) => read.map(|never| match never {}),
-            written = write(queue, writer) => written,
+        let dying = Dying(self);
+        let mut driver = Driver {
+            link: &dying.0,
+            pipe,
+            buffer,
+            writing: Writing::default(),
+            outcomes: Vec::new(),
+            heard: Instant::now(),
+            heartbeat: None,
         };
-        if let Err(error) = ended {
-            link.0.shared.report_link_end(&error);
+        if let Err(error) = std::future::poll_fn(|cx| driver.poll(cx)).await {
+            dying.0.shared.report_link_end(&error);
         }
     }
 
-    async fn read<R: AsyncRead + Unpin>(
-        &self,
-        mut reader: BufReader<R>,
-    ) -> Result<std::convert::Infallible, FrameError> {
-        let mut turn = 0;
-        loop {
-            let (header, body) = frame::read(&mut reader).await?;
-            match header {
-                Header::Taken { to, through } => self.taken(&to, through),
-                Header::Refused { id, to, refusal } => self.refused(id, &to, refusal),
-                Header::Reply { in_reply_to } => self.resolve(in_reply_to, Outcome::Reply(body)),
-                Header::Lost { in_reply_to } => self.resolve(in_reply_to, Outcome::Lost),
-                Header::Hello(_) | Header::Welcome(_) | Header::Unwelcome(_) => {
-                    return Err(FrameError::OutOfPlace("a second greeting"));
-                }
-                Header::Word(_) => return Err(FrameError::OutOfPlace("a word on the way back")),
-            }
-            turn += 1;
-            if turn % READ_TURN == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
-    fn taken(&self, to: &ActorPath, through: u64) {
-        let mut state = lock(&self.state);
-        let Some(target) = state.targets.get_mut(to) else { return };
+    fn taken(&self, state: &mut State, to: &str, through: u64) {
+        let Some(lane) = state.lanes.get_mut(to) else { return };
         let mut count = 0;
         // Credit comes back only for words that were sent, whatever number the peer says.
-        while target.unacknowledged.front().is_some_and(|word| word.id <= through) {
-            target.unacknowledged.pop_front();
+        while lane.unacknowledged.front().is_some_and(|word| word.id <= through) {
+            lane.unacknowledged.pop_front();
             count += 1;
         }
-        target.credit.add_permits(count);
-        if state.is_settled() {
+        lane.credit.add_permits(count);
+        state.unacknowledged -= count;
+        if state.unacknowledged == 0 {
             self.settled.notify_waiters();
         }
     }
 
-    fn refused(&self, id: u64, to: &ActorPath, refusal: Refusal) {
-        // Cut again: the peer may not have.
-        let refusal = Refusal::new(refusal.code, refusal.text);
-        let resolver = lock(&self.state).asks.remove(&id);
-        if let Some(resolver) = resolver {
-            return resolver(Outcome::Refused(refusal));
-        }
-        let mut state = lock(&self.state);
-        let Some(target) = state.targets.get_mut(to) else { return };
-        let Some(word) = target.unacknowledged.iter_mut().find(|word| word.id == id && !word.is_settled)
-        else {
-            return;
-        };
+    /// A told word was not taken.
+    fn refused(&self, state: &mut State, id: u64, to: &str, refusal: Refusal) {
+        let Some(lane) = state.lanes.get_mut(to) else { return };
+        let unsettled = |word: &&mut Unacknowledged| word.id == id && !word.is_settled;
+        let Some(word) = lane.unacknowledged.iter_mut().find(unsettled) else { return };
         word.is_settled = true;
-        let letter = self.letter(to.clone(), word, DeadLetterReason::Refused(refusal));
-        drop(state);
+        let letter = self.letter(word, DeadLetterReason::Refused(refusal));
         self.shared.bury(letter);
     }
 
-    fn resolve(&self, id: u64, outcome: Outcome) {
-        let resolver = lock(&self.state).asks.remove(&id);
-        if let Some(resolver) = resolver {
-            resolver(outcome);
+    fn answered(state: &mut State, number: u64, answer: Result<ExitReason, Refusal>, is_found: bool) {
+        // Whoever asked may have gone meanwhile: then the answer is of no use.
+        match (state.requests.remove(&number), answer) {
+            (Some(Request::Watch(tx)), answer) if !is_found => drop(tx.send(answer)),
+            (Some(Request::Lookup(tx)), Ok(_)) if is_found => drop(tx.send(Ok(()))),
+            (Some(Request::Lookup(tx)), Err(refusal)) => drop(tx.send(Err(refusal))),
+            // An answer to another question than was asked is none.
+            (Some(request), _) => drop(state.requests.insert(number, request)),
+            (None, _) => {}
         }
     }
 
-    fn letter(&self, to: ActorPath, word: &Unacknowledged, reason: DeadLetterReason) -> DeadLetter {
+    fn letter(&self, word: &Unacknowledged, reason: DeadLetterReason) -> DeadLetter {
         DeadLetter {
             reason,
             peer: Some(self.peer),
-            path: Some(to),
-            type_name: Some(word.type_name),
-            kind: Some(word.kind.clone()),
+            path: Some(word.target.path.clone()),
+            type_name: Some(word.target.type_name),
+            kind: Some(word.target.kind.clone()),
             id: Some(word.id),
         }
     }
 
     /// Settles everything once: waiting senders fail, asks are lost, words become dead letters.
     fn die(&self) {
-        let (targets, asks) = {
+        self.signal.stop();
+        let (lanes, asks, requests) = {
             let mut state = lock(&self.state);
             if state.is_dead {
                 return;
             }
+            let old = std::mem::take(&mut *state);
             state.is_dead = true;
-            (std::mem::take(&mut state.targets), std::mem::take(&mut state.asks))
+            (old.lanes, old.asks, old.requests)
         };
         self.settled.notify_waiters();
         self.bytes.close();
-        for (path, target) in targets {
-            target.credit.close();
-            for word in target.unacknowledged.iter().filter(|word| !word.is_settled) {
-                self.shared.bury(self.letter(path.clone(), word, DeadLetterReason::LinkLost));
+        self.asks.close();
+        for lane in lanes.into_values() {
+            lane.credit.close();
+            for word in lane.unacknowledged.iter().filter(|word| !word.is_settled) {
+                self.shared.bury(self.letter(word, DeadLetterReason::LinkLost));
             }
         }
-        for (_, resolver) in asks {
-            resolver(Outcome::Lost);
+        for resolver in asks.into_values() {
+            resolve(resolver, Outcome::Lost);
         }
+        // Whoever waits for an answer sees its sender go.
+        drop(requests);
     }
+}
+
+/// An application's decoder that panics must not take the link down.
+fn resolve(resolver: Resolver, outcome: Outcome<'_>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| resolver(outcome)));
 }
 
 struct Dying(Arc<Link>);
@@ -379,31 +470,152 @@ impl Drop for Dying {
     }
 }
 
-/// The queued bytes that a word may take: its body and the longest header.
-fn frame_room(word: &Outgoing<'_>) -> Result<u32, SendFailure> {
-    if word.body.len() > MAX_BODY_LENGTH {
-        return Err(SendFailure::TooLong);
-    }
-    u32::try_from(word.body.len() + frame::MAX_HEADER_LENGTH).map_err(|_| SendFailure::TooLong)
+/// How an ask ended, until the lock is free.
+enum Ended {
+    Reply(FrameRange),
+    Refused(Refusal),
+    Lost,
 }
 
-/// Writes what is queued, as much as is there at a time.
-async fn write<W: AsyncWrite + Unpin>(mut queue: Queue, mut writer: W) -> Result<(), FrameError> {
-    let mut chunk = Vec::new();
-    while let Some(first) = queue.0.recv().await {
-        chunk.clear();
-        chunk.extend_from_slice(&first.frame);
-        // Held until the bytes are written: what is being written still counts as queued.
-        let mut written = vec![first];
-        while chunk.len() < WRITE_CHUNK
-            && let Ok(next) = queue.0.try_recv()
-        {
-            chunk.extend_from_slice(&next.frame);
-            written.push(next);
+/// The stream of a link and its task's own state.
+struct Driver<'a> {
+    link: &'a Link,
+    pipe: Pipe,
+    buffer: FrameBuffer,
+    writing: Writing,
+    /// Kept for its memory; empty between turns.
+    outcomes: Vec<(Resolver, Ended)>,
+    /// When the peer last said anything.
+    heard: Instant,
+    /// Armed while somebody waits for the peer.
+    heartbeat: Option<Pin<Box<Sleep>>>,
+}
+
+impl Driver<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FrameError>> {
+        self.link.signal.register(cx);
+        if self.link.signal.is_stopped() {
+            return Poll::Ready(Ok(()));
         }
-        writer.write_all(&chunk).await.map_err(FrameError::Pipe)?;
-        writer.flush().await.map_err(FrameError::Pipe)?;
-        chunk.shrink_to(WRITE_CHUNK);
+        let has_more = self.read(cx)?;
+        self.poll_heartbeat(cx)?;
+        let Self { link, pipe, writing, .. } = self;
+        let next = |chunk: &mut Chunk| {
+            let mut state = lock(&link.state);
+            chunk.bytes.append(&mut state.system);
+            state.words.pop_into(chunk);
+        };
+        if let Poll::Ready(written) = writing.poll(pipe, cx, next, |room| link.bytes.add_permits(room)) {
+            written.map_err(FrameError::Pipe)?;
+        }
+        if has_more {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
-    Ok(())
+
+    /// Reads a turn of frames; true if more may be there.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, FrameError> {
+        let mut left = READ_TURN;
+        loop {
+            let result = self.take_batch(&mut left);
+            for (resolver, ended) in self.outcomes.drain(..) {
+                resolve(
+                    resolver,
+                    match ended {
+                        Ended::Reply(frame) => Outcome::Reply(self.buffer.parts(frame).1),
+                        Ended::Refused(refusal) => Outcome::Refused(refusal),
+                        Ended::Lost => Outcome::Lost,
+                    },
+                );
+            }
+            result?;
+            if left == 0 {
+                return Ok(true);
+            }
+            match self.buffer.poll_fill(&mut self.pipe, cx).map_err(FrameError::Pipe)? {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(0) => return Err(FrameError::Pipe(io::ErrorKind::UnexpectedEof.into())),
+                Poll::Ready(_) => self.heard = Instant::now(),
+            }
+        }
+    }
+
+    /// Takes note of the frames that are there, under one lock; who asked is told after it.
+    fn take_batch(&mut self, left: &mut u32) -> Result<(), FrameError> {
+        let Self { link, buffer, outcomes, .. } = self;
+        let mut locked = None;
+        while *left > 0
+            && let Some(frame) = buffer.next()?
+        {
+            *left -= 1;
+            let state: &mut State = locked.get_or_insert_with(|| lock(&link.state));
+            let (id, ended) = match frame::read_header(buffer.parts(frame.clone()).0)? {
+                Header::Reply { id } => (id, Ended::Reply(frame)),
+                Header::Refused { id, to: None, refusal } => (id, Ended::Refused(refusal)),
+                Header::Lost { id } => (id, Ended::Lost),
+                Header::Taken { to, through } => {
+                    link.taken(state, to, through);
+                    continue;
+                }
+                Header::Refused { id, to: Some(to), refusal } => {
+                    link.refused(state, id, to, refusal);
+                    continue;
+                }
+                Header::Found { request } => {
+                    Link::answered(state, request, Ok(ExitReason::Stopped), true);
+                    continue;
+                }
+                Header::Denied { request, refusal } => {
+                    Link::answered(state, request, Err(refusal), false);
+                    continue;
+                }
+                Header::Ended { request, reason } => {
+                    Link::answered(state, request, Ok(reason), false);
+                    continue;
+                }
+                Header::Pong => continue,
+                Header::Hello(_) | Header::Welcome(_) | Header::Unwelcome(_) => {
+                    return Err(FrameError::OutOfPlace("a second greeting"));
+                }
+                Header::Word(_)
+                | Header::Lookup { .. }
+                | Header::Watch { .. }
+                | Header::Unwatch { .. }
+                | Header::Ping => return Err(FrameError::OutOfPlace("a word on the way back")),
+            };
+            if let Some(resolver) = link.take_ask(state, id) {
+                outcomes.push((resolver, ended));
+            }
+        }
+        Ok(())
+    }
+
+    /// While somebody waits for the peer, a silence is ended by a ping, or ends the link.
+    fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Result<(), FrameError> {
+        loop {
+            if let Some(heartbeat) = &mut self.heartbeat
+                && heartbeat.as_mut().poll(cx).is_pending()
+            {
+                return Ok(());
+            }
+            let mut state = lock(&self.link.state);
+            if !state.is_awaited() {
+                self.heartbeat = None;
+                return Ok(());
+            }
+            let now = Instant::now();
+            if self.heartbeat.is_none() {
+                // A silence before anybody waited is none.
+                self.heard = now;
+            } else if now.duration_since(self.heard) >= SILENCE {
+                self.link.shared.silent_links.fetch_add(1, Ordering::Relaxed);
+                return Err(FrameError::Silent);
+            } else if now.duration_since(self.heard) >= HEARTBEAT {
+                state.say(&Header::Ping);
+            }
+            drop(state);
+            self.heartbeat = Some(Box::pin(sleep_until(now + HEARTBEAT)));
+        }
+    }
 }
