@@ -80,6 +80,11 @@ impl Bootstrap {
         Self { entries: peers.into_iter().map(entry).collect(), initial, max }
     }
 
+    /// Nobody is dialled unasked.
+    pub(crate) fn none() -> Self {
+        Self { entries: Vec::new(), initial: Duration::ZERO, max: Duration::ZERO }
+    }
+
     /// When the next dial is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.entries

@@ -137,6 +137,22 @@ pub(crate) struct Checked {
 }
 
 impl P2pConfig {
+    /// For the first hour and for tests: a free TCP port of this machine, nobody looked for by itself.
+    pub fn local(network: impl Into<String>) -> Self {
+        Self { network: network.into(), ..Self::default() }
+    }
+
+    /// The same, which also dials these multiaddrs (see [`Self::bootstrap`]). An `Option` will do:
+    ///
+    /// ```
+    /// let config = dms_p2p::P2pConfig::local("example").with_bootstrap(std::env::args().nth(1));
+    /// ```
+    #[must_use]
+    pub fn with_bootstrap(mut self, addresses: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.bootstrap.extend(addresses.into_iter().map(Into::into));
+        self
+    }
+
     /// Checks every value.
     pub(crate) fn check(self) -> Result<Checked, ConfigError> {
         check_count("listen", self.listen.len(), MAX_LISTEN)?;

@@ -80,6 +80,8 @@ pub(crate) struct Dialer {
     strangers: VecDeque<PeerId>,
     /// True if we listen on loopback ourselves.
     listens_on_host: bool,
+    /// True if other behaviours of the swarm may know addresses that the book does not.
+    asks_others: bool,
 }
 
 impl Dialer {
@@ -93,7 +95,14 @@ impl Dialer {
             queue: VecDeque::new(),
             strangers: VecDeque::new(),
             listens_on_host: false,
+            asks_others: false,
         }
+    }
+
+    /// One for somebody else's swarm: no peer is dialled unasked, and every dial also tries what the
+    /// other behaviours of that swarm know.
+    pub(crate) fn embedded(book: SharedBook, clock: SharedClock) -> Self {
+        Self { asks_others: true, ..Self::new(book, Bootstrap::none(), clock) }
     }
 
     /// How many dials are under way.
@@ -124,7 +133,7 @@ impl Dialer {
             if self.take_stranger(&peer) {
                 self.queue.push_back(peer);
             }
-        } else if self.candidates(&peer, &[]).is_empty() {
+        } else if !self.asks_others && self.candidates(&peer, &[]).is_empty() {
             return Err(wish);
         } else {
             self.wanted.insert(peer, Wanted { wishes: vec![wish], ..Wanted::default() });
@@ -255,10 +264,10 @@ impl Dialer {
         let tried = self.wanted.get(&peer)?.tried.clone();
         let (refused, alive): (Vec<_>, Vec<_>) =
             self.candidates(&peer, &tried).into_iter().partition(transports::is_refused);
-        if alive.is_empty() && !refused.is_empty() {
+        if alive.is_empty() && !refused.is_empty() && !self.asks_others {
             let places: Vec<_> = refused.iter().map(Multiaddr::to_string).collect();
             let reason = format!("nobody listens at {}", places.join(" or "));
-            self.give_up(&peer, &reason);
+            self.give_up(&peer, &unreachable_because(&reason));
             if let Purpose::Peer(_, Some(index)) = purpose {
                 self.bootstrap_failed(index, &reason, now);
             }
@@ -271,8 +280,9 @@ impl Dialer {
             .addresses(addresses.clone())
             // Dialling from the listening port makes two peers that dial each other at the same moment
             // open one TCP connection with two initiators, which fails for both.
-            .allocate_new_port()
-            .build();
+            .allocate_new_port();
+        let options =
+            if self.asks_others { options.extend_addresses_through_behaviour() } else { options }.build();
         let wanted = self.wanted.get_mut(&peer)?;
         wanted.tried.extend(refused);
         wanted.attempts += 1;
@@ -312,14 +322,13 @@ impl Dialer {
             self.queue.push_back(peer);
             return None;
         }
-        self.give_up(&peer, &reason(error));
+        self.give_up(&peer, &failure(error));
         is_awaited.then_some(peer)
     }
 
-    fn give_up(&mut self, peer: &PeerId, reason: &str) {
-        let reason: String = reason.chars().take(MAX_REASON_LENGTH).collect();
+    fn give_up(&mut self, peer: &PeerId, failure: &OpenFailure) {
         for wish in self.wanted.remove(peer).into_iter().flat_map(|wanted| wanted.wishes) {
-            wish.fail(OpenFailure::Unreachable(reason.clone()));
+            wish.fail(failure.clone());
         }
     }
 
@@ -346,6 +355,19 @@ impl Dialer {
         let bytes = self.clock.random();
         u64::from_le_bytes(bytes[..8].try_into().expect("eight of sixteen bytes"))
     }
+}
+
+/// Why a dial leads to no stream.
+fn failure(error: &DialError) -> OpenFailure {
+    match error {
+        // Only a dial that relied on other behaviours begins without an address.
+        DialError::NoAddresses => OpenFailure::NoRoute,
+        error => unreachable_because(&reason(error)),
+    }
+}
+
+fn unreachable_because(reason: &str) -> OpenFailure {
+    OpenFailure::Unreachable(reason.chars().take(MAX_REASON_LENGTH).collect())
 }
 
 /// What the dial said, in one line.
@@ -421,7 +443,7 @@ mod tests {
         DialError::Transport(vec![(address, libp2p::TransportError::Other(error))])
     }
 
-    fn failure(mut reply: Reply) -> OpenFailure {
+    fn failure_of(mut reply: Reply) -> OpenFailure {
         reply.try_recv().expect("answered").expect_err("no stream")
     }
 
@@ -446,7 +468,7 @@ mod tests {
         assert!(dialer.next_dial(now).is_none());
         let _ = dialer.on_failed(dial.connection_id(), &refused(), now);
         for reply in [first_reply, second_reply] {
-            let OpenFailure::Unreachable(reason) = failure(reply) else { panic!("unreachable") };
+            let OpenFailure::Unreachable(reason) = failure_of(reply) else { panic!("unreachable") };
             assert!(reason.contains("/ip4/127.0.0.1/tcp/1") && reason.contains("refused"), "{reason}");
         }
         assert!(dialer.wanted.is_empty() && dialer.under_way.is_empty());
@@ -464,7 +486,7 @@ mod tests {
         let second = dialer.next_dial(now).expect("another dial");
         let _ = dialer.on_failed(second.connection_id(), &refused(), now);
         assert!(dialer.next_dial(now).is_none());
-        assert!(matches!(failure(reply), OpenFailure::Unreachable(_)));
+        assert!(matches!(failure_of(reply), OpenFailure::Unreachable(_)));
     }
 
     #[test]
@@ -479,7 +501,7 @@ mod tests {
         let (first, reply) = wish();
         dialer.want(peer, first).expect("an address is known");
         assert!(dialer.next_dial(now).is_none());
-        let OpenFailure::Unreachable(reason) = failure(reply) else { panic!("unreachable") };
+        let OpenFailure::Unreachable(reason) = failure_of(reply) else { panic!("unreachable") };
         assert!(reason.contains(&dead), "{reason}");
         // Beside another address it is not tried either, before or after.
         dialer.book.lock().add_texts(peer, &["/ip4/127.0.0.1/tcp/1".to_owned()]);
@@ -488,7 +510,7 @@ mod tests {
         let dial = dialer.next_dial(now).expect("a dial");
         let _ = dialer.on_failed(dial.connection_id(), &refused(), now);
         assert!(dialer.next_dial(now).is_none());
-        assert!(matches!(failure(reply), OpenFailure::Unreachable(_)));
+        assert!(matches!(failure_of(reply), OpenFailure::Unreachable(_)));
         assert!(dialer.wanted.is_empty() && dialer.under_way.is_empty());
     }
 
@@ -510,7 +532,7 @@ mod tests {
                 now,
             );
         }
-        let OpenFailure::Unreachable(reason) = failure(reply) else { panic!("unreachable") };
+        let OpenFailure::Unreachable(reason) = failure_of(reply) else { panic!("unreachable") };
         assert!(reason.contains(&test_peer(2).to_string()), "{reason}");
         assert_eq!(dialer.book.lock().addresses(&peer), [], "both addresses are forgotten");
     }
@@ -553,7 +575,7 @@ mod tests {
             waiting.push(reply);
         }
         assert!(
-            matches!(failure(waiting.pop().unwrap()), OpenFailure::Unreachable(_)),
+            matches!(failure_of(waiting.pop().unwrap()), OpenFailure::Unreachable(_)),
             "one had waited before"
         );
         waiting.clear();
@@ -617,7 +639,7 @@ mod tests {
         let (wish, reply) = wish();
         dialer.want(peer, wish).expect("an address is known");
         let _ = dialer.on_failed(turn.connection_id(), &refused(), now);
-        assert!(matches!(failure(reply), OpenFailure::Unreachable(_)), "it shared the dial");
+        assert!(matches!(failure_of(reply), OpenFailure::Unreachable(_)), "it shared the dial");
         assert!(dialer.next_due().is_some_and(|due| due > now));
     }
 }

@@ -6,10 +6,13 @@
 //! while nobody looks leaves at most a down and an up behind.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 
 use dms_actors::Did;
 use dms_actors::transport::{Pipe, TransportEvent};
 use tokio::sync::mpsc;
+use tokio_util::sync::PollSender;
 
 /// Events that fit between the loop and its consumer: a burst of streams from every peer at once.
 const CAPACITY: usize = 256;
@@ -42,6 +45,8 @@ impl From<Edge> for TransportEvent {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     sender: mpsc::Sender<TransportEvent>,
+    /// The same channel, for the edges that wait for room in it.
+    patient: PollSender<TransportEvent>,
     waiting: VecDeque<Edge>,
     dropped_streams: u64,
 }
@@ -54,7 +59,8 @@ impl Outbox {
 
     fn with_capacity(capacity: usize) -> (Self, mpsc::Receiver<TransportEvent>) {
         let (sender, receiver) = mpsc::channel(capacity);
-        (Self { sender, waiting: VecDeque::new(), dropped_streams: 0 }, receiver)
+        let patient = PollSender::new(sender.clone());
+        (Self { sender, patient, waiting: VecDeque::new(), dropped_streams: 0 }, receiver)
     }
 
     /// Reports the first connection to a peer.
@@ -69,6 +75,10 @@ impl Outbox {
             // The up was never seen, so neither is its down. If a down waits before it, that one stays.
             Some((index, Edge::Up(_))) => {
                 self.waiting.remove(index);
+                if self.waiting.is_empty() {
+                    // The place that was waited for goes back to whoever comes next.
+                    self.patient.abort_send();
+                }
             }
             _ => self.report(Edge::Down(peer)),
         }
@@ -92,18 +102,25 @@ impl Outbox {
     /// Moves one waiting edge to the consumer as soon as there is room; never ends while none waits.
     /// Cancel-safe: an edge leaves only together with its permit.
     pub(crate) async fn flush_one(&mut self) {
+        poll_fn(|cx| self.poll_flush_one(cx)).await;
+    }
+
+    /// The same for whoever polls: ready when one edge has left, pending while none waits.
+    pub(crate) fn poll_flush_one(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.waiting.is_empty() {
-            return std::future::pending().await;
+            return Poll::Pending;
         }
-        match self.sender.reserve().await {
-            Ok(permit) => {
+        match ready!(self.patient.poll_reserve(cx)) {
+            Ok(()) => {
                 if let Some(edge) = self.waiting.pop_front() {
-                    permit.send(edge.into());
+                    // Fails only if the consumer has gone since, and then there is nobody to tell.
+                    let _ = self.patient.send_item(edge.into());
                 }
             }
             // Nobody will ever look again.
             Err(_) => self.waiting.clear(),
         }
+        Poll::Ready(())
     }
 
     fn report(&mut self, edge: Edge) {

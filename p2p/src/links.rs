@@ -2,6 +2,7 @@
 //!
 //! `swarm` asks [`Behaviour::open`] for a stream to a connected peer, and gets every stream that peers
 //! open as an [`Incoming`] event, in order with the connection events. Nothing is read or written here.
+//! `embedded` does the same inside of somebody else's swarm.
 //!
 //! Why not `libp2p-stream`: it hands accepted streams over a channel of one slot and drops what does
 //! not fit, so two peers that open at the same moment can lose a stream after the opener was told that
@@ -41,7 +42,7 @@ pub(crate) enum OpenFailure {
 /// A wish for one stream. Dropped unanswered only if its connection or the whole loop ends; whoever
 /// waits sees its channel close then.
 #[derive(Debug)]
-pub(crate) struct OpenStream {
+pub struct OpenStream {
     pub(crate) protocol: &'static str,
     pub(crate) reply: oneshot::Sender<Result<Stream, OpenFailure>>,
 }
@@ -66,9 +67,10 @@ pub(crate) struct Incoming {
 pub(crate) struct Behaviour {
     /// The connections of each peer in the order of their establishment.
     connections: BTreeMap<PeerId, Vec<ConnectionId>>,
-    /// Bounded by the opens under way (see `node`) and by the streams that connections may hold
-    /// between two polls of the swarm.
-    actions: VecDeque<ToSwarm<Incoming, OpenStream>>,
+    /// Wishes on their way to a connection; bounded by the opens under way (see `opening`).
+    wishes: VecDeque<(PeerId, NotifyHandler, OpenStream)>,
+    /// Bounded by the streams that connections may hold between two polls of the swarm.
+    incoming: VecDeque<Incoming>,
 }
 
 impl Behaviour {
@@ -78,9 +80,13 @@ impl Behaviour {
         let Some(newest) = self.connections.get(&peer).and_then(|connections| connections.last()) else {
             return Err(wish);
         };
-        let handler = NotifyHandler::One(*newest);
-        self.actions.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event: wish });
+        self.wishes.push_back((peer, NotifyHandler::One(*newest), wish));
         Ok(())
+    }
+
+    /// The next wish to be handed to a connection's handler.
+    pub(crate) fn next_wish(&mut self) -> Option<(PeerId, NotifyHandler, OpenStream)> {
+        self.wishes.pop_front()
     }
 }
 
@@ -127,32 +133,55 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
-        let Accepted { protocol, stream } = event;
-        self.actions.push_back(ToSwarm::GenerateEvent(Incoming { peer, protocol, stream }));
+        self.incoming.push_back(event.by(peer));
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        // No waker: actions are added only by the task that polls the swarm, between two polls.
-        self.actions.pop_front().map_or(Poll::Pending, Poll::Ready)
+        // No waker: both are filled only by the task that polls the swarm, between two polls.
+        if let Some(incoming) = self.incoming.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(incoming));
+        }
+        match self.next_wish() {
+            Some((peer_id, handler, event)) => {
+                Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event })
+            }
+            None => Poll::Pending,
+        }
     }
 }
 
 /// A stream that the remote end of one connection opened.
 #[derive(Debug)]
-pub(crate) struct Accepted {
+pub struct Accepted {
     protocol: &'static str,
     stream: Stream,
+}
+
+impl Accepted {
+    /// The same with the name of who opened it.
+    pub(crate) fn by(self, peer: PeerId) -> Incoming {
+        Incoming { peer, protocol: self.protocol, stream: self.stream }
+    }
 }
 
 /// The two ends of our protocols on one connection. Streams that are open keep the connection alive;
 /// this handler does not.
 #[derive(Debug, Default)]
-pub(crate) struct Handler {
+pub struct Handler {
+    /// True if none of our protocols is spoken on this connection.
+    is_deaf: bool,
     /// Wishes not yet asked of the connection.
     wishes: VecDeque<OpenStream>,
     /// Accepted streams not yet reported: at most a few, because the connection reports them before
     /// it accepts more.
     accepted: VecDeque<Accepted>,
+}
+
+impl Handler {
+    /// For a connection to a peer that has no DID: to it we are somebody who speaks other protocols.
+    pub(crate) fn deaf() -> Self {
+        Self { is_deaf: true, ..Self::default() }
+    }
 }
 
 impl ConnectionHandler for Handler {
@@ -164,7 +193,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = OpenStream;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
-        SubstreamProtocol::new(AnyProtocol, ())
+        SubstreamProtocol::new(AnyProtocol { is_deaf: self.is_deaf }, ())
     }
 
     fn poll(
@@ -226,16 +255,18 @@ impl ConnectionHandler for Handler {
     }
 }
 
-/// Accepts each of our protocols and says which one it was.
+/// Accepts each of our protocols (or none of them) and says which one it was.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AnyProtocol;
+pub struct AnyProtocol {
+    is_deaf: bool,
+}
 
 impl UpgradeInfo for AnyProtocol {
     type Info = &'static str;
-    type InfoIter = std::array::IntoIter<&'static str, { PROTOCOLS.len() }>;
+    type InfoIter = std::iter::Take<std::array::IntoIter<&'static str, { PROTOCOLS.len() }>>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        PROTOCOLS.into_iter()
+        PROTOCOLS.into_iter().take(if self.is_deaf { 0 } else { PROTOCOLS.len() })
     }
 }
 

@@ -10,13 +10,12 @@ use std::time::Duration;
 use dms_actors::clock::SystemClock;
 use dms_actors::directory::{Directory, DirectoryError, RecordCheck, RecordKey, check_lengths};
 use dms_actors::mesh::{Gossip, GossipId, MAX_GOSSIP_LENGTH, Mesh, PublishError, Topic, Verdict};
-use dms_actors::transport::{OpenError, PROTOCOLS, Pipe, Transport, TransportEvent};
+use dms_actors::transport::{OpenError, Pipe, Transport, TransportEvent};
 use dms_actors::{Did, Keypair};
 use futures::future::BoxFuture;
 use libp2p::identity;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::behaviour::{self, Behaviour};
@@ -26,8 +25,8 @@ use crate::dial::{Dialer, SharedBook};
 use crate::directory::{Clerk, Request};
 use crate::event::Outbox;
 use crate::gossip::Desk;
-use crate::links::{OpenFailure, OpenStream};
 use crate::listen::{self, Pending};
+use crate::opening::{NEGOTIATION_TIME, Opener};
 use crate::status::{P2pStatus, PeerStatus};
 use crate::swarm::{Command, Judgement, Loop};
 use crate::{dht, lookup, peer, transports};
@@ -36,18 +35,10 @@ use crate::{dht, lookup, peer, transports};
 const COMMANDS: usize = 256;
 /// Verdicts on their way: four times what can wait for one, so that none is lost to a burst.
 const VERDICTS: usize = 1024;
-/// Streams being opened at once; more wait their turn within their time limit.
-const OPENS: usize = 256;
-/// libp2p's own limit for agreeing on the protocol of a stream.
-const NEGOTIATION_TIME: Duration = Duration::from_secs(10);
 /// Longest wait for the directory: a query and a moment, in case the loop is late.
 const DIRECTORY_TIME: Duration = dht::QUERY_TIME.saturating_add(Duration::from_secs(2));
 /// Longest time to bind the listeners: the system answers at once or never.
 const BINDING_TIME: Duration = Duration::from_secs(10);
-/// How often a stream is tried whose connection closes under it, and the wait between two tries, in
-/// which the loop learns of the close.
-const OPEN_ATTEMPTS: u32 = 3;
-const OPEN_RETRY_WAIT: Duration = Duration::from_millis(50);
 
 /// Why a peer could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -206,10 +197,12 @@ fn build(
     let clock = SystemClock::shared();
 
     let handle = Handle {
+        opener: Opener::new(
+            commands_sender.clone(),
+            lookup::SEARCH_TIME + timing.dial_timeout + NEGOTIATION_TIME,
+        ),
         commands: commands_sender,
         verdicts: verdicts_sender,
-        opens: Arc::new(Semaphore::new(OPENS)),
-        open_time: lookup::SEARCH_TIME + timing.dial_timeout + NEGOTIATION_TIME,
         book: book.clone(),
         status: status_receiver,
         peers: peers_receiver,
@@ -255,10 +248,9 @@ fn build_swarm(keypair: &Keypair, config: &Checked) -> Result<libp2p::Swarm<Beha
 
 /// The handle behind `Transport`, `Mesh` and `Directory`.
 struct Handle {
+    opener: Opener<Command>,
     commands: mpsc::Sender<Command>,
     verdicts: mpsc::Sender<Judgement>,
-    opens: Arc<Semaphore>,
-    open_time: Duration,
     book: SharedBook,
     status: watch::Receiver<P2pStatus>,
     peers: watch::Receiver<Vec<PeerStatus>>,
@@ -269,17 +261,7 @@ struct Handle {
 
 impl Transport for Handle {
     fn open(&self, peer: Did, protocol: &'static str) -> BoxFuture<'static, Result<Pipe, OpenError>> {
-        let (commands, opens, limit) = (self.commands.clone(), self.opens.clone(), self.open_time);
-        Box::pin(async move {
-            let opening = async {
-                let _place = opens.acquire().await.map_err(|_| OpenError::Closed)?;
-                open_stream(&commands, peer, protocol).await
-            };
-            match tokio::time::timeout(limit, opening).await {
-                Ok(result) => result,
-                Err(_) => Err(unreachable_because(peer, format!("no stream within {limit:?}"))),
-            }
-        })
+        self.opener.open(peer, protocol)
     }
 
     fn add_addresses(&self, peer: Did, addresses: Vec<String>) {
@@ -404,37 +386,4 @@ impl Directory for Handle {
             Err(error) => Box::pin(async { Err(error) }),
         }
     }
-}
-
-/// Asks the loop for a stream; again if the connection that it was asked on closes (it may have been
-/// idle for just too long).
-async fn open_stream(
-    commands: &mpsc::Sender<Command>,
-    peer: Did,
-    protocol: &'static str,
-) -> Result<Pipe, OpenError> {
-    if !PROTOCOLS.contains(&protocol) {
-        return Err(OpenError::Unsupported { peer, protocol });
-    }
-    for attempt in 0..OPEN_ATTEMPTS {
-        if attempt > 0 {
-            tokio::time::sleep(OPEN_RETRY_WAIT).await;
-        }
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Open { peer: peer::peer_id(&peer), wish: OpenStream { protocol, reply } };
-        commands.send(command).await.map_err(|_| OpenError::Closed)?;
-        match answer.await {
-            Ok(Ok(stream)) => return Ok(Box::new(stream.compat())),
-            Ok(Err(OpenFailure::NoRoute)) => return Err(OpenError::NoRoute(peer)),
-            Ok(Err(OpenFailure::Unsupported)) => return Err(OpenError::Unsupported { peer, protocol }),
-            Ok(Err(OpenFailure::Unreachable(reason))) => return Err(unreachable_because(peer, reason)),
-            Err(_) if commands.is_closed() => return Err(OpenError::Closed),
-            Err(_) => {}
-        }
-    }
-    Err(unreachable_because(peer, "the connection closed while the stream was opened".to_owned()))
-}
-
-fn unreachable_because(peer: Did, reason: String) -> OpenError {
-    OpenError::Unreachable { peer, reason }
 }

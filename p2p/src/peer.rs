@@ -4,10 +4,47 @@
 //! DID and is refused by whoever asks.
 
 use dms_actors::Did;
-use libp2p::PeerId;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
 
-/// The peer id of a DID.
-pub(crate) fn peer_id(did: &Did) -> PeerId {
+use crate::config::ConfigError;
+
+/// A peer whose key is not Ed25519, and which therefore has no DID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not the peer id of an Ed25519 key, so it has no DID")]
+pub struct NoDid(pub PeerId);
+
+/// The DID of the peer at a multiaddr that ends in `/p2p/<peer id>`, as
+/// [`P2p::listen_addresses`](crate::P2p::listen_addresses) prints them.
+///
+/// ```
+/// let at = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+/// assert_eq!(dms_p2p::did_of(at)?.peer_id(), "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN");
+/// # Ok::<(), dms_p2p::ConfigError>(())
+/// ```
+///
+/// # Errors
+/// [`ConfigError::Address`] if it is no multiaddr, names no peer, or one without a DID.
+pub fn did_of(multiaddr: &str) -> Result<Did, ConfigError> {
+    let refused = |reason: String| ConfigError::Address { address: multiaddr.to_owned(), reason };
+    let address: Multiaddr =
+        multiaddr.parse().map_err(|error: libp2p::multiaddr::Error| refused(error.to_string()))?;
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => did_of_peer(&peer).map_err(|error| refused(error.to_string())),
+        _ => Err(refused("it does not end in /p2p/<peer id>".to_owned())),
+    }
+}
+
+/// The DID of a libp2p peer.
+///
+/// # Errors
+/// [`NoDid`] if its key is not an Ed25519 key.
+pub fn did_of_peer(peer: &PeerId) -> Result<Did, NoDid> {
+    did(peer).ok_or(NoDid(*peer))
+}
+
+/// The libp2p peer id of a DID.
+pub fn peer_id(did: &Did) -> PeerId {
     PeerId::from_bytes(&did.peer_id_bytes()).expect("the identity multihash of an Ed25519 key is a peer id")
 }
 
@@ -31,6 +68,22 @@ pub(crate) mod tests {
         let identity = Keypair::from_secret(&[9; 32]).did();
         assert_eq!(did(&peer_id(&identity)), Some(identity));
         assert_eq!(peer_id(&identity).to_string(), identity.peer_id());
+    }
+
+    #[test]
+    fn a_multiaddr_names_its_peer_or_is_refused_with_the_reason() {
+        let identity = Keypair::from_secret(&[9; 32]).did();
+        let with = |end: &str| did_of(&format!("/ip4/127.0.0.1/tcp/1{end}"));
+        assert_eq!(with(&format!("/p2p/{}", identity.peer_id())), Ok(identity));
+        let table = [
+            ("", "does not end in /p2p"),
+            ("/p2p/QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC", "not the peer id of an Ed25519 key"),
+            ("/nonsense", "cannot be used"),
+        ];
+        for (end, reason) in table {
+            let error = with(end).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error} should say {reason}");
+        }
     }
 
     #[test]

@@ -25,11 +25,12 @@ use crate::directory::{Checked, Clerk, Request};
 use crate::event::Outbox;
 use crate::foreigners::Foreigners;
 use crate::gossip::Desk;
-use crate::links::{Incoming, OpenFailure, OpenStream};
+use crate::links::{Incoming, OpenFailure};
 use crate::listen::Pending;
 use crate::lookup::Seeker;
 use crate::mdns::Finder;
 use crate::node::P2pError;
+use crate::opening::Open;
 use crate::status::{Direction, P2pStatus, PeerStatus, TransportKind};
 use crate::{identify, liveness, mdns, peer};
 
@@ -42,13 +43,19 @@ const STATUS_PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Open a stream to a peer.
-    Open { peer: PeerId, wish: OpenStream },
+    Open(Open),
     /// Publish a message.
     Publish { topic: Topic, body: Vec<u8>, reply: oneshot::Sender<Result<(), PublishError>> },
     /// Ask the directory.
     Directory(Request),
     /// Listen to a topic.
     Subscribe { topic: Topic, reply: oneshot::Sender<Result<(), PublishError>> },
+}
+
+impl From<Open> for Command {
+    fn from(open: Open) -> Self {
+        Self::Open(open)
+    }
 }
 
 /// A verdict on its way to the loop.
@@ -135,7 +142,7 @@ impl Loop {
         let behaviour = self.swarm.behaviour_mut();
         // Whoever asked may have stopped waiting; then the answer is of no use to anyone.
         match command {
-            Command::Open { peer, wish } => {
+            Command::Open(Open { peer, wish }) => {
                 if let Err(wish) = behaviour.links.open(peer, wish)
                     && let Err(wish) = self.dialer.want(peer, wish)
                 {

@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as the tests do")]
 
 mod blob;
+mod conformance;
 mod directory;
+mod embedded;
 mod gossip;
 mod harness;
 mod links;
