@@ -8,46 +8,88 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context;
+use serde_json::Value;
 
-/// How all of it was compiled; the one profile that there is.
-const PROFILE: &str = "dev (dependencies optimised at level 2, our crates at level 1)";
+/// How the workspace is compiled; the one profile that it has.
+pub(crate) const PROFILE: &str = "dev (dependencies optimised at level 2, our crates at level 1)";
 /// What the file begins with.
 const HEAD: &str = "# Benchmarks\n\n\
     Written by `make bench`; edits are lost. Each section says when, where and of what it was measured. `time_vs_x` is our\n\
-    time over x's, `rate_vs_x` our rate over x's, both of the same run. `make bench NAME=job` shows one group and writes\n\
-    nothing; the group `build` runs only when it is named (`make bench NAME=build`).\n";
+    time over x's, `rate_vs_x` our rate over x's, `size_vs_x` our size over x's, all of the same run. `make bench NAME=job`\n\
+    shows one group and writes nothing; the groups `actors`, `remote`, `remote_runs` and `build` run, and are written, only\n\
+    when they are named (`make bench NAME=actors`).\n";
+
+/// What a figure should be at least or at most.
+#[derive(Debug, Clone)]
+struct Bar {
+    text: String,
+    is_met: bool,
+}
 
 /// One measured number.
 #[derive(Debug, Clone)]
 pub(crate) struct Figure {
-    bench: &'static str,
+    bench: String,
     value: f64,
-    unit: &'static str,
+    unit: String,
     /// Our value over another's, by name.
-    ratios: Vec<(&'static str, f64)>,
-    means: &'static str,
+    ratios: Vec<(String, f64)>,
+    bar: Option<Bar>,
+    means: String,
+    /// The line of the program that measured it, if it was another one: it may say more.
+    line: Option<String>,
 }
 
 impl Figure {
     /// A number with its unit.
-    pub(crate) fn new(bench: &'static str, value: f64, unit: &'static str) -> Self {
-        Self { bench, value, unit, ratios: Vec::new(), means: "" }
+    pub(crate) fn new(bench: &str, value: f64, unit: &str) -> Self {
+        let (bench, unit) = (bench.to_owned(), unit.to_owned());
+        Self { bench, value, unit, ratios: Vec::new(), bar: None, means: String::new(), line: None }
+    }
+
+    /// Reads the line of another program.
+    pub(crate) fn read(line: &str) -> anyhow::Result<Self> {
+        let fields: BTreeMap<String, Value> = serde_json::from_str(line)?;
+        let text = |name: &str| fields.get(name).and_then(Value::as_str);
+        // What could not be measured is null.
+        let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+        let value = number(fields.get("value").context("it has no value")?);
+        let mut figure =
+            Self::new(text("bench").context("it has no name")?, value, text("unit").unwrap_or(""));
+        let is_ratio = |name: &str| name.contains("_vs_");
+        let ratios = fields.iter().filter(|(name, _)| is_ratio(name));
+        figure.ratios = ratios.map(|(name, ratio)| (name.clone(), number(ratio))).collect();
+        figure.bar = text("bar").map(|bar| Bar {
+            text: bar.to_owned(),
+            is_met: fields.get("met").and_then(Value::as_bool).unwrap_or(false),
+        });
+        figure.line = Some(line.to_owned());
+        Ok(figure)
     }
 
     /// Says what it is over another of the same run.
-    pub(crate) fn beside(mut self, ratio: &'static str, other: f64) -> Self {
-        self.ratios.push((ratio, self.value / other));
+    pub(crate) fn beside(mut self, ratio: &str, other: f64) -> Self {
+        self.ratios.push((ratio.to_owned(), self.value / other));
         self
     }
 
     /// Says what was done to get it.
-    pub(crate) fn means(mut self, text: &'static str) -> Self {
-        self.means = text;
+    pub(crate) fn means(mut self, text: impl Into<String>) -> Self {
+        self.means = text.into();
         self
+    }
+
+    /// The bar that it misses.
+    pub(crate) fn missed(&self) -> Option<String> {
+        let bar = self.bar.as_ref().filter(|bar| !bar.is_met)?;
+        Some(format!("{} misses {}: {}", self.bench, bar.text, self.json()))
     }
 
     /// One line for programs.
     pub(crate) fn json(&self) -> String {
+        if let Some(line) = &self.line {
+            return line.clone();
+        }
         let mut line = format!(
             "{{\"bench\":\"{}\",\"value\":{},\"unit\":\"{}\"",
             self.bench,
@@ -63,10 +105,13 @@ impl Figure {
     }
 
     fn row(&self) -> String {
-        let ratios: Vec<String> =
+        let mut beside: Vec<String> =
             self.ratios.iter().map(|(name, ratio)| format!("{name} {}", short(*ratio))).collect();
-        let (bench, value, unit) = (self.bench, short(self.value), self.unit);
-        format!("| `{bench}` | {value} {unit} | {} | {} |\n", ratios.join(", "), self.means)
+        if let Some(bar) = &self.bar {
+            beside.push(format!("bar {}: {}", bar.text, if bar.is_met { "met" } else { "**missed**" }));
+        }
+        let (bench, value, unit) = (&self.bench, short(self.value), &self.unit);
+        format!("| `{bench}` | {value} {unit} | {} | {} |\n", beside.join(", "), self.means)
     }
 }
 
@@ -88,12 +133,20 @@ pub(crate) fn percentile(values: &[f64], part: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
+/// What was measured together.
+pub(crate) struct Measured {
+    pub(crate) group: &'static str,
+    /// How it was compiled.
+    pub(crate) profile: String,
+    pub(crate) figures: Vec<Figure>,
+}
+
 /// Rewrites the sections of `measured` groups in `BENCHMARKS.md`.
-pub(crate) fn write(measured: &[(&'static str, Vec<Figure>)]) -> anyhow::Result<()> {
+pub(crate) fn write<'a>(measured: impl IntoIterator<Item = &'a Measured>) -> anyhow::Result<()> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join("BENCHMARKS.md");
     let old = std::fs::read_to_string(&path).unwrap_or_default();
-    let run = this_run();
-    let new = measured.iter().map(|(name, figures)| ((*name).to_owned(), section(&run, figures))).collect();
+    let section = |of: &Measured| (of.group.to_owned(), section(&this_run(&of.profile), &of.figures));
+    let new = measured.into_iter().map(section).collect();
     std::fs::write(&path, merged(&old, new)).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -117,7 +170,7 @@ fn merged(old: &str, new: BTreeMap<String, String>) -> String {
 }
 
 /// When, of what and where.
-fn this_run() -> String {
+fn this_run(profile: &str) -> String {
     let said = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
         let text = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
@@ -141,7 +194,7 @@ fn this_run() -> String {
     let disk = disk.unwrap_or_else(|| "file system unknown".to_owned());
     let load = read("/proc/loadavg").split_whitespace().nth(1).unwrap_or("unknown").to_owned();
     format!(
-        "{date}, commit `{commit}`, profile {PROFILE}.\n{processor}, {cores} cores, {memory}, {disk}, {system}; \
+        "{date}, commit `{commit}`, profile {profile}.\n{processor}, {cores} cores, {memory}, {disk}, {system}; \
          load over 5 minutes {load}."
     )
 }
@@ -164,6 +217,21 @@ mod tests {
         let figure = Figure::new("x_p50", 12.345, "ms").beside("time_vs_y", 4.0);
         assert_eq!(figure.json(), r#"{"bench":"x_p50","value":12.3,"unit":"ms","time_vs_y":3.09}"#);
         assert_eq!(Figure::new("x", f64::NAN, "ms").json(), r#"{"bench":"x","value":null,"unit":"ms"}"#);
+    }
+
+    #[test]
+    fn the_line_of_another_program_is_kept_and_its_bar_is_read() {
+        let line =
+            r#"{"bench":"x","value":76,"unit":"ns","time_vs_y":1.6,"bar":"time_vs_y <= 1.5","met":false}"#;
+        let figure = Figure::read(line).unwrap().means("how");
+        assert_eq!(figure.json(), line);
+        assert_eq!(
+            figure.row(),
+            "| `x` | 76.0 ns | time_vs_y 1.60, bar time_vs_y <= 1.5: **missed** | how |\n"
+        );
+        assert!(figure.missed().unwrap().starts_with("x misses time_vs_y <= 1.5"));
+        assert!(Figure::read(&line.replace("false", "true")).unwrap().missed().is_none());
+        assert!(Figure::read("{}").is_err());
     }
 
     #[test]
