@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -157,4 +157,61 @@ async fn a_trace_goes_from_the_asker_through_two_actors_and_back() {
     assert_ne!(first_span.trace_id, trace().trace_id);
     assert!(!spans.made.lock().unwrap()[0].contains_key("parent_span_id"));
     stop(&[&system]).await;
+}
+
+/// Sends a word over a link when it hears of the first dead letter.
+struct Sends {
+    far: dms_actors::Recipient<Note>,
+    has_sent: AtomicBool,
+}
+
+struct IsDeadLetter(bool);
+
+impl Visit for IsDeadLetter {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0 |= field.name() == "message" && format!("{value:?}") == "dead letter";
+    }
+}
+
+impl Subscriber for Sends {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let mut is = IsDeadLetter(false);
+        event.record(&mut is);
+        if is.0 && !self.has_sent.swap(true, Ordering::SeqCst) {
+            self.far.try_tell(Note(2)).unwrap();
+        }
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn who_hears_of_a_dead_letter_may_send_over_its_link() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    // On a thread of its own: one that stands still could not say so.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let network = dms_actors::transport::memory::MemoryNetwork::default();
+            let (a, b) = (member(&network, 1), member(&network, 2));
+            let mut dead = a.dead_letters();
+            let far = a.resolve::<Note>(&address(2, "/nobody"));
+            let sends = Sends { far: far.clone(), has_sent: AtomicBool::new(false) };
+            let _guard = tracing::subscriber::set_default(sends);
+            far.tell(Note(1)).await.unwrap();
+            soon("the first", dead.recv()).await.unwrap();
+            soon("the one sent because of it", dead.recv()).await.unwrap();
+            stop(&[&a, &b]).await;
+        });
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(PATIENCE).unwrap();
 }

@@ -583,12 +583,13 @@ impl ActorSystem {
         }
     }
 
-    /// Waits until every word sent over a link so far was taken by its receiver's mailbox, or `deadline`
-    /// has passed: the last thing to do before a system is stopped whose last words matter. True if all
-    /// were taken. Needs a tokio context for its timer.
+    /// Waits until every word sent over a link so far was taken (or refused) at its receiver, or `deadline`
+    /// has passed: the last thing to do before a system is stopped whose last words matter. What is sent
+    /// meanwhile is not waited for. False if the time is over, or a link was lost with such a word on
+    /// its way. Needs a tokio context for its timer.
     pub async fn flush(&self, deadline: Duration) -> bool {
         match &self.0.links {
-            Some(links) => timeout(deadline, links.settle()).await.is_ok(),
+            Some(links) => timeout(deadline, links.settle()).await.unwrap_or(false),
             None => true,
         }
     }

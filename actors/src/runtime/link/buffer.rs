@@ -188,9 +188,23 @@ pub(super) struct Writing {
     chunk: Chunk,
     written: usize,
     needs_flush: bool,
+    /// The pipe took no more when it was last tried.
+    is_full: bool,
+    /// It was full, and has taken more since.
+    has_progress: bool,
 }
 
 impl Writing {
+    /// True while bytes that were begun are not yet with the pipe.
+    pub(super) fn is_busy(&self) -> bool {
+        self.written < self.chunk.bytes.len() || self.needs_flush
+    }
+
+    /// True once after each time that a full pipe had room again.
+    pub(super) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.has_progress)
+    }
+
     /// Writes until the pipe takes no more (`Pending`) or `next` has no more and all is flushed.
     /// `next` fills an empty chunk, or not; `done` gets the room of a chunk that is written.
     pub(super) fn poll<W: AsyncWrite + Unpin>(
@@ -213,7 +227,10 @@ impl Writing {
                     break;
                 }
             }
-            let count = ready!(Pin::new(&mut *pipe).poll_write(cx, &self.chunk.bytes[self.written..]))?;
+            let taken = Pin::new(&mut *pipe).poll_write(cx, &self.chunk.bytes[self.written..]);
+            let was_full = std::mem::replace(&mut self.is_full, taken.is_pending());
+            self.has_progress |= was_full && !self.is_full;
+            let count = ready!(taken)?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

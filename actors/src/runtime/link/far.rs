@@ -75,8 +75,8 @@ impl Far {
         Ok(link)
     }
 
-    fn word<'a>(&'a self, body: &'a [u8], ttl_ms: Option<u64>) -> Outgoing<'a> {
-        Outgoing { target: &self.target, body, ttl_ms, trace: TraceContext::current() }
+    fn word<'a>(&'a self, body: &'a [u8], deadline: Option<Instant>) -> Outgoing<'a> {
+        Outgoing { target: &self.target, body, deadline, trace: TraceContext::current() }
     }
 }
 
@@ -116,7 +116,13 @@ where
 
     fn ask(self: Arc<Self>, message: M, until: Until) -> BoxFuture<'static, Result<M::Reply, AskError<M>>> {
         Box::pin(async move {
-            let deadline = until.deadline().min(Instant::now() + MAX_ASK);
+            let deadline = until.deadline();
+            let now = Instant::now();
+            let deadline = deadline.min(now + MAX_ASK);
+            if deadline <= now {
+                // As near: whether the link is up makes no difference.
+                return Err(AskError::NotSent { message, reason: SendFailure::Expired });
+            }
             let body = match encode(&message) {
                 Ok(body) => body,
                 Err(reason) => return Err(AskError::NotSent { message, reason }),
@@ -137,11 +143,7 @@ where
                 Err(_) => return Err(AskError::NotSent { message, reason: SendFailure::NoRouteYet }),
             };
             // What its asker did not limit, the receiver is not told to hurry with.
-            let ttl_ms = (until != Until::Default).then(|| {
-                let left = deadline.saturating_duration_since(Instant::now());
-                u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
-            });
-            let word = self.word(&body, ttl_ms);
+            let word = self.word(&body, (until != Until::Default).then_some(deadline));
             let mut open = match timeout_at(deadline, link.send(&word, Some(resolver))).await {
                 Ok(Ok(id)) => OpenAsk { link: Some(link), id },
                 Ok(Err(reason)) => return Err(AskError::NotSent { message, reason }),

@@ -1,6 +1,6 @@
 //! Which links there are: one out and one in per peer, opened on demand, gone with the connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -39,6 +39,10 @@ struct State {
     incoming: BTreeMap<Did, Arc<Replies>>,
 }
 
+fn closed() -> SendFailure {
+    SendFailure::Unreachable("the system or its transport stopped".to_owned())
+}
+
 /// The links of one system.
 pub(crate) struct Links {
     shared: Arc<Shared>,
@@ -70,8 +74,8 @@ impl Links {
         links
     }
 
-    /// Waits until every link's peer has taken every word sent to it.
-    pub(crate) async fn settle(&self) {
+    /// Waits until every link's peer has taken every word sent to it until now; false if a link is lost before.
+    pub(crate) async fn settle(&self) -> bool {
         let links: Vec<Arc<Link>> = {
             let state = lock(&self.state);
             let up = state.outgoing.values().filter_map(|slot| match slot {
@@ -80,9 +84,15 @@ impl Links {
             });
             up.collect()
         };
-        for link in links {
-            link.settle().await;
+        // All links from the same moment on.
+        let waits: Vec<_> = links.iter().filter_map(|link| link.settled()).collect();
+        drop(links);
+        for wait in waits {
+            if wait.await.is_err() {
+                return false;
+            }
         }
+        true
     }
 
     /// Ends all links and opens no more.
@@ -104,6 +114,8 @@ impl Links {
     }
 
     async fn serve(self: Arc<Self>, mut events: mpsc::Receiver<TransportEvent>) {
+        // As many as the transport has connections: each `Up` has its `Down`.
+        let mut up = BTreeSet::new();
         loop {
             let event = tokio::select! {
                 biased;
@@ -111,10 +123,21 @@ impl Links {
                 event = events.recv() => event,
             };
             match event {
-                None => return,
-                // Nobody listening is normal.
-                Some(TransportEvent::Up(peer)) => drop(self.shared.peers.send(PeerEvent::Up(peer))),
-                Some(TransportEvent::Down(peer)) => self.down(peer),
+                None => {
+                    // The transport is gone, so nobody will say any more that a peer is.
+                    warn!("the transport ended");
+                    self.close();
+                    return up.into_iter().for_each(|peer| self.down(peer));
+                }
+                Some(TransportEvent::Up(peer)) => {
+                    up.insert(peer);
+                    // Nobody listening is normal.
+                    drop(self.shared.peers.send(PeerEvent::Up(peer)));
+                }
+                Some(TransportEvent::Down(peer)) => {
+                    up.remove(&peer);
+                    self.down(peer);
+                }
                 Some(TransportEvent::Opened { peer, protocol: LINK_PROTOCOL, pipe }) => {
                     let span = debug_span!("link", direction = "in", peer = %peer.short());
                     self.runtime.spawn(self.clone().accept(peer, pipe).instrument(span));
@@ -161,7 +184,7 @@ impl Links {
             Slot::Up(link) => Ok(link),
             Slot::Opening(mut opened) => match opened.wait_for(Option::is_some).await {
                 Ok(result) => result.clone().expect("waited until there is one"),
-                Err(_) => Err(SendFailure::Unreachable("the system stopped".to_owned())),
+                Err(_) => Err(closed()),
             },
         }
     }
@@ -169,7 +192,7 @@ impl Links {
     fn slot(self: &Arc<Self>, peer: Did) -> Result<Slot, SendFailure> {
         let mut state = lock(&self.state);
         if state.is_closed {
-            return Err(SendFailure::Unreachable("the system stopped".to_owned()));
+            return Err(closed());
         }
         match state.outgoing.get(&peer) {
             Some(Slot::Up(link)) if !link.is_dead() => return Ok(Slot::Up(link.clone())),

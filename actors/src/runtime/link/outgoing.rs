@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
-use tokio::sync::{Notify, Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::super::system::Shared;
@@ -29,6 +29,9 @@ use crate::{Did, Kind};
 
 /// Bytes queued for one peer and not yet written: what a stalled connection may cost us.
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of questions that are not yet written; beyond it no more can be asked. A full set of requests fits, however
+/// long their paths are.
+const MAX_REQUEST_BYTES: usize = 1024 * 1024;
 /// What a queued word counts for beside its texts and its body: the rest of its frame, and what is kept of it.
 const WORD_OVERHEAD: usize = 128;
 /// Targets of a link at which idle ones are forgotten; a forgotten one starts again with full credit,
@@ -62,11 +65,23 @@ pub(super) struct Target {
 pub(super) struct Outgoing<'a> {
     pub(super) target: &'a Arc<Target>,
     pub(super) body: &'a [u8],
-    pub(super) ttl_ms: Option<u64>,
+    /// When nobody waits for it any more.
+    pub(super) deadline: Option<Instant>,
     pub(super) trace: Option<TraceContext>,
 }
 
 impl Outgoing<'_> {
+    /// The time that is left for it, as the receiver is told.
+    fn ttl_ms(&self) -> Result<Option<u64>, SendFailure> {
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(SendFailure::Expired);
+        }
+        // Rounded up: what has time left is not sent as if it had none.
+        Ok(Some(u64::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)))
+    }
+
     /// The queued bytes that it counts for, at least as many as its frame has.
     fn room(&self) -> Result<u32, SendFailure> {
         if self.body.len() > MAX_BODY_LENGTH {
@@ -103,6 +118,14 @@ enum Request {
     Watch(oneshot::Sender<Result<ExitReason, Refusal>>),
 }
 
+/// Somebody waits for the words up to a number.
+struct Flush {
+    through: u64,
+    /// How many of them are not taken yet.
+    left: usize,
+    done: oneshot::Sender<()>,
+}
+
 #[derive(Default)]
 struct State {
     is_dead: bool,
@@ -114,6 +137,8 @@ struct State {
     unacknowledged: usize,
     asks: BTreeMap<u64, Resolver>,
     requests: BTreeMap<u64, Request>,
+    /// Who waits until the words that were there are taken: one per caller.
+    flushes: Vec<Flush>,
     /// Short frames to be written before the words.
     system: Vec<u8>,
     words: Chunks,
@@ -125,9 +150,12 @@ impl State {
         let _ = frame::append(&mut self.system, header, &[]);
     }
 
-    /// True while somebody waits for a sign of the peer.
+    /// True while somebody waits for a sign of the peer, or it has not taken what was said.
     fn is_awaited(&self) -> bool {
-        self.unacknowledged > 0 || !self.asks.is_empty() || !self.requests.is_empty()
+        self.unacknowledged > 0
+            || !self.asks.is_empty()
+            || !self.requests.is_empty()
+            || !self.system.is_empty()
     }
 }
 
@@ -141,8 +169,6 @@ pub(super) struct Link {
     /// Places for open asks.
     asks: Semaphore,
     signal: Signal,
-    /// Fired when nothing is unacknowledged any more.
-    settled: Notify,
 }
 
 fn link_lost() -> SendFailure {
@@ -165,7 +191,6 @@ impl Link {
             bytes: Semaphore::new(MAX_QUEUED_BYTES),
             asks: Semaphore::new(MAX_OPEN_ASKS),
             signal: Signal::default(),
-            settled: Notify::new(),
         })
     }
 
@@ -179,16 +204,19 @@ impl Link {
         self.signal.stop();
     }
 
-    /// Waits until the peer has taken every word sent to it, or the link is dead.
-    pub(super) async fn settle(&self) {
-        loop {
-            let mut settled = std::pin::pin!(self.settled.notified());
-            settled.as_mut().enable();
-            if lock(&self.state).unacknowledged == 0 {
-                return;
-            }
-            settled.await;
+    /// Told when the peer has taken every word sent to it until now, dropped if the link dies before; `None` if
+    /// there is nothing to wait for.
+    pub(super) fn settled(&self) -> Option<oneshot::Receiver<()>> {
+        let mut state = lock(&self.state);
+        if state.unacknowledged == 0 {
+            return None;
         }
+        let (done, settled) = oneshot::channel();
+        let (through, left) = (state.last_id, state.unacknowledged);
+        // Those of callers that gave up.
+        state.flushes.retain(|flush| !flush.done.is_closed());
+        state.flushes.push(Flush { through, left, done });
+        Some(settled)
     }
 
     /// Queues a word, waiting for credit and room; says its number. With a resolver it is an ask.
@@ -283,7 +311,8 @@ impl Link {
             kind: &target.kind_text,
             id,
             is_ask: ask.is_some(),
-            ttl_ms: word.ttl_ms,
+            // As of now: it may have waited for credit and room.
+            ttl_ms: word.ttl_ms()?,
             from: target.from.as_ref().map(ActorPath::as_str),
             trace: word.trace,
         });
@@ -339,7 +368,8 @@ impl Link {
         header: impl FnOnce(u64) -> Header<'a>,
     ) -> Result<u64, SendFailure> {
         let mut state = self.living()?;
-        if state.requests.len() >= MAX_REQUESTS {
+        // Also by bytes: questions that were taken back are no requests any more, but were not written either.
+        if state.requests.len() >= MAX_REQUESTS || state.system.len() >= MAX_REQUEST_BYTES {
             return Err(SendFailure::Full);
         }
         state.last_request += 1;
@@ -372,6 +402,7 @@ impl Link {
             buffer,
             writing: Writing::default(),
             outcomes: Vec::new(),
+            letters: Vec::new(),
             heard: Instant::now(),
             heartbeat: None,
         };
@@ -380,29 +411,30 @@ impl Link {
         }
     }
 
-    fn taken(&self, state: &mut State, to: &str, through: u64) {
+    fn taken(state: &mut State, to: &str, through: u64) {
         let Some(lane) = state.lanes.get_mut(to) else { return };
         let mut count = 0;
         // Credit comes back only for words that were sent, whatever number the peer says.
-        while lane.unacknowledged.front().is_some_and(|word| word.id <= through) {
-            lane.unacknowledged.pop_front();
+        while let Some(word) = lane.unacknowledged.pop_front_if(|word| word.id <= through) {
             count += 1;
+            for flush in &mut state.flushes {
+                flush.left -= usize::from(word.id <= flush.through);
+            }
         }
         lane.credit.add_permits(count);
         state.unacknowledged -= count;
-        if state.unacknowledged == 0 {
-            self.settled.notify_waiters();
+        for flush in state.flushes.extract_if(.., |flush| flush.left == 0) {
+            // Whoever waited may have given up.
+            let _ = flush.done.send(());
         }
     }
 
-    /// A told word was not taken.
-    fn refused(&self, state: &mut State, id: u64, to: &str, refusal: Refusal) {
-        let Some(lane) = state.lanes.get_mut(to) else { return };
+    /// A told word was not taken; its dead letter is to be buried without the lock.
+    fn refused(&self, state: &mut State, id: u64, to: &str, refusal: Refusal) -> Option<DeadLetter> {
         let unsettled = |word: &&mut Unacknowledged| word.id == id && !word.is_settled;
-        let Some(word) = lane.unacknowledged.iter_mut().find(unsettled) else { return };
+        let word = state.lanes.get_mut(to)?.unacknowledged.iter_mut().find(unsettled)?;
         word.is_settled = true;
-        let letter = self.letter(word, DeadLetterReason::Refused(refusal));
-        self.shared.bury(letter);
+        Some(self.letter(word, DeadLetterReason::Refused(refusal)))
     }
 
     fn answered(state: &mut State, number: u64, answer: Result<ExitReason, Refusal>, is_found: bool) {
@@ -440,7 +472,6 @@ impl Link {
             state.is_dead = true;
             (old.lanes, old.asks, old.requests)
         };
-        self.settled.notify_waiters();
         self.bytes.close();
         self.asks.close();
         for lane in lanes.into_values() {
@@ -485,7 +516,9 @@ struct Driver<'a> {
     writing: Writing,
     /// Kept for its memory; empty between turns.
     outcomes: Vec<(Resolver, Ended)>,
-    /// When the peer last said anything.
+    /// As `outcomes`, of words that were told.
+    letters: Vec<DeadLetter>,
+    /// When the peer last said anything, or read what had been in the way.
     heard: Instant,
     /// Armed while somebody waits for the peer.
     heartbeat: Option<Pin<Box<Sleep>>>,
@@ -508,6 +541,11 @@ impl Driver<'_> {
         if let Poll::Ready(written) = writing.poll(pipe, cx, next, |room| link.bytes.add_permits(room)) {
             written.map_err(FrameError::Pipe)?;
         }
+        if self.writing.take_progress() {
+            // A ping may stand behind a long word on a slow line. A pipe that was full and has room again has a
+            // reader; one that merely had room may belong to nobody.
+            self.heard = Instant::now();
+        }
         if has_more {
             cx.waker().wake_by_ref();
         }
@@ -529,6 +567,10 @@ impl Driver<'_> {
                     },
                 );
             }
+            // Recorders and subscribers of the application hear of it, and they may send over this very link.
+            for letter in self.letters.drain(..) {
+                self.link.shared.bury(letter);
+            }
             result?;
             if left == 0 {
                 return Ok(true);
@@ -543,7 +585,7 @@ impl Driver<'_> {
 
     /// Takes note of the frames that are there, under one lock; who asked is told after it.
     fn take_batch(&mut self, left: &mut u32) -> Result<(), FrameError> {
-        let Self { link, buffer, outcomes, .. } = self;
+        let Self { link, buffer, outcomes, letters, .. } = self;
         let mut locked = None;
         while *left > 0
             && let Some(frame) = buffer.next()?
@@ -555,11 +597,11 @@ impl Driver<'_> {
                 Header::Refused { id, to: None, refusal } => (id, Ended::Refused(refusal)),
                 Header::Lost { id } => (id, Ended::Lost),
                 Header::Taken { to, through } => {
-                    link.taken(state, to, through);
+                    Link::taken(state, to, through);
                     continue;
                 }
                 Header::Refused { id, to: Some(to), refusal } => {
-                    link.refused(state, id, to, refusal);
+                    letters.extend(link.refused(state, id, to, refusal));
                     continue;
                 }
                 Header::Found { request } => {
@@ -600,7 +642,7 @@ impl Driver<'_> {
                 return Ok(());
             }
             let mut state = lock(&self.link.state);
-            if !state.is_awaited() {
+            if !state.is_awaited() && !self.writing.is_busy() {
                 self.heartbeat = None;
                 return Ok(());
             }
