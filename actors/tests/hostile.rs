@@ -2,10 +2,17 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use common::wire::*;
 use common::*;
 use dms_actors::transport::memory::MemoryNetwork;
-use dms_actors::{Actor, AskError, CREDIT, SendFailure};
+use dms_actors::{
+    Actor, Answer, AskError, CREDIT, Context, ExitReason, Handler, MAX_BODY_LENGTH, RefusalCode, SendFailure,
+    Supervision,
+};
 use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
@@ -186,4 +193,133 @@ async fn a_peer_that_does_not_read_costs_a_bounded_queue() {
     }
     assert!((3_000_000..5_000_000).contains(&queued), "{queued}");
     stop(&[&system]).await;
+}
+
+/// Counts notes, and takes them as fast as they come.
+struct Tally(Arc<AtomicU64>);
+
+impl Actor for Tally {
+    const MAILBOX: usize = 8192;
+}
+
+impl Handler<Note> for Tally {
+    fn handle(&mut self, _: Note, _: &mut Context<'_, Self>) -> Answer<u64> {
+        self.0.fetch_add(1, Ordering::SeqCst).into()
+    }
+}
+
+#[tokio::test]
+async fn acknowledgements_that_are_not_read_pile_up_to_a_bound() {
+    const PATHS: u64 = 4000;
+    let network = MemoryNetwork::default();
+    let system = member(&network, 1);
+    let handled = Arc::new(AtomicU64::new(0));
+    let tally = system.spawn(
+        {
+            let handled = handled.clone();
+            move || Tally(handled.clone())
+        },
+        Supervision::never(),
+    );
+    // Long, so that few of the acknowledgements fit into the pipe.
+    let path = |n: u64| format!("/{}/{n}", vec!["a".repeat(60); 7].join("/"));
+    let mut words = Vec::new();
+    for n in 1..=PATHS {
+        let _ = system.register(&path(n), &tally).unwrap().accepts::<Note>();
+        let note = dms_actors::cbor::to_canonical(&Note(n)).unwrap();
+        words.extend(frame(&(WORD, path(n), "test.note/1", n, false), &note));
+    }
+    let evil = Evil::join(&network);
+    let (mut reader, mut writer) = tokio::io::split(evil.link().await);
+    let mut writing = std::pin::pin!(writer.write_all(&words));
+    let stalled = async {
+        // It stands still when the same count is seen for a while.
+        let mut last = 0;
+        loop {
+            let count = handled.load(Ordering::SeqCst);
+            if count == last && count > 0 {
+                return count;
+            }
+            last = count;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    let taken = tokio::select! {
+        biased;
+        count = stalled => count,
+        written = &mut writing => panic!("all of it was read: {written:?}"),
+    };
+    assert!(taken < PATHS / 2, "{taken}");
+    // Once it reads, everything is taken.
+    let mut sink = tokio::io::sink();
+    tokio::select! {
+        biased;
+        () = async {
+            writing.await.unwrap();
+            until("all are handled", || handled.load(Ordering::SeqCst) == PATHS).await;
+        } => {}
+        copied = tokio::io::copy(&mut reader, &mut sink) => panic!("the link ended: {copied:?}"),
+    }
+    stop(&[&system]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_that_are_taken_back_and_not_read_are_bounded_and_the_silence_is_noticed() {
+    let network = MemoryNetwork::default();
+    let system = member(&network, 1);
+    let mut evil = Evil::join(&network);
+    let at = address(66, "/w");
+    let first = tokio::spawn(system.watch(&at));
+    let _pipe = evil.accepted().await;
+    tokio::task::yield_now().await;
+    let mut refused = None;
+    for _ in 0..100_000 {
+        let mut watch = std::pin::pin!(system.watch(&at));
+        let once = std::future::poll_fn(|cx| std::task::Poll::Ready(watch.as_mut().poll(cx))).await;
+        if let std::task::Poll::Ready(reason) = once {
+            refused = Some(reason);
+            break;
+        }
+    }
+    assert!(matches!(refused, Some(ExitReason::WatchRefused(refusal)) if refusal.code == RefusalCode::Busy));
+    first.abort();
+    // Nobody waits for an answer any more, yet the peer is found out.
+    until("the silence is noticed", || system.counters().silent_links == 1).await;
+    tokio::time::resume();
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn words_that_wait_for_room_are_bounded_in_bytes_too() {
+    let network = MemoryNetwork::default();
+    let system = member(&network, 1);
+    let seen = Seen::default();
+    let (first, second) =
+        (registered_probe(&system, &seen), probe(&system, &Seen::default(), Supervision::never()));
+    let _ = system.register("/second", &second).unwrap().accepts::<Bulk>();
+    let (release_first, release_second) = (hold(&first).await, hold(&second).await);
+    let evil = Evil::join(&network);
+    let mut pipe = evil.link().await;
+    let bulk = dms_actors::cbor::to_canonical(&Bulk(vec![0; MAX_BODY_LENGTH - 100])).unwrap();
+    let mut id = 0;
+    // All the credit of one actor, in the longest words: all of it waits.
+    for _ in 0..Probe::MAILBOX + CREDIT {
+        id += 1;
+        pipe.write_all(&frame(&(WORD, "/probe", "test.bulk/1", id, false), &bulk)).await.unwrap();
+    }
+    for _ in 0..=Probe::MAILBOX {
+        id += 1;
+        pipe.write_all(&frame(&(WORD, "/second", "test.bulk/1", id, false), &bulk)).await.unwrap();
+    }
+    let refused = next(&mut pipe, REFUSED).await;
+    assert_eq!((refused.number(0), refused.text(1)), (id, "busy"));
+    assert_eq!((system.counters().busy_words, system.counters().credit_overruns), (1, 0));
+    drop((release_first, release_second));
+    let all = format!("bulk {}", MAX_BODY_LENGTH - 100);
+    until("the others are handled", || seen.count(&all) == Probe::MAILBOX + CREDIT).await;
+    // There is room again.
+    id += 1;
+    pipe.write_all(&frame(&(WORD, "/second", "test.bulk/1", id, true), &bulk)).await.unwrap();
+    assert_eq!(next(&mut pipe, REPLY).await.number(0), id);
+    still_works(&network, &system).await;
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures::future::{AbortHandle, Aborted, BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 use tracing::debug;
 
 use super::super::letter::Origin;
@@ -31,23 +31,31 @@ use super::limits::Bucket;
 use super::lookup::watch_kind;
 use super::replies::{Asked, Later, Replies};
 use super::routes::{Route, Routes};
-use super::{CREDIT, HEARTBEAT, MAX_REQUESTS, READ_TURN};
+use super::{CREDIT, HEARTBEAT, MAX_BODY_LENGTH, MAX_REQUESTS, READ_TURN, WRITE_CHUNK};
 use crate::transport::Pipe;
 use crate::wire::DecodeContext;
 use crate::{Did, Kind};
 
 /// Targets of one link that may stand still at once; words to further ones are refused as busy.
 const MAX_STALLED_TARGETS: usize = 256;
+/// Bytes of bodies that wait for room in all mailboxes together; beyond it a word to one without room is refused as
+/// busy. One actor that stands still is never short of it: it is all the credit of one, used for the longest words.
+const MAX_WAITING_BYTES: usize = CREDIT * MAX_BODY_LENGTH;
 /// Bytes of refusals and other short frames that wait to be written; beyond it no further word is read.
 const MAX_SYSTEM_BYTES: usize = 256 * 1024;
-/// Refusals of tells said per second and link: enough to see what is wrong, too few to be a lever.
-const REFUSALS_PER_SECOND: u32 = 100;
+/// Targets with an acknowledgement to be written; beyond it no further word is read. More than a peer uses at a
+/// time; without a bound, a peer that names ever new paths and reads nothing would have each remembered.
+const MAX_UNSAID_ACKS: usize = 1024;
 /// How long the acknowledgement of an ask may wait for a frame that goes the same way (mostly its own
 /// reply), so that a quick ask costs one write: far less than anybody waits for.
 const ACK_DELAY: Duration = Duration::from_millis(2);
 /// Acknowledgements that are written without delay: half of a target's credit, so that a sender at full
 /// speed never meets its end.
 const MAX_DELAYED_ACKS: usize = CREDIT / 2;
+
+/// Least time between two looks at which of the waiting words nobody waits for any more: a look passes all of them
+/// (16,384 at most), and nobody who has given up misses a tenth of a second.
+const EXPIRY_TICK: Duration = Duration::from_millis(100);
 
 /// A word that waits for its mailbox, or the place of one that was refused.
 enum Waiting {
@@ -59,6 +67,8 @@ struct Pending {
     id: u64,
     is_ask: bool,
     expires: Option<Instant>,
+    /// Of its body.
+    length: usize,
     word: Box<dyn Incoming>,
 }
 
@@ -188,6 +198,13 @@ struct Receiver {
     /// Targets with words that wait: each has one word in `forwards`, and the others behind it here.
     inboxes: BTreeMap<ActorPath, VecDeque<Waiting>>,
     forwards: FuturesUnordered<BoxFuture<'static, Forwarded>>,
+    /// The bodies of all words that wait.
+    waiting_bytes: usize,
+    /// The earliest time at which a word behind the first of its inbox expires, or earlier; when they were looked at
+    /// last; the timer for the next look.
+    earliest_expiry: Option<Instant>,
+    expiry_looked: Instant,
+    expiry_timer: Option<Pin<Box<Sleep>>>,
     /// Answers that are not there yet.
     later: FuturesUnordered<Later>,
     watches: FuturesUnordered<BoxFuture<'static, Watched>>,
@@ -201,8 +218,6 @@ struct Receiver {
     delayed_acks: usize,
     are_acks_due: bool,
     ack_timer: Option<Pin<Box<Sleep>>>,
-    /// Refusals of tells that may still be said in the second that began then.
-    allowance: (Option<Instant>, u32),
 }
 
 impl Receiver {
@@ -222,6 +237,10 @@ impl Receiver {
             last_request: 0,
             inboxes: BTreeMap::new(),
             forwards: FuturesUnordered::new(),
+            waiting_bytes: 0,
+            earliest_expiry: None,
+            expiry_looked: now,
+            expiry_timer: None,
             later: FuturesUnordered::new(),
             watches: FuturesUnordered::new(),
             watching: BTreeMap::new(),
@@ -231,13 +250,14 @@ impl Receiver {
             delayed_acks: 0,
             are_acks_due: false,
             ack_timer: None,
-            allowance: (None, 0),
         }
     }
 
     /// True if so much waits to be written that the peer must read before it is read.
     fn is_backed_up(&self) -> bool {
-        self.system.len() >= MAX_SYSTEM_BYTES || self.replies.is_backed_up()
+        self.system.len() >= MAX_SYSTEM_BYTES
+            || self.taken.len() >= MAX_UNSAID_ACKS
+            || self.replies.is_backed_up()
     }
 
     /// A frame has to wait. So may a ping behind it, so the peer is given a sign of life now and then.
@@ -344,7 +364,8 @@ impl Receiver {
             Ok(Received::Waits(waits)) => {
                 let ttl = word.ttl_ms.map(Duration::from_millis);
                 let expires = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
-                Waiting::Word(Pending { id: word.id, is_ask: word.is_ask, expires, word: waits })
+                let length = body.len();
+                Waiting::Word(Pending { id: word.id, is_ask: word.is_ask, expires, length, word: waits })
             }
             Err(refusal) => {
                 self.refuse(word.id, &path, word.is_ask, refusal);
@@ -359,24 +380,45 @@ impl Receiver {
         self.enqueue(path, waiting)
     }
 
-    fn enqueue(&mut self, path: ActorPath, waiting: Waiting) -> Result<(), FrameError> {
-        if let Some(inbox) = self.inboxes.get_mut(&path) {
-            // The first of them is in `forwards`.
-            if inbox.len() + 1 >= CREDIT {
-                return Err(FrameError::Overrun(path));
+    fn enqueue(&mut self, path: ActorPath, mut waiting: Waiting) -> Result<(), FrameError> {
+        let inbox = self.inboxes.get(&path).map(VecDeque::len);
+        // The first of them is in `forwards`.
+        if inbox.is_some_and(|behind| behind + 1 >= CREDIT) {
+            return Err(FrameError::Overrun(path));
+        }
+        if let Waiting::Word(pending) = waiting {
+            let (id, length) = (pending.id, pending.length);
+            let too_much = if inbox.is_none() && self.inboxes.len() >= MAX_STALLED_TARGETS {
+                Some("too many actors stand still")
+            } else if self.waiting_bytes + length > MAX_WAITING_BYTES {
+                Some("too much waits for actors that stand still")
+            } else {
+                None
+            };
+            waiting = if let Some(text) = too_much {
+                self.refuse_decoded(id, &path, pending.word, Refusal::new(RefusalCode::Busy, text));
+                Waiting::Refused { id }
+            } else {
+                self.waiting_bytes += length;
+                Waiting::Word(pending)
+            };
+        }
+        match (self.inboxes.get_mut(&path), waiting) {
+            (Some(inbox), waiting) => {
+                if let Waiting::Word(Pending { expires: Some(expires), .. }) = &waiting
+                    && self.earliest_expiry.is_none_or(|earliest| *expires < earliest)
+                {
+                    self.earliest_expiry = Some(*expires);
+                    self.expiry_timer = None;
+                }
+                inbox.push_back(waiting);
             }
-            inbox.push_back(waiting);
-            return Ok(());
+            (None, Waiting::Refused { id }) => self.acknowledge(path, id, false),
+            (None, Waiting::Word(pending)) => {
+                self.inboxes.insert(path.clone(), VecDeque::new());
+                self.forward(path, pending);
+            }
         }
-        let Waiting::Word(pending) = waiting else { return Ok(()) };
-        if self.inboxes.len() >= MAX_STALLED_TARGETS {
-            let refusal = Refusal::new(RefusalCode::Busy, "too many actors stand still");
-            self.refuse_decoded(pending.id, &path, pending.word, refusal);
-            self.acknowledge(path, pending.id, false);
-            return Ok(());
-        }
-        self.inboxes.insert(path.clone(), VecDeque::new());
-        self.forward(path, pending);
         Ok(())
     }
 
@@ -392,8 +434,45 @@ impl Receiver {
         }));
     }
 
+    /// Refuses the words whose time is over behind one that still waits.
+    fn poll_expiry(&mut self, cx: &mut Context<'_>) {
+        while let Some(earliest) = self.earliest_expiry {
+            let next_look = earliest.max(self.expiry_looked + EXPIRY_TICK);
+            let timer = self.expiry_timer.get_or_insert_with(|| Box::pin(sleep_until(next_look)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.expiry_timer = None;
+            self.expire(Instant::now());
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.expiry_looked = now;
+        let mut earliest: Option<Instant> = None;
+        let mut expired = Vec::new();
+        for (path, inbox) in &mut self.inboxes {
+            for waiting in inbox {
+                let Waiting::Word(Pending { id, expires: Some(expires), .. }) = waiting else { continue };
+                let (id, expires) = (*id, *expires);
+                if expires > now {
+                    earliest = Some(earliest.map_or(expires, |earliest| earliest.min(expires)));
+                } else if let Waiting::Word(pending) = std::mem::replace(waiting, Waiting::Refused { id }) {
+                    // Its place stays: acknowledgements are cumulative.
+                    expired.push((path.clone(), pending));
+                }
+            }
+        }
+        self.earliest_expiry = earliest;
+        for (path, pending) in expired {
+            self.waiting_bytes -= pending.length;
+            self.refuse_decoded(pending.id, &path, pending.word, waited_too_long());
+        }
+    }
+
     /// Takes note of everything that others have finished.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) {
+        self.poll_expiry(cx);
         while !self.forwards.is_empty()
             && let Poll::Ready(Some((path, pending, result))) = self.forwards.poll_next_unpin(cx)
         {
@@ -427,6 +506,7 @@ impl Receiver {
         let (mut pending, mut result) = (pending, result);
         loop {
             let (id, is_ask) = (pending.id, pending.is_ask);
+            self.waiting_bytes -= pending.length;
             match result {
                 Some(Ok(())) => {}
                 Some(Err(SendFailure::Full)) => {
@@ -435,8 +515,7 @@ impl Receiver {
                 }
                 Some(Err(_)) => self.refuse_decoded(id, &path, pending.word, unknown_path(&path)),
                 None => {
-                    let refusal = Refusal::new(RefusalCode::Expired, "it waited for room too long");
-                    self.refuse_decoded(id, &path, pending.word, refusal);
+                    self.refuse_decoded(id, &path, pending.word, waited_too_long());
                 }
             }
             self.acknowledge(path.clone(), id, is_ask);
@@ -457,6 +536,7 @@ impl Receiver {
             let is_expired = pending.expires.is_some_and(|expires| expires <= Instant::now());
             result = if is_expired { None } else { Some(pending.word.offer()) };
             if result == Some(Err(SendFailure::Full)) {
+                // It waits on, now as the first.
                 return self.forward(path, pending);
             }
         }
@@ -504,16 +584,7 @@ impl Receiver {
     }
 
     fn say_refusal(&mut self, id: u64, to: &ActorPath, is_ask: bool, refusal: Refusal) {
-        if !is_ask {
-            let now = Instant::now();
-            let (since, left) = self.allowance;
-            let is_over = since.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1));
-            let (since, left) = if is_over { (Some(now), REFUSALS_PER_SECOND) } else { (since, left) };
-            self.allowance = (since, left.saturating_sub(1));
-            if left == 0 {
-                return;
-            }
-        }
+        // Each of them, else its sender would take it for taken; who does not read them is not read either.
         let to = (!is_ask).then_some(to.as_str());
         self.say(&Header::Refused { id, to, refusal });
     }
@@ -530,12 +601,20 @@ impl Receiver {
         if chunk.bytes.is_empty() && !self.are_acks_due {
             return;
         }
-        // After the refusals: an acknowledgement settles the words that are not refused.
-        for (to, through) in std::mem::take(&mut self.taken) {
+        // After the refusals: an acknowledgement settles the words that are not refused. A chunk's worth each
+        // time, whatever else is in it, so that replies without end do not hold them back.
+        let end = chunk.bytes.len() + WRITE_CHUNK;
+        while chunk.bytes.len() < end
+            && let Some((to, through)) = self.taken.pop_first()
+        {
             let _ = frame::append(&mut chunk.bytes, &Header::Taken { to: to.as_str(), through }, &[]);
         }
-        (self.delayed_acks, self.are_acks_due) = (0, false);
+        (self.delayed_acks, self.are_acks_due) = (0, !self.taken.is_empty());
     }
+}
+
+fn waited_too_long() -> Refusal {
+    Refusal::new(RefusalCode::Expired, "it waited for room too long")
 }
 
 /// What admitting a word looks at.
