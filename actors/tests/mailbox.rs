@@ -386,3 +386,67 @@ async fn work_that_finishes_without_end_leaves_messages_and_stop_their_turn() {
     assert_eq!(soon("it stops", busy.closed()).await, ExitReason::Stopped);
     stop(&[&system]).await;
 }
+
+/// Handles one message at a time, and has room for one more.
+struct Narrow;
+
+impl Actor for Narrow {
+    const MAILBOX: usize = 1;
+}
+
+impl Handler<Do<Self>> for Narrow {
+    fn handle(&mut self, what: Do<Self>, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        what.0(self, ctx);
+        ().into()
+    }
+}
+
+fn nothing() -> Do<Narrow> {
+    Do::new(|_, _| {})
+}
+
+async fn hold_narrow(actor: &ActorRef<Narrow>) -> tokio::sync::oneshot::Sender<()> {
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let held = Do::new(move |_: &mut Narrow, ctx: &mut Context<'_, Narrow>| {
+        ctx.exclusive(released, |_, _, _| {});
+    });
+    actor.ask(held).timeout(PATIENCE).await.unwrap();
+    release
+}
+
+#[tokio::test]
+async fn an_ask_that_found_no_room_keeps_none_while_it_is_kept() {
+    let system = builder(1).start().unwrap();
+    let actor = system.spawn(|| Narrow, Supervision::never());
+    let release = hold_narrow(&actor).await;
+    actor.try_tell(nothing()).unwrap();
+    let mut kept = pin!(actor.ask(nothing()).timeout(Duration::from_millis(1)));
+    let late = soon("it is late", kept.as_mut()).await;
+    assert!(matches!(late, Err(AskError::NotSent { reason: SendFailure::Full, .. })));
+    drop(release);
+    // The only place is nobody's.
+    soon("there is room", actor.ask(nothing())).await.unwrap();
+    assert_eq!(actor.depth(), 0);
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn a_send_polled_after_its_end_panics_and_takes_no_place() {
+    let system = builder(1).start().unwrap();
+    let actor = system.spawn(|| Narrow, Supervision::never());
+    let mut tell = actor.tell(nothing());
+    soon("told", &mut tell).await.unwrap();
+    let mut ask = Box::pin(actor.ask(nothing()));
+    soon("answered", &mut ask).await.unwrap();
+    let mut late = Box::pin(actor.ask(nothing()).deadline(Instant::now()));
+    assert!(soon("too late", &mut late).await.is_err());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let panics =
+        |poll: &mut dyn FnMut()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)).is_err();
+    assert!(panics(&mut || drop(Pin::new(&mut tell).poll(&mut cx))));
+    assert!(panics(&mut || drop(ask.as_mut().poll(&mut cx))));
+    assert!(panics(&mut || drop(late.as_mut().poll(&mut cx))));
+    assert_eq!(actor.depth(), 0);
+    soon("there is room", actor.ask(nothing())).await.unwrap();
+    stop(&[&system]).await;
+}

@@ -77,6 +77,8 @@ where
     }
 
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<(), SendFailure>> {
+        // Otherwise it would take a place for no letter, and nobody would ever give it back.
+        assert!(self.letter.is_some(), "a send is polled after it was done");
         self.mailbox.poll_put(&mut self.letter, &mut self.ticket, cx)
     }
 
@@ -87,7 +89,15 @@ where
     }
 
     fn take_message(&mut self) -> M {
+        // The finished future may be kept for a while; its place in the row may not.
+        self.leave();
         self.letter.take().expect("a letter that is not taken stays where it was").message
+    }
+
+    fn leave(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.mailbox.leave(ticket);
+        }
     }
 }
 
@@ -98,9 +108,7 @@ where
     M: Message,
 {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.mailbox.leave(ticket);
-        }
+        self.leave();
     }
 }
 
@@ -175,6 +183,8 @@ enum Stage<R> {
     Waiting,
     /// It has, and will answer later.
     Promised(oneshot::Receiver<R>),
+    /// The outcome was taken.
+    Done,
 }
 
 /// A message whose answer is awaited; see [`ActorRef::ask`](super::ActorRef::ask).
@@ -245,6 +255,44 @@ impl<A: Handler<M>, M: Message> Ask<A, M> {
     fn not_sent(&mut self, reason: SendFailure) -> Poll<Result<M::Reply, AskError<M>>> {
         Poll::Ready(Err(AskError::NotSent { message: self.putting.take_message(), reason }))
     }
+
+    fn poll_stages(&mut self, cx: &mut Context<'_>) -> Poll<Result<M::Reply, AskError<M>>> {
+        if matches!(self.timer, Timer::Unbegun) && !self.begin() {
+            return self.not_sent(SendFailure::Expired);
+        }
+        if matches!(self.stage, Stage::Putting) {
+            match self.putting.poll(cx) {
+                Poll::Ready(Ok(())) => self.stage = Stage::Waiting,
+                Poll::Ready(Err(reason)) => return self.not_sent(reason),
+                Poll::Pending => {}
+            }
+        }
+        if matches!(self.stage, Stage::Waiting)
+            && let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(cx)
+        {
+            match answer {
+                Ok(Answer::Now(reply)) => return Poll::Ready(Ok(reply)),
+                Ok(Answer::Later(later)) => self.stage = Stage::Promised(later.0),
+                Err(_) => return Poll::Ready(Err(AskError::Lost)),
+            }
+        }
+        if let Stage::Promised(reply) = &mut self.stage
+            && let Poll::Ready(reply) = Pin::new(reply).poll(cx)
+        {
+            return Poll::Ready(reply.map_err(|_| AskError::Lost));
+        }
+        if !self.timer.poll(self.until, cx) {
+            return Poll::Pending;
+        }
+        match &mut self.stage {
+            Stage::Putting => return self.not_sent(SendFailure::Full),
+            // Nobody waits any more, though this future may be kept for a while.
+            Stage::Waiting => self.answer.close(),
+            Stage::Promised(reply) => reply.close(),
+            Stage::Done => {}
+        }
+        Poll::Ready(Err(AskError::TimedOut))
+    }
 }
 
 impl<A: Handler<M>, M: Message> Future for Ask<A, M> {
@@ -252,40 +300,10 @@ impl<A: Handler<M>, M: Message> Future for Ask<A, M> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if matches!(this.timer, Timer::Unbegun) && !this.begin() {
-            return this.not_sent(SendFailure::Expired);
-        }
-        if matches!(this.stage, Stage::Putting) {
-            match this.putting.poll(cx) {
-                Poll::Ready(Ok(())) => this.stage = Stage::Waiting,
-                Poll::Ready(Err(reason)) => return this.not_sent(reason),
-                Poll::Pending => {}
-            }
-        }
-        if matches!(this.stage, Stage::Waiting)
-            && let Poll::Ready(answer) = Pin::new(&mut this.answer).poll(cx)
-        {
-            match answer {
-                Ok(Answer::Now(reply)) => return Poll::Ready(Ok(reply)),
-                Ok(Answer::Later(later)) => this.stage = Stage::Promised(later.0),
-                Err(_) => return Poll::Ready(Err(AskError::Lost)),
-            }
-        }
-        if let Stage::Promised(reply) = &mut this.stage
-            && let Poll::Ready(reply) = Pin::new(reply).poll(cx)
-        {
-            return Poll::Ready(reply.map_err(|_| AskError::Lost));
-        }
-        if !this.timer.poll(this.until, cx) {
-            return Poll::Pending;
-        }
-        match &mut this.stage {
-            Stage::Putting => return this.not_sent(SendFailure::Full),
-            // Nobody waits any more, though this future may be kept for a while.
-            Stage::Waiting => this.answer.close(),
-            Stage::Promised(reply) => reply.close(),
-        }
-        Poll::Ready(Err(AskError::TimedOut))
+        assert!(!matches!(this.stage, Stage::Done), "an ask is polled after it was done");
+        let outcome = ready!(this.poll_stages(cx));
+        this.stage = Stage::Done;
+        Poll::Ready(outcome)
     }
 }
 
