@@ -82,11 +82,14 @@ enum Phase {
     Ended,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Next {
     /// If the budget allows, after a pause; a member of a group when its group says so.
     Restart,
+    /// For the reason of the state's end.
     End,
+    /// For this reason: it would have restarted, and was told to stop before it could.
+    EndFor(ExitReason),
 }
 
 struct Host<A: Actor> {
@@ -231,8 +234,10 @@ impl<A: Actor> Host<A> {
             warn!(actor = type_name::<A>(), id = %self.core.me.id(), "stopped() panicked");
         }
         self.drop_actor();
-        if next == Next::End {
-            return self.finish(ctx, reason);
+        match next {
+            Next::Restart => {}
+            Next::End => return self.finish(ctx, reason),
+            Next::EndFor(why) => return self.finish(ctx, why),
         }
         if let Some(seat) = &self.seat {
             return seat.down(reason);
@@ -270,7 +275,11 @@ impl<A: Actor> Host<A> {
     fn obey(&mut self, ctx: &mut Ctx<A>, command: Command) {
         match (&mut self.phase, command) {
             (Phase::Running, Command::Stop(why)) => self.end(ctx, why, Some(Next::End)),
-            (Phase::Ending { next, .. }, Command::Stop(_)) => *next = Next::End,
+            (Phase::Ending { next, .. }, Command::Stop(why)) => {
+                if *next == Next::Restart {
+                    *next = Next::EndFor(why);
+                }
+            }
             (Phase::Starting | Phase::Pausing, Command::Stop(why)) => self.finish(ctx, why),
             (Phase::Ended, _) => {}
             (_, Command::Start(turn)) => self.told_to_start(ctx, turn),

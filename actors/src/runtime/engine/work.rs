@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 
 use futures::future::{FutureExt, LocalBoxFuture};
@@ -41,10 +42,34 @@ pub(super) enum Ready<A: Actor> {
     PauseOver,
 }
 
+/// An unfinished task. Dropped with a panic, it would take those beside it along: the set that holds them
+/// leaks whatever is left in it when it unwinds. So it keeps the panic to itself.
+struct Task<A: Actor>(Option<LocalBoxFuture<'static, Ready<A>>>);
+
+impl<A: Actor> Future for Task<A> {
+    type Output = Ready<A>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Ready<A>> {
+        match &mut self.0 {
+            Some(task) => task.as_mut().poll(cx),
+            // Only its drop takes it out.
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<A: Actor> Drop for Task<A> {
+    fn drop(&mut self) {
+        let task = self.0.take();
+        // What a destructor of a dead state says no longer matters to anybody.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
+    }
+}
+
 /// The unfinished tasks of an actor and the gate before its user lane.
 pub(crate) struct Work<A: Actor> {
     /// `None` until something is started: most actors of most applications never have any.
-    tasks: Option<FuturesUnordered<LocalBoxFuture<'static, Ready<A>>>>,
+    tasks: Option<FuturesUnordered<Task<A>>>,
     pipes: u32,
     holds: u32,
     is_open: bool,
@@ -74,7 +99,7 @@ impl<A: Actor> Work<A> {
 
     /// Starts a step of the actor's own life.
     pub(super) fn push(&mut self, step: LocalBoxFuture<'static, Ready<A>>) {
-        self.tasks.get_or_insert_default().push(step);
+        self.tasks.get_or_insert_default().push(Task(Some(step)));
     }
 
     /// True if nothing is unfinished.
@@ -120,8 +145,6 @@ impl<A: Actor> Work<A> {
 
     /// Drops all tasks and closes the gate. A panic in a dropped task is caught.
     pub(super) fn clear(&mut self) {
-        let tasks = std::mem::replace(self, Self::new()).tasks;
-        // What a destructor of a dead state says no longer matters to anybody.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(tasks)));
+        *self = Self::new();
     }
 }
