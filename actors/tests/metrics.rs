@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::*;
-use dms_actors::Supervision;
+use dms_actors::{Context, Supervision};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
@@ -121,12 +121,20 @@ async fn a_recorder_hears_of_messages_times_depth_restarts_panics_and_losses() {
     assert_eq!(sums.get("dms_actor_panics_total"), 1.0);
     assert_eq!(sums.lost("panicked"), 1.0);
 
+    // What waits while messages are held is not forgotten.
     let release = hold(&actor).await;
+    let (_again, released) = tokio::sync::oneshot::channel::<()>();
+    let holds = Do::new(move |_: &mut Probe, ctx: &mut Context<'_, Probe>| {
+        ctx.exclusive(released, |_, _, _| {});
+    });
+    actor.tell(holds).await.unwrap();
     actor.tell(Note(0)).await.unwrap();
+    actor.tell(Note(1)).await.unwrap();
+    drop(release);
+    until("the gauge sees what waits", || sums.get("dms_actor_mailbox_depth") == 2.0).await;
     actor.stop();
     actor.closed().await;
-    drop(release);
-    assert_eq!(sums.lost("actor-ended"), 1.0);
+    assert_eq!(sums.lost("actor-ended"), 2.0);
     until("the gauge forgets it", || sums.get("dms_actor_mailbox_depth") == 0.0).await;
     stop(&[&system]).await;
 }

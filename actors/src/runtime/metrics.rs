@@ -88,10 +88,11 @@ mod on {
             }
         }
 
-        /// The mailbox is empty.
-        pub(crate) fn idle(&mut self) {
-            if self.handled > 0 || self.known_depth > 0 {
-                self.report(0);
+        /// There is nothing to do, with so many messages waiting.
+        pub(crate) fn idle(&mut self, depth: impl FnOnce() -> usize) {
+            let depth = depth();
+            if self.handled > 0 || self.known_depth != depth {
+                self.report(depth);
             }
         }
 
@@ -113,7 +114,7 @@ mod on {
 
     impl Drop for Meter {
         fn drop(&mut self) {
-            self.idle();
+            self.idle(|| 0);
         }
     }
 
@@ -153,7 +154,7 @@ mod off {
 
         pub(crate) fn end(&self, _: Timing) {}
 
-        pub(crate) fn idle(&mut self) {}
+        pub(crate) fn idle(&mut self, _: impl FnOnce() -> usize) {}
 
         pub(crate) fn restarted(&self) {}
 

@@ -374,13 +374,16 @@ impl<A: Actor> Host<A> {
                 self.tasks_in_a_row = 0;
                 self.deliver(ctx, letter);
             }
-            // No message used its turn.
-            None if self.tasks_in_a_row >= TASKS_IN_A_ROW => {
-                self.tasks_in_a_row = 0;
-                return self.step_of_work(ctx, cx);
-            }
             None => {
-                self.meter.idle();
+                // No message used its turn.
+                if self.tasks_in_a_row >= TASKS_IN_A_ROW {
+                    self.tasks_in_a_row = 0;
+                    if self.step_of_work(ctx, cx) {
+                        return true;
+                    }
+                }
+                // Messages that are not wanted now wait all the same.
+                self.meter.idle(|| if wants_letters { 0 } else { self.core.me.depth() });
                 return false;
             }
         }
