@@ -94,6 +94,11 @@ impl TraceContext {
     }
 }
 
+/// Leaves whatever context is current until the guard is dropped.
+pub(crate) fn leave() -> Option<Entered> {
+    IN_USE.load(Ordering::Relaxed).then(|| Entered { before: CURRENT.take() })
+}
+
 fn span_id(clock: &dyn Clock) -> [u8; 8] {
     let random = clock.random();
     std::array::from_fn(|at| random[at])

@@ -402,6 +402,8 @@ impl<A: Actor> Host<A> {
     /// Has a turn on the thread; ready when the actor has ended.
     fn turn(&mut self, ctx: &mut Ctx<A>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let _turn = thread::turn_at(self.place);
+        // On a thread of the caller the turn may be inside of some scope that is no business of the actor's.
+        let _outside = trace::leave();
         if matches!(self.phase, Phase::Starting) {
             self.start(ctx);
         }
