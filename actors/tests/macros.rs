@@ -180,6 +180,25 @@ impl Pinger {
         responder.reply("now".to_owned());
         answer
     }
+
+    const TWICE: usize = 2;
+
+    /// `Self` is the actor, also where the message is declared.
+    #[handler(message)]
+    fn copies(&mut self, _: Copies<Self>) -> [Option<Self>; Self::TWICE] {
+        [Some(Self), None]
+    }
+}
+
+struct Copies<A>(PhantomData<A>);
+
+#[tokio::test]
+async fn a_handler_that_declares_its_message_may_speak_of_itself() {
+    let system = ActorSystem::local().unwrap();
+    let pinger = system.start(|| Pinger);
+    let [first, second] = pinger.ask(Copies(PhantomData)).timeout(PATIENCE).await.unwrap();
+    assert!(first.is_some() && second.is_none());
+    stop(&[&system]).await;
 }
 
 /// What `#[dms_actors::main]` makes of a program.

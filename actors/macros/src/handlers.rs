@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use proc_macro2::{Span, TokenStream, TokenTree};
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, ImplItem, ItemImpl, Result, ReturnType};
@@ -105,7 +105,11 @@ fn message_of(block: &ItemImpl, handler: &Handler) -> Result<TokenStream> {
         return Err(Error::new_spanned(&handler.message, text));
     }
     let Handler { message, conditions, .. } = handler;
-    let reply = handler.reply().map_or_else(|| quote!(()), ToTokens::to_token_stream);
+    // `Self` means the actor, and in the implementation for another type it would not.
+    let actor = block.self_ty.to_token_stream();
+    let message = with_self(message.to_token_stream(), &actor);
+    let reply =
+        handler.reply().map_or_else(|| quote!(()), |reply| with_self(reply.to_token_stream(), &actor));
     Ok(quote! {
         #(#conditions)*
         #[automatically_derived]
@@ -114,6 +118,27 @@ fn message_of(block: &ItemImpl, handler: &Handler) -> Result<TokenStream> {
             type Reply = #reply;
         }
     })
+}
+
+/// The tokens, with `actor` for every `Self`; in angle brackets before `::`, where not every type may stand.
+fn with_self(tokens: TokenStream, actor: &TokenStream) -> TokenStream {
+    let mut tokens = tokens.into_iter().peekable();
+    let mut replaced = TokenStream::new();
+    while let Some(tree) = tokens.next() {
+        match tree {
+            TokenTree::Ident(word) if word == "Self" => match tokens.peek() {
+                Some(TokenTree::Punct(next)) if next.as_char() == ':' => replaced.extend(quote!(<#actor>)),
+                _ => replaced.extend(actor.clone()),
+            },
+            TokenTree::Group(group) => {
+                let mut inside = Group::new(group.delimiter(), with_self(group.stream(), actor));
+                inside.set_span(group.span());
+                replaced.extend([TokenTree::Group(inside)]);
+            }
+            other => replaced.extend([other]),
+        }
+    }
+    replaced
 }
 
 /// `impl Handler<M>`, which calls the method.
