@@ -78,6 +78,10 @@ pub enum StartError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopError {
+    /// [`ActorSystem::stop_blocking`] was called on a thread of the system itself, which would wait for its
+    /// own end. Nothing was stopped.
+    #[error("a thread of the system cannot wait for the system's end")]
+    OnOwnThread,
     /// Some actors had not ended at the deadline; their threads end as soon as they can.
     #[error("{alive} actors and these threads had not ended at the deadline: {threads:?}")]
     DeadlinePassed {
@@ -653,13 +657,20 @@ impl ActorSystem {
         join_all(roots.into_iter().map(|root| root.closed())).await;
     }
 
-    /// [`Self::stop`] for callers outside of any runtime.
+    /// [`Self::stop`] for callers outside of any runtime. Not for handlers, nor for the thread of a system
+    /// that was [started on the current thread](ActorSystemBuilder::start_on_current): while that thread
+    /// waits here, no actor on it can end.
     ///
     /// # Errors
-    /// As [`Self::stop`].
+    /// As [`Self::stop`]; `OnOwnThread`, at once, on a thread where actors of the system run.
     pub fn stop_blocking(&self, deadline: Duration) -> Result<(), StopError> {
+        let is_own =
+            self.0.engine.is_here() || lock(&self.0.arbiters).values().any(|it| it.engine().is_here());
+        if is_own {
+            return Err(StopError::OnOwnThread);
+        }
         let timed_out =
-            || StopError::DeadlinePassed { alive: lock(&self.0.roots).len(), threads: Vec::new() };
+            || StopError::DeadlinePassed { alive: lock(&self.0.shared.roots).len(), threads: Vec::new() };
         let stop = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             runtime.map_err(|_| timed_out())?.block_on(self.stop(deadline))

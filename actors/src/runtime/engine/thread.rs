@@ -82,16 +82,14 @@ pub(crate) struct Engine {
     jobs: mpsc::Sender<Job>,
     stopping: Arc<Notify>,
     runtime: Handle,
+    thread: ThreadId,
     /// `None` on a thread of the caller.
     own_thread: Option<OwnThread>,
     /// Closed when the place's loop has ended and all of its actors are gone.
     ended: watch::Receiver<()>,
 }
 
-struct OwnThread {
-    id: ThreadId,
-    handle: Mutex<Option<JoinHandle<()>>>,
-}
+struct OwnThread(Mutex<Option<JoinHandle<()>>>);
 
 impl Engine {
     /// Starts a thread; errors are the operating system's.
@@ -117,8 +115,9 @@ impl Engine {
         let runtime = ready_rx
             .recv()
             .unwrap_or_else(|_| Err(io::Error::other("the actors' thread ended before it was ready")))?;
-        let own_thread = OwnThread { id: handle.thread().id(), handle: Mutex::new(Some(handle)) };
-        Ok(Self { name, place, jobs, stopping, runtime, own_thread: Some(own_thread), ended })
+        let thread = handle.thread().id();
+        let own_thread = Some(OwnThread(Mutex::new(Some(handle))));
+        Ok(Self { name, place, jobs, stopping, runtime, thread, own_thread, ended })
     }
 
     /// Makes a place on the caller's thread, which must be in a `LocalSet` of a current-thread runtime.
@@ -138,7 +137,9 @@ impl Engine {
         };
         // tokio has no other way to ask whether there is a `LocalSet`.
         catch_unwind(AssertUnwindSafe(|| drop(tokio::task::spawn_local(driver)))).map_err(|_| NotLocal)?;
-        Ok(Self { name, place, jobs, stopping, runtime, own_thread: None, ended })
+        // A `LocalSet` never leaves its thread.
+        let thread = thread::current().id();
+        Ok(Self { name, place, jobs, stopping, runtime, thread, own_thread: None, ended })
     }
 
     /// What its thread is called.
@@ -169,6 +170,11 @@ impl Engine {
         self.stopping.notify_one();
     }
 
+    /// True on the thread of this place, as long as actors can run there.
+    pub(crate) fn is_here(&self) -> bool {
+        self.thread == thread::current().id() && !self.has_ended()
+    }
+
     /// True when its loop has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.has_changed().is_err()
@@ -177,14 +183,14 @@ impl Engine {
     /// Waits for the end and joins the thread. On that very thread, which cannot wait for its own end,
     /// it returns at once.
     pub(crate) async fn join(&self) {
-        if self.own_thread.as_ref().is_some_and(|own| own.id == thread::current().id()) {
+        if self.own_thread.is_some() && self.thread == thread::current().id() {
             return;
         }
         let mut ended = self.ended.clone();
         // Nothing is ever sent: the error is the news.
         while ended.changed().await.is_ok() {}
-        let Some(own) = &self.own_thread else { return };
-        let handle = lock(&own.handle).take();
+        let Some(OwnThread(handle)) = &self.own_thread else { return };
+        let handle = lock(handle).take();
         if let Some(handle) = handle
             && handle.join().is_err()
         {
