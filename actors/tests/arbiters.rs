@@ -230,3 +230,58 @@ fn actors_are_started_from_every_kind_of_task() {
     })
     .unwrap();
 }
+
+#[tokio::test]
+async fn an_actor_dropped_with_a_lent_thread_is_forgotten() {
+    let (system, lender) = (builder(1).start().unwrap(), builder(2).start().unwrap());
+    let lent = lender.arbiter("lent").unwrap();
+    let actor = system.spawn_on(&lent, || Probe::new(&Seen::default()), Supervision::permanent());
+    let _ = system.register("/lent", &actor).unwrap();
+    actor.ask(Note(1)).timeout(PATIENCE).await.unwrap();
+    stop(&[&lender]).await;
+    assert_eq!(soon("it ends", actor.closed()).await, ExitReason::SystemStopped);
+    let next = probe(&system, &Seen::default(), Supervision::never());
+    let _ = system.register("/lent", &next).unwrap();
+    // Nobody is left who had not ended.
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn told_to_stop_while_a_failed_state_ends_it_ends_as_told() {
+    let system = builder(1).start().unwrap();
+    let seen = Seen::default();
+    let actor = probe(&system, &seen, Supervision::permanent());
+    let slow = system.arbiter("slow").unwrap();
+    let (child_tx, child) = tokio::sync::oneshot::channel();
+    let spawn = move |_: &mut Probe, ctx: &mut Context<'_, Probe>| {
+        let child = ctx.spawn_child_on(&slow, || Probe::new(&Seen::default()), Supervision::never());
+        let _ = child_tx.send(child);
+    };
+    actor.ask(Do::new(spawn)).timeout(PATIENCE).await.unwrap();
+    let release = block(&soon("a child", child).await.unwrap()).await;
+    let fails = Do::new(|_: &mut Probe, ctx: &mut Context<'_, Probe>| ctx.fail("enough"));
+    actor.ask(fails).timeout(PATIENCE).await.unwrap();
+    // It waits for its child now.
+    actor.stop();
+    drop(release);
+    assert_eq!(soon("it ends", actor.closed()).await, ExitReason::Stopped);
+    // The state itself is told why it ended.
+    assert_eq!(seen.count("probe failed: enough"), 1, "{seen:?}");
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn a_blocking_stop_on_a_thread_of_the_system_is_refused_at_once() {
+    let system = builder(1).start().unwrap();
+    let seen = Seen::default();
+    for actor in [probe(&system, &seen, Supervision::never()), on(&system, "heavy", &seen, "heavy")] {
+        let (inside, (stopped_tx, stopped)) = (system.clone(), tokio::sync::oneshot::channel());
+        let stops = Do::new(move |_: &mut Probe, _: &mut Context<'_, Probe>| {
+            let _ = stopped_tx.send(inside.stop_blocking(Duration::from_secs(3600)));
+        });
+        actor.tell(stops).await.unwrap();
+        assert_eq!(soon("refused", stopped).await.unwrap(), Err(StopError::OnOwnThread));
+        assert!(actor.is_alive(), "nothing was stopped");
+    }
+    stop(&[&system]).await;
+}

@@ -12,7 +12,8 @@ use std::time::Duration;
 use common::*;
 use dms_actors::transport::memory::MemoryNetwork;
 use dms_actors::{
-    Actor, ActorPath, ActorSystem, Context, Did, ExitReason, Kind, Policy, Refusal, StartError, Supervision,
+    Actor, ActorPath, ActorSystem, Context, Did, ExitReason, Kind, Policy, Refusal, StartError, StopError,
+    Supervision, TraceContext,
 };
 use tokio::task::LocalSet;
 
@@ -168,6 +169,7 @@ fn what_is_left_goes_with_the_local_set() {
     let (system, actor) = dms_actors::run(async {
         let system = builder(1).start_on_current().unwrap();
         let actor = probe(&system, &Seen::default(), Supervision::permanent());
+        let _ = system.register("/left", &actor).unwrap();
         actor.ask(Note(1)).timeout(PATIENCE).await.unwrap();
         // Nobody stops it.
         (system, actor)
@@ -185,8 +187,9 @@ fn what_is_left_goes_with_the_local_set() {
     // A spawn onto it tells so at once.
     let late = system.spawn(|| -> Probe { unreachable!("nothing runs") }, Supervision::never());
     assert_eq!(closed(&late), ExitReason::SystemStopped);
-    // It ended by itself, and has nothing to complain about but the actor it lost.
-    drop(system.stop_blocking(Duration::from_millis(200)));
+    // It ended by itself, and has nothing to complain about.
+    assert_eq!(system.list(), []);
+    system.stop_blocking(PATIENCE).unwrap();
 }
 
 #[test]
@@ -205,4 +208,25 @@ fn an_arbiter_of_a_system_on_the_current_thread_is_a_thread() {
         stop(&[&system]).await;
     })
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_trace_around_the_thread_is_not_that_of_its_actors() {
+    let trace: TraceContext = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+    let local = LocalSet::new();
+    let world = local.run_until(async {
+        let system = builder(1).start_on_current().unwrap();
+        let seen = Seen::default();
+        let actor = probe(&system, &seen, Supervision::never());
+        let look = Do::new(|probe: &mut Probe, _: &mut Context<'_, Probe>| {
+            probe.seen.push(format!("{:?}", TraceContext::current()));
+        });
+        // Sent from where there is none.
+        thread::scope(|scope| scope.spawn(|| actor.try_tell(look).unwrap()).join().unwrap());
+        seen.wait("None").await;
+        assert_eq!(TraceContext::current(), Some(trace), "the turn gives it back");
+        assert_eq!(system.stop_blocking(PATIENCE), Err(StopError::OnOwnThread));
+        stop(&[&system]).await;
+    });
+    trace.scope(world).await;
 }

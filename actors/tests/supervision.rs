@@ -280,3 +280,64 @@ async fn panics_in_factory_start_stop_and_drop_are_caught_and_told() {
     assert_eq!(alive.ask(Note(1)).timeout(PATIENCE).await.unwrap(), 0);
     stop(&[&system]).await;
 }
+
+/// Says that it is dropped, maybe with a panic.
+struct Dropped(Seen, bool);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.push("dropped");
+        assert!(!self.1, "in a destructor");
+    }
+}
+
+#[tokio::test]
+async fn a_destructor_that_panics_takes_no_other_work_along() {
+    let system = builder(1).start().unwrap();
+    let seen = Seen::default();
+    let actor = probe(&system, &seen, quick());
+    let noted = seen.clone();
+    let work = Do::new(move |_, ctx: &mut Context<'_, Probe>| {
+        for panics in [false, true, false, true, false] {
+            let dropped = Dropped(noted.clone(), panics);
+            ctx.pipe(
+                async move {
+                    let _dropped = dropped;
+                    std::future::pending::<()>().await;
+                },
+                |_, (), _| {},
+            );
+        }
+    });
+    actor.ask(work).timeout(PATIENCE).await.unwrap();
+    actor.tell(Panic).await.unwrap();
+    until("restarted", || seen.count("probe started") == 2).await;
+    assert_eq!(seen.count("dropped"), 5);
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn a_path_given_while_the_actor_ends_is_free_again() {
+    /// Gives an actor a path when it is dropped.
+    struct Registers(dms_actors::ActorSystem, dms_actors::ActorRef<Probe>, Seen);
+    impl Drop for Registers {
+        fn drop(&mut self) {
+            let is_registered = self.0.register("/late", &self.1).is_ok();
+            self.2.push(format!("registered: {is_registered}"));
+        }
+    }
+
+    let system = builder(1).start().unwrap();
+    let seen = Seen::default();
+    let actor = probe(&system, &seen, Supervision::never());
+    let _release = hold(&actor).await;
+    let registers = Registers(system.clone(), actor.clone(), seen.clone());
+    actor.tell(Do::new(move |_, _| drop(registers))).await.unwrap();
+    actor.stop();
+    soon("it ends", actor.closed()).await;
+    assert_eq!(seen.count("registered: true"), 1, "its waiting message is lost before anybody is told");
+    until("the path is free", || system.list().is_empty()).await;
+    let next = probe(&system, &seen, Supervision::never());
+    assert!(system.register("/late", &next).is_ok());
+    stop(&[&system]).await;
+}

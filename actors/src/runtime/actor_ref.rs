@@ -288,6 +288,18 @@ impl<A: Actor> ActorRef<A> {
         self.0.exit.set(reason);
     }
 
+    /// It has ended: its system knows it no more.
+    pub(crate) fn forget(&self) {
+        if let Some(system) = self.0.system.upgrade() {
+            system.forget(self.0.id);
+        }
+    }
+
+    /// It takes no more messages. True a little before it is no longer alive: what waits is lost in between.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.lane.is_closed()
+    }
+
     /// Puts in a letter that came over a link, if there is room.
     pub(crate) fn try_put<M: Message>(&self, letter: &mut Option<Box<Letter<M>>>) -> Result<(), SendFailure>
     where
@@ -345,7 +357,7 @@ impl<A: Handler<M>, M: Message> Port<M> for Mailbox<A> {
     }
 
     fn is_closed(&self) -> bool {
-        !Lifecycle::is_alive(self)
+        self.lane.is_closed()
     }
 }
 

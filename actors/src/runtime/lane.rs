@@ -378,6 +378,11 @@ impl<A: Actor> Lane<A> {
         letters
     }
 
+    /// It takes no more.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.0).is_closed
+    }
+
     /// How many places are taken.
     pub(crate) fn depth(&self, pace: &Pace) -> usize {
         lock(&self.0).taken(pace)

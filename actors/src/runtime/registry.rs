@@ -159,6 +159,17 @@ struct Paths {
     by_actor: BTreeMap<ActorId, Vec<ActorPath>>,
 }
 
+impl Paths {
+    /// False if the actor had none.
+    fn forget(&mut self, actor: ActorId) -> bool {
+        let Some(gone) = self.by_actor.remove(&actor) else { return false };
+        for path in gone {
+            self.entries.remove(&path);
+        }
+        true
+    }
+}
+
 /// The paths of one system.
 #[derive(Default)]
 pub(crate) struct Registry {
@@ -180,8 +191,13 @@ impl Registry {
 
     fn insert<A: Actor>(&self, path: ActorPath, actor: &ActorRef<A>) -> Result<(), RegisterError> {
         let mut paths = lock(&self.paths);
-        if paths.entries.contains_key(&path) {
-            return Err(RegisterError::Taken(path));
+        if let Some(entry) = paths.entries.get(&path) {
+            if entry.actor.is_alive() {
+                return Err(RegisterError::Taken(path));
+            }
+            // Its actor has just ended and is about to be forgotten, or was never able to say so.
+            let gone = entry.id;
+            paths.forget(gone);
         }
         if paths.entries.len() >= MAX_PATHS {
             return Err(RegisterError::TooMany);
@@ -220,11 +236,9 @@ impl Registry {
     /// Takes out every path of an actor that has ended.
     pub(crate) fn forget(&self, actor: ActorId) {
         let mut paths = lock(&self.paths);
-        let Some(gone) = paths.by_actor.remove(&actor) else { return };
-        for path in gone {
-            paths.entries.remove(&path);
+        if paths.forget(actor) {
+            self.changed();
         }
-        self.changed();
     }
 
     pub(crate) fn list(&self) -> Vec<ActorPath> {

@@ -133,9 +133,19 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     dead_letter_count: AtomicU64,
     dead_letters: broadcast::Sender<DeadLetter>,
+    /// The actors without a parent; their numbers give the order of their start.
+    roots: Mutex<BTreeMap<ActorId, Arc<dyn Lifecycle>>>,
 }
 
 impl Shared {
+    /// An actor has ended.
+    pub(crate) fn forget(&self, actor: ActorId) {
+        self.registry.forget(actor);
+        let root = lock(&self.roots).remove(&actor);
+        // After the lock is released: it may be the last that knew the actor.
+        drop(root);
+    }
+
     pub(crate) fn bury(&self, letter: DeadLetter) {
         self.dead_letter_count.fetch_add(1, Ordering::Relaxed);
         metrics::dead_letter(&letter.reason);
@@ -254,6 +264,7 @@ impl ActorSystemBuilder {
             limits: self.limits,
             dead_letter_count: AtomicU64::new(0),
             dead_letters,
+            roots: Mutex::default(),
         });
         let links = match self.transport {
             None => None,
@@ -271,7 +282,6 @@ impl ActorSystemBuilder {
             arbiters: Mutex::default(),
             links,
             next_id: AtomicU64::new(1),
-            roots: Mutex::default(),
             is_stopping: AtomicBool::new(false),
         };
         Ok(ActorSystem(Arc::new(inner)))
@@ -296,7 +306,7 @@ impl Observer {
     /// The actors without a parent, if the system was neither stopped nor dropped.
     pub(crate) fn running(&self) -> Option<Vec<String>> {
         let inner = self.0.upgrade()?;
-        let roots = lock(&inner.roots);
+        let roots = lock(&inner.shared.roots);
         let has_stopped = inner.is_stopping.load(Ordering::Acquire) && roots.is_empty();
         let names = || roots.iter().map(|(id, root)| format!("{} {id}", root.type_name())).collect();
         (!has_stopped).then(names)
@@ -309,8 +319,6 @@ struct Inner {
     arbiters: Mutex<BTreeMap<String, Arbiter>>,
     links: Option<Arc<Links>>,
     next_id: AtomicU64,
-    /// The actors without a parent; their numbers give the order of their start.
-    roots: Mutex<BTreeMap<ActorId, Arc<dyn Lifecycle>>>,
     is_stopping: AtomicBool,
 }
 
@@ -407,7 +415,7 @@ impl ActorSystem {
     /// Makes an actor one of those without a parent; false if the system is stopping.
     fn adopt(&self, id: ActorId, actor: Arc<dyn Lifecycle>) -> bool {
         // Under the lock, so that a stopping system sees either the actor or no start.
-        let mut roots = lock(&self.0.roots);
+        let mut roots = lock(&self.0.shared.roots);
         if self.0.is_stopping.load(Ordering::Acquire) {
             return false;
         }
@@ -612,7 +620,7 @@ impl ActorSystem {
     /// actors' watchers are told, as soon as what blocks it returns.
     pub async fn stop(&self, deadline: Duration) -> Result<(), StopError> {
         {
-            let _roots = lock(&self.0.roots);
+            let _roots = lock(&self.0.shared.roots);
             self.0.is_stopping.store(true, Ordering::Release);
         }
         let end = Instant::now() + deadline.min(LONGEST_STOP);
@@ -621,7 +629,7 @@ impl ActorSystem {
             // What has not ended by then is dropped with its thread, which tells those who watch.
             let _ = timeout_at(end - tenth, self.end_at_once()).await;
         }
-        let alive = lock(&self.0.roots).len();
+        let alive = lock(&self.0.shared.roots).len();
         if let Some(links) = &self.0.links {
             links.close();
         }
@@ -642,7 +650,7 @@ impl ActorSystem {
     }
 
     async fn end_in_order(&self) {
-        let mut roots: Vec<_> = lock(&self.0.roots).values().cloned().collect();
+        let mut roots: Vec<_> = lock(&self.0.shared.roots).values().cloned().collect();
         while let Some(root) = roots.pop() {
             root.stop(ExitReason::SystemStopped);
             root.closed().await;
@@ -650,7 +658,7 @@ impl ActorSystem {
     }
 
     async fn end_at_once(&self) {
-        let roots: Vec<_> = lock(&self.0.roots).values().cloned().collect();
+        let roots: Vec<_> = lock(&self.0.shared.roots).values().cloned().collect();
         for root in &roots {
             root.stop(ExitReason::SystemStopped);
         }
@@ -699,8 +707,7 @@ impl ActorSystem {
 
     /// An actor has ended.
     pub(crate) fn forget(&self, actor: ActorId) {
-        self.0.shared.registry.forget(actor);
-        lock(&self.0.roots).remove(&actor);
+        self.0.shared.forget(actor);
     }
 }
 

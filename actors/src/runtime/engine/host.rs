@@ -115,22 +115,31 @@ struct Host<A: Actor> {
 pub(crate) struct Unended<A: Actor> {
     actor: ActorRef<A>,
     hand: Hand<A>,
+    has_ended: bool,
 }
 
 impl<A: Actor> Unended<A> {
     pub(crate) fn new(actor: ActorRef<A>) -> Self {
-        Self { actor, hand: Hand::new() }
+        Self { actor, hand: Hand::new(), has_ended: false }
     }
 
     fn end(&mut self, reason: ExitReason) {
+        self.has_ended = true;
+        // Before anybody hears of the end: its path is free by then.
+        self.actor.forget();
         self.actor.end(&mut self.hand, reason);
+        // Only now does nobody take it for alive any more: in between code of the application, such as the
+        // destructor of a message that was lost, may have given it another path.
+        self.actor.forget();
     }
 }
 
 impl<A: Actor> Drop for Unended<A> {
     fn drop(&mut self) {
-        // Only its thread's end takes an actor away; for one that has ended this changes nothing.
-        self.end(ExitReason::SystemStopped);
+        // Only its thread's end takes an actor away.
+        if !self.has_ended {
+            self.end(ExitReason::SystemStopped);
+        }
     }
 }
 
@@ -261,7 +270,6 @@ impl<A: Actor> Host<A> {
     fn finish(&mut self, ctx: &mut Ctx<A>, reason: ExitReason) {
         self.phase = Phase::Ended;
         self.core.work.clear();
-        self.core.system.forget(self.core.me.id());
         if reason.is_failure() {
             warn!(actor = type_name::<A>(), id = %self.core.me.id(), %reason, "actor failed for good");
         } else {
