@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use common::*;
 use dms_actors::transport::memory::MemoryNetwork;
 use dms_actors::{
-    Actor, ActorRef, ActorSystem, Answer, Context, DeadLetterReason, Handler, Published, RegisterError, Slow,
-    Subscribe, SubscribeError, Supervision, Topic, Unsubscribe,
+    Actor, ActorRef, ActorSystem, Answer, Context, DeadLetterReason, Handler, PoolBuilder, Published,
+    RegisterError, Slow, Subscribe, SubscribeError, Supervision, Topic, Unsubscribe,
 };
 use serde::{Deserialize, Serialize};
 
@@ -366,4 +366,73 @@ async fn others_subscribe_themselves_by_path_and_nobody_else() {
     assert_eq!(topic.subscribers(), 1);
     assert_eq!(publisher.list().len(), 1);
     stop(&[&publisher, &far]).await;
+}
+
+#[tokio::test]
+async fn one_ended_worker_of_a_keyed_pool_ends_no_subscription() {
+    let system = builder(1).start().unwrap();
+    let topic = Topic::new(&system);
+    let read = Read::default();
+    let kept = read.clone();
+    let pool = PoolBuilder::new(4).spawn(&system, move |_| Reader { read: kept.clone() });
+    for slow in [Slow::Drop, Slow::Wait] {
+        topic.subscribe(pool.recipient_by(|news: &News| news.0), slow).unwrap();
+    }
+    let gone = pool.worker_for(&0_u64).clone();
+    gone.stop();
+    gone.closed().await;
+    let other = (0..).find(|key: &u64| pool.worker_for(key) != &gone).unwrap();
+    assert_eq!(counts(topic.publish(News(0)).await), (0, 2));
+    assert_eq!(counts(topic.publish(News(other)).await), (2, 0));
+    until_read(&read, &[other, other]).await;
+    // It has ended when all of them have.
+    pool.stop();
+    pool.closed().await;
+    assert_eq!(counts(topic.publish(News(other)).await), (0, 0));
+    assert_eq!(topic.subscribers(), 0);
+    stop(&[&system]).await;
+}
+
+#[tokio::test]
+async fn what_is_dropped_with_a_subscriber_may_use_the_topic() {
+    struct Looks(Topic<News>);
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            self.0.subscribers();
+        }
+    }
+
+    let system = builder(1).start().unwrap();
+    let topic: Topic<News> = Topic::new(&system);
+    let (stays, _) = reader(&system);
+    let read = Read::default();
+    let pool = PoolBuilder::new(1).spawn(&system, move |_| Reader { read: read.clone() });
+    let subscribe = || {
+        let looks = Looks(topic.clone());
+        let recipient = pool.recipient_by(move |news: &News| {
+            let _ = &looks;
+            news.0
+        });
+        topic.subscribe(recipient, Slow::Drop).unwrap()
+    };
+    let (cancelled, _ended) = (subscribe(), subscribe());
+    // On threads of their own: under the lock they would never come back.
+    let (done_tx, done) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        cancelled.cancel();
+        let _ = done_tx.send(());
+    });
+    soon("cancelled", done).await.unwrap();
+    for _ in 1..1024 {
+        topic.subscribe(stays.recipient(), Slow::Drop).unwrap();
+    }
+    pool.stop();
+    pool.closed().await;
+    let (subscribing, (done_tx, done)) = (topic.clone(), tokio::sync::oneshot::channel());
+    std::thread::spawn(move || {
+        let _ = done_tx.send(subscribing.subscribe(stays.recipient(), Slow::Drop).is_ok());
+    });
+    assert!(soon("subscribed", done).await.unwrap());
+    assert_eq!(topic.subscribers(), 1024);
+    stop(&[&system]).await;
 }

@@ -325,7 +325,7 @@ impl<A: Handler<M>, M: Message> Port<M> for Workers<A> {
     }
 
     fn is_closed(&self) -> bool {
-        self.workers.iter().all(|worker| !worker.is_alive())
+        self.workers.iter().all(ActorRef::is_closed)
     }
 }
 
@@ -362,6 +362,11 @@ where
 
     fn ask(self: Arc<Self>, message: M, until: Until) -> BoxFuture<'static, Result<M::Reply, AskError<M>>> {
         Box::pin(self.worker(&message).ask(message).until(until))
+    }
+
+    /// One worker that has ended closes its own keys only.
+    fn is_closed(&self) -> bool {
+        self.pool.workers().iter().all(ActorRef::is_closed)
     }
 }
 

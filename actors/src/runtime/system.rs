@@ -751,4 +751,9 @@ impl<M: Message + WireMessage> Port<M> for Named {
             }
         })
     }
+
+    /// As of now: nobody is there, or somebody who has ended.
+    fn is_closed(&self) -> bool {
+        self.shared.registry.near::<M>(&self.path).map_or(true, |recipient| recipient.is_closed())
+    }
 }

@@ -162,16 +162,22 @@ impl<M: Message<Reply = ()> + Clone> Topic<M> {
     pub fn subscribe(&self, recipient: Recipient<M>, slow: Slow) -> Result<Subscription, SubscribeError> {
         let state = Arc::new(State::default());
         let subscriber = Arc::new(Subscriber { recipient, slow, state: state.clone() });
+        // Dropped when the lock is released: code of the application may run then, and use this topic.
+        let mut gone = Vec::new();
         {
             let mut subscribers = lock(&self.0.subscribers);
             if subscribers.len() >= MAX_SUBSCRIBERS {
-                Arc::make_mut(&mut subscribers).retain(|subscriber| !subscriber.recipient.is_closed());
+                let all = std::mem::take(Arc::make_mut(&mut subscribers));
+                let (closed, open) = all.into_iter().partition(|subscriber| subscriber.recipient.is_closed());
+                gone = closed;
+                *subscribers = Arc::new(open);
                 if subscribers.len() >= MAX_SUBSCRIBERS {
                     return Err(SubscribeError::Full);
                 }
             }
             Arc::make_mut(&mut subscribers).push(subscriber);
         }
+        drop(gone);
         let topic = Arc::downgrade(&self.0);
         Ok(Subscription { state, topic })
     }
@@ -226,7 +232,7 @@ impl<M: Message<Reply = ()> + Clone> Subscriber<M> {
             return Ok(Fate::Taken);
         };
         let is_opening = reason == SendFailure::NoRouteYet;
-        match judge(&reason) {
+        match self.judge(&reason) {
             Judgement::Slow if self.slow == Slow::Wait => return Err(message),
             Judgement::Slow | Judgement::OutOfReach if self.slow == Slow::Unsubscribe && !is_opening => {
                 self.state.end();
@@ -243,11 +249,19 @@ impl<M: Message<Reply = ()> + Clone> Subscriber<M> {
         let ended = pin!(self.state.wait_for_end());
         match select(told, ended).await {
             Either::Left((Ok(()), _)) => Fate::Taken,
-            Either::Left((Err(error), _)) => match judge(&error.reason) {
+            Either::Left((Err(error), _)) => match self.judge(&error.reason) {
                 Judgement::Ended => Fate::Ended,
                 Judgement::Slow | Judgement::OutOfReach | Judgement::Unfit => Fate::Lost,
             },
             Either::Right(((), _)) => Fate::Ended,
+        }
+    }
+
+    fn judge(&self, reason: &SendFailure) -> Judgement {
+        match reason {
+            // Whoever takes this message, as one worker of several, has ended; others may take the next.
+            SendFailure::Closed if !self.recipient.is_closed() => Judgement::Unfit,
+            reason => judge(reason),
         }
     }
 }
@@ -327,7 +341,11 @@ trait Subscriptions: Send + Sync {
 impl<M: Message> Subscriptions for Inner<M> {
     fn remove(&self, state: &Arc<State>) {
         let mut subscribers = lock(&self.subscribers);
-        Arc::make_mut(&mut subscribers).retain(|subscriber| !Arc::ptr_eq(&subscriber.state, state));
+        let at = subscribers.iter().position(|subscriber| Arc::ptr_eq(&subscriber.state, state));
+        let gone = at.map(|at| Arc::make_mut(&mut subscribers).remove(at));
+        // In this order: what is dropped with the subscriber may be code that uses this topic.
+        drop(subscribers);
+        drop(gone);
     }
 }
 
