@@ -195,7 +195,7 @@ impl Subscriber for Sends {
 
 #[test]
 fn who_hears_of_a_dead_letter_may_send_over_its_link() {
-    let (done, is_done) = std::sync::mpsc::channel();
+    let (done, is_done) = std::sync::mpsc::sync_channel(1);
     // On a thread of its own: one that stands still could not say so.
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -403,6 +403,7 @@ impl Link {
             writing: Writing::default(),
             outcomes: Vec::new(),
             letters: Vec::new(),
+            flushed: Vec::new(),
             heard: Instant::now(),
             heartbeat: None,
         };
@@ -411,7 +412,7 @@ impl Link {
         }
     }
 
-    fn taken(state: &mut State, to: &str, through: u64) {
+    fn taken(state: &mut State, to: &str, through: u64, flushed: &mut Vec<Flush>) {
         let Some(lane) = state.lanes.get_mut(to) else { return };
         let mut count = 0;
         // Credit comes back only for words that were sent, whatever number the peer says.
@@ -423,10 +424,7 @@ impl Link {
         }
         lane.credit.add_permits(count);
         state.unacknowledged -= count;
-        for flush in state.flushes.extract_if(.., |flush| flush.left == 0) {
-            // Whoever waited may have given up.
-            let _ = flush.done.send(());
-        }
+        flushed.extend(state.flushes.extract_if(.., |flush| flush.left == 0));
     }
 
     /// A told word was not taken; its dead letter is to be buried without the lock.
@@ -518,6 +516,8 @@ struct Driver<'a> {
     outcomes: Vec<(Resolver, Ended)>,
     /// As `outcomes`, of words that were told.
     letters: Vec<DeadLetter>,
+    /// Those that are over.
+    flushed: Vec<Flush>,
     /// When the peer last said anything, or read what had been in the way.
     heard: Instant,
     /// Armed while somebody waits for the peer.
@@ -557,6 +557,15 @@ impl Driver<'_> {
         let mut left = READ_TURN;
         loop {
             let result = self.take_batch(&mut left);
+            // Recorders and subscribers of the application hear of it, and they may send over this very link.
+            for letter in self.letters.drain(..) {
+                self.link.shared.bury(letter);
+            }
+            // After the dead letters: who waited for them may count them.
+            for flush in self.flushed.drain(..) {
+                // Whoever waited may have given up.
+                let _ = flush.done.send(());
+            }
             for (resolver, ended) in self.outcomes.drain(..) {
                 resolve(
                     resolver,
@@ -566,10 +575,6 @@ impl Driver<'_> {
                         Ended::Lost => Outcome::Lost,
                     },
                 );
-            }
-            // Recorders and subscribers of the application hear of it, and they may send over this very link.
-            for letter in self.letters.drain(..) {
-                self.link.shared.bury(letter);
             }
             result?;
             if left == 0 {
@@ -585,7 +590,7 @@ impl Driver<'_> {
 
     /// Takes note of the frames that are there, under one lock; who asked is told after it.
     fn take_batch(&mut self, left: &mut u32) -> Result<(), FrameError> {
-        let Self { link, buffer, outcomes, letters, .. } = self;
+        let Self { link, buffer, outcomes, letters, flushed, .. } = self;
         let mut locked = None;
         while *left > 0
             && let Some(frame) = buffer.next()?
@@ -597,7 +602,7 @@ impl Driver<'_> {
                 Header::Refused { id, to: None, refusal } => (id, Ended::Refused(refusal)),
                 Header::Lost { id } => (id, Ended::Lost),
                 Header::Taken { to, through } => {
-                    Link::taken(state, to, through);
+                    Link::taken(state, to, through, flushed);
                     continue;
                 }
                 Header::Refused { id, to: Some(to), refusal } => {
