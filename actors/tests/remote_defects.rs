@@ -1,6 +1,8 @@
 //! What other crates get wrong between machines, and what is promised here instead: order, loss,
 //! identity, one outcome for each ask whenever the peer dies.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod common;
 
 use std::collections::BTreeMap;
