@@ -117,8 +117,13 @@ impl Framework for Ours {
             // On the thread that the others have: one made for it allocates from another arena.
             Cores::One => dms_actors::run(async move {
                 let system = builder.start_on_current().expect("it starts");
-                let bench = tokio::task::spawn_local(bench(Self { system, cores }));
-                bench.await.expect("the measurement does not panic")
+                let (done, output) = tokio::sync::oneshot::channel();
+                let ours = Self { system: system.clone(), cores };
+                // Among the actors, as whoever asks from inside one is.
+                inside(&system, move || {
+                    tokio::task::spawn_local(async move { drop(done.send(bench(ours).await)) });
+                });
+                output.await.expect("the measurement does not panic")
             })
             .expect("a runtime"),
             Cores::Two => {
