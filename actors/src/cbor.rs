@@ -8,6 +8,7 @@
 //! form, unsorted or duplicate map keys, simple values other than false, true and null, tags (but for
 //! COSE_Sign1 around a document), more than [`MAX_DEPTH`] levels and more than [`MAX_LENGTH`] bytes.
 
+mod reader;
 mod writer;
 
 use serde::Serialize;
@@ -120,7 +121,13 @@ pub fn from_canonical<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError>
 }
 
 /// Like [`from_canonical`], for contents that may be longer than a frame or document.
+///
+/// Inside of [`crate::signed::without_verifying`] the form is not looked at, only the values are read.
 pub fn from_canonical_within<T: DeserializeOwned>(bytes: &[u8], max_length: usize) -> Result<T, CborError> {
+    if crate::signed::is_trusting() {
+        check_length(bytes, max_length)?;
+        return reader::read(bytes);
+    }
     walk(bytes, max_length, false)?;
     decode(bytes)
 }
@@ -286,6 +293,7 @@ fn walk(bytes: &[u8], max_length: usize, is_document_allowed: bool) -> Result<()
 }
 
 /// Reads the head of an item: its major type and its argument.
+#[inline]
 pub(crate) fn read_head(bytes: &[u8], position: &mut usize) -> Result<(u8, u64), CborError> {
     let first = *bytes.get(*position).ok_or(CborError::Truncated)?;
     *position += 1;
@@ -392,6 +400,55 @@ mod tests {
         assert_eq!(check(&bytes, MAX_LENGTH), Ok(()));
         assert_eq!(from_canonical::<Everything>(&bytes).unwrap(), value);
         assert_eq!(to_canonical(&from_canonical::<Everything>(&bytes).unwrap()).unwrap(), bytes);
+    }
+
+    /// Reads as a store reads what it wrote.
+    fn trusted<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError> {
+        crate::signed::without_verifying(|| from_canonical(bytes))
+    }
+
+    #[test]
+    fn the_trusting_reader_reads_the_same_values() {
+        let value = everything();
+        let bytes = to_canonical(&value).unwrap();
+        assert_eq!(trusted::<Everything>(&bytes).unwrap(), value);
+        for number in [i128::from(u64::MAX), 0, -1, i128::from(i64::MIN), -1 - i128::from(u64::MAX)] {
+            assert_eq!(trusted::<i128>(&to_canonical(&number).unwrap()), Ok(number));
+        }
+        let newer = b"\xa3\x63new\xa1\x01\x82\x02\x03\x64flag\xf5\x64text\x61x";
+        assert_eq!(trusted::<Inner>(newer), Ok(Inner { text: "x".into(), flag: true }));
+        assert_eq!(trusted::<()>(b"\xf6"), Ok(()));
+        assert_eq!(trusted::<Option<bool>>(b"\xf6"), Ok(None));
+        assert!(crate::signed::without_verifying(|| from_canonical_within::<u8>(b"\x01", 0)).is_err());
+    }
+
+    #[test]
+    fn the_trusting_reader_refuses_what_is_no_value_of_the_type() {
+        let bodies: [&[u8]; 8] = [
+            b"\xa1\x65Point\x01",
+            b"\xa1\x64Line\x83\x01\x02\x03",
+            b"\x65Klein",
+            b"\xa0",
+            b"\xa2\x65Point\x01\x64Line\x01",
+            b"\x01",
+            b"\x65Point\x01",
+            b"\xd2\x65Point",
+        ];
+        for bytes in bodies {
+            assert!(trusted::<Shape>(bytes).is_err(), "{bytes:02x?}");
+        }
+        let more = |bytes: &[u8]| trusted::<(u8, u8)>(bytes).is_err();
+        assert!(
+            more(b"\x83\x01\x02\x03") && more(b"\x81\x01") && more(b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff")
+        );
+        assert!(trusted::<u8>(b"\x19\x01\x00").is_err());
+        assert_eq!(trusted::<Value>(&nested(MAX_DEPTH + 1)), Err(CborError::TooDeep));
+        assert_eq!(trusted::<Value>(&nested(10_000)), Err(CborError::TooDeep));
+        // Skipped, however deep: a field that a newer program added.
+        let deep = [b"\xa3\x64deep".as_slice(), &nested(10_000), b"\x64flag\xf5\x64text\x61x"].concat();
+        assert!(trusted::<Inner>(&deep).is_ok());
+        let endless = b"\xa3\x64deep\x9b\xff\xff\xff\xff\xff\xff\xff\xff";
+        assert!(trusted::<Inner>(endless).is_err());
     }
 
     /// What `to_canonical` must equal: the value as a tree, written by plain recursion.
@@ -703,7 +760,10 @@ mod tests {
         #[test]
         fn any_bytes_are_judged_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             // What the walker accepts has one form only: writing it again gives the same bytes.
-            if let Ok(value) = from_canonical::<Value>(&bytes) {
+            let read = from_canonical::<Value>(&bytes);
+            let again = trusted::<Value>(&bytes);
+            if let Ok(value) = read {
+                prop_assert_eq!(again.as_ref(), Ok(&value));
                 prop_assert_eq!(to_canonical(&value), Ok(bytes));
             }
         }
@@ -715,6 +775,8 @@ mod tests {
                     prop_assert_eq!(check(&bytes, MAX_LENGTH), Ok(()));
                     let again: Value = from_canonical(&bytes).unwrap();
                     prop_assert_eq!(to_canonical(&again).unwrap(), &bytes[..]);
+                    prop_assert_eq!(trusted::<Value>(&bytes), Ok(again));
+                    prop_assert!(trusted::<Value>(&bytes[..usize::from(cut) % bytes.len()]).is_err());
                     prop_assert!(check(&bytes[..usize::from(cut) % bytes.len()], MAX_LENGTH).is_err());
                 }
                 Err(error) => prop_assert_eq!(error, CborError::DuplicateKey),

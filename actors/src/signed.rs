@@ -33,10 +33,12 @@
 //! [`crate::WireMessage::decode_body`]), stores ([`Signed::verify_offline`] by way of serde), and gossip,
 //! which judges documents whose word it does not know ([`verify_header`], [`SignedHeader::check`]).
 
+mod trusting;
+
 use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ciborium::Value;
@@ -259,12 +261,22 @@ pub struct SignOptions {
 }
 
 /// A value with its issuer's signature. A value of this type has always been verified: there is no
-/// other way to make one than to sign or to verify.
-#[derive(Clone)]
-pub struct Signed<T> {
+/// other way to make one than to sign or to verify, or to read back what was verified before it was kept
+/// ([`without_verifying`]). A clone shares the document.
+pub struct Signed<T>(Arc<Parts<T>>);
+
+struct Parts<T> {
     header: SignedHeader,
     value: T,
-    bytes: Arc<[u8]>,
+    bytes: Box<[u8]>,
+    /// Hashed when it is first asked for.
+    content_id: OnceLock<ContentId>,
+}
+
+impl<T> Clone for Signed<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
 impl<T: Document> Signed<T> {
@@ -286,7 +298,7 @@ impl<T: Document> Signed<T> {
         // signs nothing that readers refuse.
         let (header, _) = open(&bytes)?;
         header.check_lifetime()?;
-        Ok(Self { header, value, bytes: bytes.into() })
+        Ok(Self::from_parts(header, value, bytes))
     }
 
     /// Checks a received document against all that can be checked without asking anybody: signature,
@@ -305,6 +317,8 @@ impl<T: Document> Signed<T> {
         bytes: &[u8],
         check: impl FnOnce(&SignedHeader) -> Result<(), SignedError>,
     ) -> Result<Self, SignedError> {
+        // Whoever calls this by name wants it, also inside of `without_verifying`.
+        let _trust = Trust::set(false);
         let (header, sign1) = open_verified(bytes)?;
         check(&header)?;
         let expected = Self::kind();
@@ -314,7 +328,18 @@ impl<T: Document> Signed<T> {
         let payload = sign1.payload.as_deref().unwrap_or_default();
         let value: T = cbor::from_canonical(payload).map_err(SignedError::Payload)?;
         value.check().map_err(SignedError::Invalid)?;
-        Ok(Self { header, value, bytes: bytes.into() })
+        Ok(Self::from_parts(header, value, bytes))
+    }
+
+    /// Reads what was verified before it was kept: structure, kind and value, but no signature.
+    fn trust(bytes: &[u8]) -> Result<Self, SignedError> {
+        let (header, payload) = trusting::open(bytes)?;
+        let expected = Self::kind();
+        if header.kind != expected {
+            return Err(SignedError::Kind { expected, found: header.kind });
+        }
+        let value: T = cbor::from_canonical(payload).map_err(SignedError::Payload)?;
+        Ok(Self::from_parts(header, value, bytes))
     }
 
     fn kind() -> Kind {
@@ -323,48 +348,55 @@ impl<T: Document> Signed<T> {
 }
 
 impl<T> Signed<T> {
+    fn from_parts(header: SignedHeader, value: T, bytes: impl Into<Box<[u8]>>) -> Self {
+        Self(Arc::new(Parts { header, value, bytes: bytes.into(), content_id: OnceLock::new() }))
+    }
+
     /// What the protected header says.
     pub fn header(&self) -> &SignedHeader {
-        &self.header
+        &self.0.header
     }
 
     /// The signed value.
     pub fn value(&self) -> &T {
-        &self.value
+        &self.0.value
     }
 
     /// The signed value without its proof.
-    pub fn into_value(self) -> T {
-        self.value
+    pub fn into_value(self) -> T
+    where
+        T: Clone,
+    {
+        Arc::try_unwrap(self.0).map_or_else(|shared| shared.value.clone(), |parts| parts.value)
     }
 
     /// The exact bytes that are signed, to be stored or relayed.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.0.bytes
     }
 
     /// The identifier of the document, signature included.
     pub fn content_id(&self) -> ContentId {
-        ContentId::of_document(&self.bytes)
+        *self.0.content_id.get_or_init(|| ContentId::of_document(&self.0.bytes))
     }
 
     /// Who signed.
     pub fn issuer(&self) -> Did {
-        self.header.issuer
+        self.0.header.issuer
     }
 
     /// The random id.
     pub fn id(&self) -> DocumentId {
-        self.header.id
+        self.0.header.id
     }
 }
 
 impl<T: fmt::Debug> fmt::Debug for Signed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signed")
-            .field("header", &self.header)
-            .field("value", &self.value)
-            .field("length", &self.bytes.len())
+            .field("header", &self.0.header)
+            .field("value", &self.0.value)
+            .field("length", &self.0.bytes.len())
             .finish()
     }
 }
@@ -372,7 +404,7 @@ impl<T: fmt::Debug> fmt::Debug for Signed<T> {
 /// Two documents are equal if their bytes are; the same value signed twice is two documents.
 impl<T> PartialEq for Signed<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.0.bytes == other.0.bytes
     }
 }
 
@@ -391,7 +423,7 @@ impl<T: Document> WireMessage for Signed<T> {
     const VERSION: u16 = T::VERSION;
 
     fn encode_body(&self) -> Result<Vec<u8>, CborError> {
-        Ok(self.bytes.to_vec())
+        Ok(self.0.bytes.to_vec())
     }
 
     fn decode_body(bytes: &[u8], context: &DecodeContext) -> Result<Self, DecodeError> {
@@ -403,14 +435,14 @@ impl<T: Document> WireMessage for Signed<T> {
 impl<T> Serialize for Signed<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            return serializer.serialize_str(&to_hex(&self.bytes));
+            return serializer.serialize_str(&to_hex(&self.0.bytes));
         }
-        serializer.serialize_bytes(&self.bytes)
+        serializer.serialize_bytes(&self.0.bytes)
     }
 }
 
-/// Verifies again, as [`Signed::verify_offline`] does: whoever holds a document within another must
-/// check its audience, freshness and mesh where they matter.
+/// Verifies again, as [`Signed::verify_offline`] does (but for [`without_verifying`]): whoever holds a
+/// document within another must check its audience, freshness and mesh where they matter.
 impl<'de, T: Document> Deserialize<'de> for Signed<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor<T>(std::marker::PhantomData<T>);
@@ -424,7 +456,8 @@ impl<'de, T: Document> Deserialize<'de> for Signed<T> {
 
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Signed<T>, E> {
                 let _level = NestingLevel::enter().ok_or_else(|| E::custom("too many nested documents"))?;
-                Signed::verify_offline(bytes).map_err(|error| E::custom(chain(&error)))
+                let opened = if is_trusting() { Signed::trust(bytes) } else { Signed::verify_offline(bytes) };
+                opened.map_err(|error| E::custom(chain(&error)))
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Signed<T>, E> {
@@ -446,6 +479,7 @@ impl<'de, T: Document> Deserialize<'de> for Signed<T> {
 /// Checks signature and structure of a document whose word is not known here, and says what its header
 /// says. Freshness, audience and mesh are left to [`SignedHeader::check`].
 pub fn verify_header(bytes: &[u8]) -> Result<SignedHeader, SignedError> {
+    let _trust = Trust::set(false);
     open_verified(bytes).map(|(header, _)| header)
 }
 
@@ -453,6 +487,53 @@ thread_local! {
     /// How many documents are being decoded inside of one another on this thread: serde has no other way
     /// to tell a value how deep it lies.
     static NESTING: Cell<usize> = const { Cell::new(0) };
+}
+
+thread_local! {
+    /// Whether this thread reads what it wrote itself.
+    static TRUSTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `read`, in which documents that are decoded on this thread are not verified again, and CBOR is not checked
+/// for its canonical form: for a store that reads back what it verified before it wrote it, from a disk whose
+/// checksums have just been checked. Signatures are most of what reading a log would cost otherwise.
+///
+/// What is read is checked for structure, kind and type all the same, so damage is an error and never a panic. It is
+/// never for bytes that came from somebody else since; a check of a whole store verifies all of them.
+/// [`Signed::verify`], [`Signed::verify_offline`] and [`verify_header`] verify as always.
+///
+/// ```
+/// use dms_actors::{Keypair, cbor, signed};
+/// let did = Keypair::from_secret(&[7; 32]).did();
+/// let kept = cbor::to_canonical(&did)?;
+/// assert_eq!(signed::without_verifying(|| cbor::from_canonical(&kept)), Ok(did));
+/// # Ok::<(), cbor::CborError>(())
+/// ```
+pub fn without_verifying<R>(read: impl FnOnce() -> R) -> R {
+    let _trust = Trust::set(true);
+    read()
+}
+
+/// Whether this thread is inside of [`without_verifying`].
+pub(crate) fn is_trusting() -> bool {
+    TRUSTING.get()
+}
+
+/// Gives back what was before when it is dropped, also by a panic.
+struct Trust {
+    before: bool,
+}
+
+impl Trust {
+    fn set(is_trusting: bool) -> Self {
+        Self { before: TRUSTING.replace(is_trusting) }
+    }
+}
+
+impl Drop for Trust {
+    fn drop(&mut self) {
+        TRUSTING.set(self.before);
+    }
 }
 
 struct NestingLevel;
@@ -716,6 +797,75 @@ mod tests {
 
     fn signed() -> Signed<Offer> {
         Signed::sign(offer(), &issuer(), options()).unwrap()
+    }
+
+    /// Reads as a store reads what it wrote.
+    fn trusted<T: DeserializeOwned>(kept: &[u8]) -> Result<T, CborError> {
+        without_verifying(|| cbor::from_canonical(kept))
+    }
+
+    fn keep(document: &[u8]) -> Vec<u8> {
+        cbor::to_canonical(serde_bytes::Bytes::new(document)).unwrap()
+    }
+
+    #[test]
+    fn what_was_verified_before_it_was_kept_is_not_verified_again() {
+        let open = SignOptions { audience: None, ..options() };
+        for document in [signed(), Signed::sign(offer(), &issuer(), open).unwrap()] {
+            let read: Signed<Offer> = trusted(&keep(document.bytes())).unwrap();
+            assert_eq!(read, document);
+            assert_eq!((read.header(), read.value()), (document.header(), document.value()));
+            assert_eq!(read.content_id(), document.content_id());
+            // Only there, and only by way of serde.
+            let mut forged = document.bytes().to_vec();
+            *forged.last_mut().unwrap() ^= 1;
+            assert!(trusted::<Signed<Offer>>(&keep(&forged)).is_ok());
+            assert!(cbor::from_canonical::<Signed<Offer>>(&keep(&forged)).is_err());
+            without_verifying(|| {
+                assert_eq!(Signed::<Offer>::verify_offline(&forged).unwrap_err(), SignedError::Signature);
+                assert_eq!(Signed::<Offer>::verify(&forged, &context()).unwrap_err(), SignedError::Signature);
+                assert_eq!(verify_header(&forged).unwrap_err(), SignedError::Signature);
+                assert!(is_trusting(), "and it goes on after them");
+            });
+        }
+        let caught = std::panic::catch_unwind(|| without_verifying(|| panic!("while reading")));
+        assert!(caught.is_err() && !is_trusting(), "a panic leaves no trust behind");
+    }
+
+    #[test]
+    fn a_document_read_in_trust_is_checked_for_its_kind_and_form() {
+        assert!(trusted::<Signed<Order>>(&keep(signed().bytes())).is_err(), "another kind");
+        let bytes = signed().bytes().to_vec();
+        let mut readable = 0;
+        for position in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[position] ^= 1 << bit;
+                // Read or refused, never a panic; what is not covered by the form is the checksum's to find.
+                readable += usize::from(trusted::<Signed<Offer>>(&keep(&flipped)).is_ok());
+            }
+        }
+        assert!(readable > 0 && readable < bytes.len() * 8, "{readable}");
+        for end in 0..bytes.len() {
+            assert!(trusted::<Signed<Offer>>(&keep(&bytes[..end])).is_err(), "{end}");
+        }
+        let long = vec![0; MAX_LENGTH + 1];
+        let long = cbor::to_canonical_within(serde_bytes::Bytes::new(&long), usize::MAX).unwrap();
+        let read = without_verifying(|| cbor::from_canonical_within::<Signed<Offer>>(&long, usize::MAX));
+        assert!(read.is_err());
+    }
+
+    #[test]
+    fn documents_within_documents_are_read_in_trust_and_bounded_all_the_same() {
+        let sign = |parent| Signed::sign(Chain { parent }, &issuer(), options()).unwrap();
+        let mut chain = sign(None);
+        for _ in 1..MAX_NESTING {
+            chain = sign(Some(Box::new(chain)));
+        }
+        let read: Signed<Chain> = trusted(&keep(chain.bytes())).unwrap();
+        assert_eq!(read.value().parent, chain.value().parent);
+        let deeper = sign(Some(Box::new(chain)));
+        assert!(trusted::<Signed<Chain>>(&keep(deeper.bytes())).is_err());
     }
 
     /// The document of fixed key, id, time and value. If this changes, every stored document is void.

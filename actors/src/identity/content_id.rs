@@ -24,11 +24,11 @@ pub struct ContentId {
     digest: [u8; 32],
 }
 
-/// What the bytes are.
+/// What the bytes are, in the order of the codes, so that identifiers are ordered as their binary forms are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Codec {
-    Raw,
     Cbor,
+    Raw,
 }
 
 impl Codec {
