@@ -41,6 +41,7 @@ impl Document for Bid {
         if self.score > 1000 {
             return Err("a score is between 0 and 1000".to_owned());
         }
+        self.resources.check()?;
         if self.lease == units::Millis(0) {
             Err("a bid without a lease promises nothing".to_owned())
         } else {
@@ -86,6 +87,25 @@ pub enum DeclineReason {
         /// Which.
         key: String,
     },
+    /// The machine's processor has another instruction set.
+    Architecture {
+        /// The one it has; empty where the machine does not say.
+        had: String,
+    },
+    /// The machine's clock is slower than needed.
+    Clock {
+        /// What is needed, in MHz.
+        needed: u32,
+        /// What it has, in MHz; 0 where the machine does not say.
+        had: u32,
+    },
+    /// The machine's score is lower than needed.
+    Score {
+        /// What is needed ([`crate::CpuInfo::score`]).
+        needed: u32,
+        /// What it has; 0 where it was not measured.
+        had: u32,
+    },
     /// The machine costs more than the limit.
     TooExpensive {
         /// Its price per hour.
@@ -125,6 +145,9 @@ impl DeclineReason {
             Self::NoExecutor { .. } => "no_executor",
             Self::Location => "location",
             Self::Label { .. } => "label",
+            Self::Architecture { .. } => "architecture",
+            Self::Clock { .. } => "clock",
+            Self::Score { .. } => "score",
             Self::TooExpensive { .. } => "too_expensive",
             Self::NotTrusted => "not_trusted",
             Self::LockShare => "lock_share",
@@ -157,6 +180,12 @@ impl fmt::Display for DeclineReason {
             Self::NoExecutor { executor } => write!(f, "does not run {executor}"),
             Self::Location => f.write_str("stands in no location that the job accepts"),
             Self::Label { key } => write!(f, "label {key:?} is missing or different"),
+            Self::Architecture { had } if had.is_empty() => f.write_str("does not say its instruction set"),
+            Self::Architecture { had } => write!(f, "has the instruction set {had}"),
+            Self::Clock { needed, had: 0 } => write!(f, "needs {needed} MHz, and does not say its clock"),
+            Self::Clock { needed, had } => write!(f, "needs {needed} MHz, has {had}"),
+            Self::Score { needed, had: 0 } => write!(f, "needs a score of {needed}, and was not measured"),
+            Self::Score { needed, had } => write!(f, "needs a score of {needed}, has {had}"),
             Self::TooExpensive { price } => write!(f, "costs {price} per hour, over the limit"),
             Self::NotTrusted => f.write_str("does not trust the requester"),
             Self::LockShare => f.write_str("the requester already holds its share of locks"),
@@ -185,9 +214,9 @@ impl Document for Decline {
 
     fn check(&self) -> Result<(), String> {
         match &self.reason {
-            DeclineReason::Label { key: text } | DeclineReason::Unsupported { what: text } => {
-                check_text("reason", text)
-            }
+            DeclineReason::Label { key: text }
+            | DeclineReason::Architecture { had: text }
+            | DeclineReason::Unsupported { what: text } => check_text("reason", text),
             DeclineReason::TooBig { shortfalls } | DeclineReason::Busy { shortfalls }
                 if shortfalls.len() > 16 =>
             {
@@ -235,6 +264,9 @@ mod tests {
             DeclineReason::NoExecutor { executor: ExecutorKind::Wasm },
             DeclineReason::Location,
             DeclineReason::Label { key: "disk".into() },
+            DeclineReason::Architecture { had: "riscv64".into() },
+            DeclineReason::Clock { needed: 3000, had: 0 },
+            DeclineReason::Score { needed: 300, had: 0 },
             DeclineReason::TooExpensive { price: Price(1) },
             DeclineReason::NotTrusted,
             DeclineReason::LockShare,

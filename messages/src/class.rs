@@ -32,8 +32,10 @@ impl CapabilityClass {
     /// The class whose members may run a pod that needs this.
     pub fn needed(requirement: &Requirement) -> Self {
         match requirement.executor {
-            // WebAssembly runs on any machine.
-            ExecutorKind::Wasm => Self { executor: ExecutorKind::Wasm, architecture: None },
+            // WebAssembly runs on any machine, unless the pod wants one of a kind.
+            ExecutorKind::Wasm => {
+                Self { executor: ExecutorKind::Wasm, architecture: requirement.architecture.clone() }
+            }
         }
     }
 }
@@ -64,6 +66,8 @@ mod tests {
         assert!(
             offered.contains(&CapabilityClass::needed(&crate::golden::example_job().pods[0].requirement))
         );
+        let choosy = Requirement { architecture: Some("x86_64".into()), ..Requirement::default() };
+        assert!(offered.contains(&CapabilityClass::needed(&choosy)));
         assert!(CapabilityClass::offered(&Capability::default()).is_empty());
     }
 }

@@ -42,6 +42,7 @@ impl Document for Contract {
         if self.attempt.number == 0 {
             return Err("attempts are counted from 1".to_owned());
         }
+        self.resources.check()?;
         self.pod.check().map_err(|error| error.to_string())
     }
 }

@@ -45,6 +45,7 @@ fn example_requirement() -> Requirement {
         executor: ExecutorKind::Wasm,
         locations: BTreeSet::new(),
         labels: BTreeMap::new(),
+        ..Requirement::default()
     }
 }
 
@@ -54,6 +55,7 @@ fn resources() -> Resources {
         memory: MemoryMib(64),
         disk: DiskMib(16),
         gpus: BTreeSet::from([GpuId(1)]),
+        ..Resources::default()
     }
 }
 
@@ -211,6 +213,10 @@ fn every_word_has_its_golden_bytes() {
     );
     golden(&Acknowledge { attempt: attempt() }, "bsibkek5g57zcray");
     golden(&Cancel { attempt: attempt(), cause: StopCause::Cancelled }, "w4fpgclx77y765ee");
+    let requested =
+        RequestedAttempt { attempt: attempt(), stage: AttemptStage::Invoked, is_countersigned: false };
+    let provided = ProvidedAttempt { attempt: attempt(), stage: AttemptStage::Ended };
+    golden(&Reconcile { requested: vec![requested], provided: vec![provided] }, "mjta64ylrsmnv624");
     golden(&example_job(), "vagfe6mbopxu6a6y");
 }
 

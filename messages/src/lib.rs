@@ -4,7 +4,7 @@
 //! providers answer with a [`Bid`] (backed by a lock) or a [`Decline`]. The winner gets an
 //! [`Invocation`] holding the [`Contract`] and answers [`Accepted`] or [`Refused`]; everybody else gets
 //! a [`Release`]. The allocation reports [`AllocationStatus`] and [`AllocationOutput`], and keeps its
-//! result until [`Acknowledge`]d. [`Cancel`] ends it early.
+//! result until [`Acknowledge`]d. [`Cancel`] ends it early. What got lost on the way is found by [`Reconcile`].
 //!
 //! Plain data with checked constructors and units: no I/O, no clock, no decision. Documents are
 //! [`Signed`] (COSE) and can be checked offline; the rest are frames, proven by the link they arrive on.
@@ -21,6 +21,7 @@ mod invocation;
 mod job;
 mod node_card;
 mod node_status;
+mod reconcile;
 mod status;
 mod units;
 
@@ -28,8 +29,8 @@ pub use advert::{Advert, MAX_ADDRESSES};
 pub use bid::{Bid, Decline, DeclineReason, Release, ReleaseCause, Retry};
 pub use bid_request::{BidRequest, MAX_WANTED};
 pub use capability::{
-    Capability, CpuInfo, Dimension, ExecutorKind, Gpu, GpuId, GpuRequirement, PriceList, Requirement,
-    Resources, Shortfall,
+    Capability, CpuInfo, Dimension, ExecutorKind, Gpu, GpuId, GpuRequirement, MAX_PORTS, PriceList,
+    Requirement, Resources, Shortfall,
 };
 pub use class::CapabilityClass;
 pub use contract::Contract;
@@ -39,6 +40,7 @@ pub use invocation::{Accepted, Invocation, Refused, RefusedReason};
 pub use job::{Job, JobEnd, JobError, JobFailure, JobPhase, Pod, Task};
 pub use node_card::NodeCard;
 pub use node_status::{MAX_NODE_STATUS_LENGTH, NodeRole, NodeStatus, ResourceSummary, ServingMode};
+pub use reconcile::{AttemptStage, MAX_RECONCILED, ProvidedAttempt, Reconcile, RequestedAttempt};
 pub use status::{
     Acknowledge, AllocationOutput, AllocationResult, AllocationState, AllocationStatus,
     AllocationStatusRequest, Cancel, FailureCause, OutputStream, StopCause,
@@ -49,7 +51,7 @@ pub use dms_actors::cbor::{
     CborError, from_canonical, from_canonical_within, to_canonical, to_canonical_within,
 };
 pub use dms_actors::clock::Timestamp;
-pub use dms_actors::signed::{Document, DocumentId, SignOptions};
+pub use dms_actors::signed::{Document, DocumentId, SignOptions, without_verifying};
 pub use dms_actors::{ContentId, Did, Keypair, Kind, Message, Signed, WireMessage};
 
 /// Longest free text in a word (reasons, names), in bytes; longer text is refused, never cut.

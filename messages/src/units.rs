@@ -262,6 +262,7 @@ impl FromStr for Millis {
             "s" => 1,
             "m" | "min" => 60,
             "h" => 3600,
+            "d" => 24 * 3600,
             _ => return Err(UnitError::new(text, NO_TIME)),
         };
         let problem = if is_too_fine(&text[..split]) { TOO_FINE_TIME } else { NO_TIME };
@@ -272,7 +273,7 @@ impl FromStr for Millis {
     }
 }
 
-const NO_TIME: &str = "not a duration (250ms, 30s, 5m, 2h)";
+const NO_TIME: &str = "not a duration (250ms, 30s, 5m, 2h, 30d)";
 const TOO_FINE_TIME: &str =
     "too fine: a duration has at most three decimals, and a millisecond (1ms) is the finest";
 
@@ -291,6 +292,7 @@ mod tests {
         assert_eq!("90s".parse(), Ok(Millis(90_000)));
         assert_eq!("1.5m".parse(), Ok(Millis(90_000)));
         assert_eq!("250ms".parse(), Ok(Millis(250)));
+        assert_eq!("30d".parse(), Ok(Millis(30 * 24 * 3_600_000)));
     }
 
     #[test]
