@@ -1,14 +1,20 @@
 //! Keeps rows in memory, with the loss a power cut would bring: for tests and the simulator.
 //!
 //! What a crash takes away is modelled, not the disk: [`MemoryEngine::crash`] is the engine as of the last synced
-//! write. It refuses to write when told to ([`MemoryEngine::fail_writes`]), like a full or broken disk.
+//! write. It refuses to write when told to ([`MemoryEngine::fail_writes`], [`MemoryEngine::fail_with`]), like a full or
+//! broken disk.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Batch, Durability, Engine, EngineError, Row, ScanRange, Write};
+use super::{
+    Batch, Durability, Engine, EngineError, FamilySize, RocksEngine, RocksOptions, Row, ScanRange, Sizes,
+    Write,
+};
 use crate::schema::{self, Family};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -26,8 +32,14 @@ struct State {
     /// What each row touched since the last sync held at that sync (`None`: no row), so that a crash can be undone
     /// without keeping a second copy of everything. Bounded by the rows touched, not by the writes made.
     unsynced: BTreeMap<(Family, Vec<u8>), Option<Vec<u8>>>,
-    failing: bool,
+    /// What every write and reopening answers.
+    failing: Option<EngineError>,
+    /// A reopening failed; until one succeeds nothing can be read either.
+    is_closed: bool,
 }
+
+/// Rows handed to a checkpoint's engine at a time.
+const CHECKPOINT_BATCH_BYTES: usize = 1024 * 1024;
 
 impl MemoryEngine {
     /// A new database: nothing but the schema version, synced.
@@ -51,13 +63,21 @@ impl MemoryEngine {
                 None => drop(rows.remove(&key)),
             }
         }
-        state.failing = false;
+        state.failing = None;
+        state.is_closed = false;
         Self { state: Mutex::new(state) }
     }
 
     /// From now on every write fails and changes nothing (`true`), or works again (`false`).
     pub fn fail_writes(&self, failing: bool) {
-        self.lock().failing = failing;
+        self.fail_with(failing.then(|| EngineError::Io { reason: "writes are made to fail".to_owned() }));
+    }
+
+    /// From now on every write, and every reopening, fails with this error and changes no row; or works again (none).
+    ///
+    /// A real disk refuses on until the engine is reopened, whatever becomes of the cause; this one does not.
+    pub fn fail_with(&self, error: Option<EngineError>) {
+        self.lock().failing = error;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -78,6 +98,16 @@ impl State {
         }
         if durability == Durability::Synced {
             self.unsynced.clear();
+        }
+    }
+
+    fn check_open(&self) -> Result<(), EngineError> {
+        match &self.failing {
+            Some(error) if self.is_closed => Err(error.clone()),
+            None if self.is_closed => {
+                Err(EngineError::Io { reason: "the database is closed since a reopening failed".to_owned() })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -110,6 +140,7 @@ impl fmt::Debug for MemoryEngine {
             .field("row_count", &row_count)
             .field("unsynced_row_count", &state.unsynced.len())
             .field("failing", &state.failing)
+            .field("is_closed", &state.is_closed)
             .finish()
     }
 }
@@ -117,23 +148,91 @@ impl fmt::Debug for MemoryEngine {
 impl Engine for MemoryEngine {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
         let mut state = self.lock();
-        if state.failing {
-            return Err(EngineError::Io { reason: "writes are made to fail".to_owned() });
+        state.check_open()?;
+        if let Some(error) = &state.failing {
+            return Err(error.clone());
         }
         state.apply(batch.into_writes(), durability);
         Ok(())
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        Ok(self.lock().rows.get(&family).and_then(|rows| rows.get(key)).cloned())
+        let state = self.lock();
+        state.check_open()?;
+        Ok(state.rows.get(&family).and_then(|rows| rows.get(key)).cloned())
     }
 
     fn scan(&self, family: Family, range: ScanRange, limit: usize) -> Result<Vec<Row>, EngineError> {
-        Ok(self.lock().range(family, &range).take(limit).collect())
+        let state = self.lock();
+        state.check_open()?;
+        Ok(state.range(family, &range).take(limit).collect())
     }
 
     fn scan_back(&self, family: Family, range: ScanRange, limit: usize) -> Result<Vec<Row>, EngineError> {
-        Ok(self.lock().range(family, &range).rev().take(limit).collect())
+        let state = self.lock();
+        state.check_open()?;
+        Ok(state.range(family, &range).rev().take(limit).collect())
+    }
+
+    /// A restart of the process takes nothing away; only a [`MemoryEngine::crash`] does.
+    fn reopen(&self) -> Result<(), EngineError> {
+        let mut state = self.lock();
+        match state.failing.clone() {
+            // Found before anything is closed, as on a disk.
+            Some(error @ EngineError::NoSpace { .. }) => Err(error),
+            Some(error) => {
+                state.is_closed = true;
+                Err(error)
+            }
+            None => {
+                state.is_closed = false;
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a database on disk with the same rows.
+    fn checkpoint(&self, directory: &Path) -> Result<(), EngineError> {
+        super::refuse_existing(directory)?;
+        let copied = {
+            let state = self.lock();
+            state.check_open()?;
+            state.rows.clone()
+        };
+        // Not with its parents, which the other engine does not make either.
+        fs::create_dir(directory)
+            .map_err(|error| EngineError::io(&format!("create {}", directory.display()), &error))?;
+        let engine = RocksEngine::open(directory, &RocksOptions::default())?;
+        let mut batch = Batch::new();
+        for (family, rows) in copied {
+            for (key, value) in rows {
+                batch.put(family, key, value);
+                if batch.byte_len() >= CHECKPOINT_BATCH_BYTES {
+                    engine.write(std::mem::take(&mut batch), Durability::Unsynced)?;
+                }
+            }
+        }
+        engine.write(batch, Durability::Synced)
+    }
+
+    fn sizes(&self) -> Result<Sizes, EngineError> {
+        let state = self.lock();
+        state.check_open()?;
+        let families: Vec<FamilySize> = Family::ALL
+            .into_iter()
+            .map(|family| {
+                let rows = state.rows.get(&family);
+                let bytes =
+                    rows.map_or(0, |rows| rows.iter().map(|(key, value)| key.len() + value.len()).sum());
+                FamilySize {
+                    family: family.name().to_owned(),
+                    rows: rows.map_or(0, BTreeMap::len) as u64,
+                    bytes: bytes as u64,
+                }
+            })
+            .collect();
+        let write_buffer_bytes = families.iter().map(|family| family.bytes).sum();
+        Ok(Sizes { write_buffer_bytes, families, ..Sizes::default() })
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`MemoryEngine`] for tests and the simulator; the same tests run on both. An engine knows nothing of events, and
 //! it refuses to guess: a second process, a newer schema and damage are each an error of their own.
 
+mod access;
 mod memory;
 mod rocks;
 mod wal;
@@ -12,12 +13,22 @@ mod wal;
 pub(crate) mod tests;
 
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::schema::Family;
 
 pub use self::memory::MemoryEngine;
 pub use self::rocks::{RocksEngine, RocksOptions};
+
+/// How the name of a restore's own copy goes on behind the name of the database whose place it is to take.
+pub(crate) const RESTORING: &str = ".restoring-";
+
+/// How the name of a database goes on that a restore moved aside.
+pub(crate) const BEFORE: &str = ".before-";
 
 /// One row: key and value.
 pub type Row = (Vec<u8>, Vec<u8>);
@@ -32,8 +43,8 @@ pub trait Engine: Send + Sync + Debug + 'static {
     /// even if the batch is empty.
     ///
     /// # Errors
-    /// [`EngineError::Io`] or [`EngineError::Damaged`]. After an error it is unknown whether the batch will be there
-    /// after a reopen (all of it or nothing), so nobody may write on.
+    /// [`EngineError::Io`], [`EngineError::NoSpace`] or [`EngineError::Damaged`]. After an error it is unknown whether
+    /// the batch will be there after a reopen (all of it or nothing), so nobody may write on before [`Self::reopen`].
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError>;
 
     /// The value under `key`.
@@ -53,6 +64,71 @@ pub trait Engine: Send + Sync + Debug + 'static {
     /// # Errors
     /// [`EngineError::Io`] or [`EngineError::Damaged`].
     fn scan_back(&self, family: Family, range: ScanRange, limit: usize) -> Result<Vec<Row>, EngineError>;
+
+    /// Closes the database and opens it again with every check of a first opening: what a restart of the process
+    /// would do. Nothing is created, and calls of other threads wait meanwhile.
+    ///
+    /// First it makes sure that the disk takes some more, so that a full disk is [`EngineError::NoSpace`] here, with
+    /// the engine as it was, and not a little later. If closing was done and opening fails, every call fails with
+    /// that error until a later `reopen` succeeds.
+    ///
+    /// # Errors
+    /// Those of opening, and [`EngineError::Unsupported`].
+    fn reopen(&self) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported { operation: "reopening" })
+    }
+
+    /// Copies the whole database as of one instant into `directory`, which must not exist, while reads and writes
+    /// go on; the copy is on the disk when this returns, and [`RocksEngine::open`] opens it.
+    ///
+    /// On the same file system a large database costs little: files that never change are linked, not copied.
+    ///
+    /// # Errors
+    /// [`EngineError::Exists`] if there is such a file or directory; [`EngineError::Io`], [`EngineError::NoSpace`],
+    /// [`EngineError::Damaged`] or [`EngineError::Unsupported`]. What was copied until then may be left behind.
+    fn checkpoint(&self, directory: &Path) -> Result<(), EngineError> {
+        let _ = directory;
+        Err(EngineError::Unsupported { operation: "checkpoints" })
+    }
+
+    /// How much there is, for people: on disk estimates by the engine, in memory exact.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`], [`EngineError::Damaged`] or [`EngineError::Unsupported`].
+    fn sizes(&self) -> Result<Sizes, EngineError> {
+        Err(EngineError::Unsupported { operation: "telling sizes" })
+    }
+
+    /// The directory that holds the database, for an engine with a disk.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
+}
+
+/// How large a database is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Every file in the directory together, text logs included. Bytes; 0 without a disk.
+    pub disk_bytes: u64,
+    /// Write-ahead logs. Bytes; 0 without a disk.
+    pub log_bytes: u64,
+    /// Rows not yet in table files. Bytes.
+    pub write_buffer_bytes: u64,
+    /// Cached blocks, indices and filters, and the write buffers charged to them. Bytes; 0 without a disk.
+    pub cache_bytes: u64,
+    /// Each family, in the order of [`Family::ALL`].
+    pub families: Vec<FamilySize>,
+}
+
+/// How large a column family is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FamilySize {
+    /// Its name on disk.
+    pub family: String,
+    /// How many rows; an estimate on disk, where deleted rows count until they are compacted.
+    pub rows: u64,
+    /// Keys and values: on disk its table files, in memory its rows. Bytes.
+    pub bytes: u64,
 }
 
 /// How far a write has gone when the engine says it is done.
@@ -87,6 +163,44 @@ pub enum EngineError {
         /// What was found, and where.
         reason: String,
     },
+    /// There is no database where one was expected, and nothing was created.
+    #[error("there is no database in {}", path.display())]
+    Missing {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// There is something where a copy was to be made, and nothing was overwritten.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// The disk is full, or what this user may take of it is: free some space. What was written before is sound.
+    #[error("no space is left on the disk of the database: {reason}")]
+    NoSpace {
+        /// What the system said.
+        reason: String,
+    },
+    /// The data directory can be read but nothing can be created in it.
+    #[error("the data directory is read-only: {}", path.display())]
+    ReadOnlyDirectory {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// A file of the database may not be read and written by the user this process runs as.
+    #[error("{} belongs to user {owner} and cannot be read and written by this process's user", path.display())]
+    NotOurs {
+        /// The file or directory.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+    },
+    /// This engine cannot do that, or it was opened for reading only.
+    #[error("this database does not support {operation}")]
+    Unsupported {
+        /// What was asked for.
+        operation: &'static str,
+    },
     /// The disk or the system refused; the rows may be sound.
     #[error("the database could not be read or written: {reason}")]
     Io {
@@ -106,8 +220,42 @@ impl EngineError {
         Self::Damaged { reason: reason.into() }
     }
 
-    pub(crate) fn io(doing: &str, error: &std::io::Error) -> Self {
-        Self::Io { reason: format!("{doing}: {error}") }
+    pub(crate) fn io(doing: &str, error: &io::Error) -> Self {
+        let reason = format!("{doing}: {error}");
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::NoSpace { reason }
+            }
+            _ => Self::Io { reason },
+        }
+    }
+
+    /// Whether the same database may well work later without anybody having touched its files: a disk that was full
+    /// or away, a directory that was mounted for reading. Worth an [`Engine::reopen`] now and then; after any other
+    /// error a person must look.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::AlreadyOpen { .. }
+            | Self::NoSpace { .. }
+            | Self::ReadOnlyDirectory { .. }
+            | Self::NotOurs { .. }
+            | Self::Io { .. } => true,
+            Self::NewerSchema { .. }
+            | Self::Damaged { .. }
+            | Self::Missing { .. }
+            | Self::Exists { .. }
+            | Self::Unsupported { .. }
+            | Self::Panicked { .. } => false,
+        }
+    }
+}
+
+/// Refuses to write where something is, even if it is a link to nothing.
+pub(crate) fn refuse_existing(path: &Path) -> Result<(), EngineError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Err(EngineError::Exists { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(EngineError::io(&format!("look at {}", path.display()), &error)),
     }
 }
 

@@ -1,21 +1,28 @@
 //! Keeps rows on disk in RocksDB, tuned for a node that is a guest on somebody's machine.
 //!
 //! Opened by the node's start-up. What it promises beyond RocksDB: a second process, a newer schema,
-//! a lost or foreign column family, a vanished `CURRENT` file and damage before an intact record are refused with an
-//! error that names them, and nothing is changed or repaired on the way. A torn last record (nobody was told that it
-//! is saved) is dropped. Every call blocks.
+//! a lost or foreign column family, a vanished `CURRENT` file or write-ahead log, damage before an intact record, a
+//! read-only directory, files of another user and a full disk are refused with an error that names them, and nothing
+//! is changed or repaired on the way. A torn last record (nobody was told that it is saved) is dropped. Every call
+//! blocks.
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ChecksumType, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
     DBRecoveryMode, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch,
-    WriteBufferManager, WriteOptions,
+    WriteBufferManager, WriteOptions, properties,
 };
 
-use super::{Batch, Durability, Engine, EngineError, Row, ScanRange, Write, wal};
+use super::{
+    BEFORE, Batch, Durability, Engine, EngineError, FamilySize, RESTORING, Row, ScanRange, Sizes, Write,
+    access, wal,
+};
 use crate::schema::{self, Family};
 
 /// How much of the machine the database may take.
@@ -56,8 +63,37 @@ impl Default for RocksOptions {
 
 /// A RocksDB database with the families of [`Family::ALL`].
 pub struct RocksEngine {
-    db: DB,
+    // A lock, because `reopen` replaces the database under readers and the committer, which hold this engine and not
+    // the database. Written to by `reopen` alone; everybody else shares it.
+    database: RwLock<Database>,
     path: PathBuf,
+    options: RocksOptions,
+}
+
+enum Database {
+    Open {
+        db: DB,
+        mode: Mode,
+    },
+    /// A reopen closed it and could not open it again.
+    Closed(EngineError),
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Mode {
+    ReadWrite,
+    ReadOnly,
+}
+
+/// What an opening takes for granted.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Expected {
+    /// A database or none, which then is created.
+    Anything,
+    /// A database that was in use: it has a write-ahead log.
+    Database,
+    /// A copy just made, which may have no write-ahead log yet.
+    Copy,
 }
 
 impl RocksEngine {
@@ -67,45 +103,71 @@ impl RocksEngine {
     /// - [`EngineError::AlreadyOpen`]: another process has it open, or this one has.
     /// - [`EngineError::NewerSchema`]: a newer program wrote it; nothing was changed.
     /// - [`EngineError::Damaged`]: files are missing or broken in a way a crash cannot explain; nothing was repaired.
-    /// - [`EngineError::Io`]: the directory or a file cannot be used.
+    /// - [`EngineError::ReadOnlyDirectory`], [`EngineError::NotOurs`], [`EngineError::NoSpace`]: the directory or a
+    ///   file cannot be used for this reason; [`EngineError::Io`]: for another one.
     pub fn open(path: impl AsRef<Path>, options: &RocksOptions) -> Result<Self, EngineError> {
-        let path = path.as_ref();
-        fs::create_dir_all(path)
-            .map_err(|error| EngineError::io(&format!("create {}", path.display()), &error))?;
-        let is_new = !path
-            .join("CURRENT")
-            .try_exists()
-            .map_err(|error| EngineError::io(&format!("look into {}", path.display()), &error))?;
-        let is_complete = if is_new {
-            refuse_remains(path)?;
-            false
-        } else {
-            let is_complete = check_families(path, options)?;
-            if let Err(damage) = wal::check_directory(path) {
-                // A log that is being written looks torn to a reader: ask first whether somebody writes it.
-                return Err(if is_locked(path) {
-                    EngineError::AlreadyOpen { path: path.to_owned() }
-                } else {
-                    damage
-                });
-            }
-            is_complete
-        };
+        Self::open_expecting(path.as_ref(), options, Expected::Anything)
+    }
 
-        let mut database = database_options(options);
-        database.create_if_missing(is_new);
-        // Only while creation is unfinished: later a missing family is damage, not a wish for an empty one.
-        database.create_missing_column_families(!is_complete);
-        let family = family_options(options, &mut database);
-        let families = Family::ALL.iter().map(|f| ColumnFamilyDescriptor::new(f.name(), family.clone()));
-        let db =
-            DB::open_cf_descriptors(&database, path, families).map_err(|error| open_error(path, error))?;
-        let engine = Self { db, path: path.to_owned() };
-        engine.settle_schema()?;
-        if is_new {
-            sync_parent(path)?;
+    /// Opens the database in `path`, and creates nothing.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], and [`EngineError::Missing`].
+    pub fn open_existing(path: impl AsRef<Path>, options: &RocksOptions) -> Result<Self, EngineError> {
+        Self::open_expecting(path.as_ref(), options, Expected::Database)
+    }
+
+    /// Opens the database in `path` for reading, as it is now, with the same checks; writing and reopening are
+    /// refused. Nothing is created or changed but RocksDB's own text log, and the directory may be read-only.
+    ///
+    /// A family that the database is too old to have reads as empty.
+    ///
+    /// # Errors
+    /// Those of [`Self::open_existing`]; a running node is [`EngineError::AlreadyOpen`] here too, because it deletes
+    /// files from under a reader.
+    pub fn open_read_only(path: impl AsRef<Path>, options: &RocksOptions) -> Result<Self, EngineError> {
+        let path = path.as_ref();
+        if !has_database(path)? {
+            return Err(EngineError::Missing { path: path.to_owned() });
         }
-        Ok(engine)
+        access::check_readable(path)?;
+        if is_locked(path) {
+            return Err(EngineError::AlreadyOpen { path: path.to_owned() });
+        }
+        let families = check_families(path, options)?;
+        check_logs(path, families != Families::Unfinished)?;
+        let mut database = database_options(options);
+        let found = DB::list_cf(&database, path).map_err(|error| open_error(path, error))?;
+        let family = family_options(options, &mut database);
+        let families = found.iter().map(|name| ColumnFamilyDescriptor::new(name, family.clone()));
+        let db = DB::open_cf_descriptors_read_only(&database, path, families, false)
+            .map_err(|error| open_error(path, error))?;
+        let engine = Self::around(path, options, db, Mode::ReadOnly);
+        match engine.get(Family::Meta, schema::SCHEMA_VERSION_KEY)? {
+            Some(row) => schema::check_version(&row).map(|_| engine),
+            None => Err(EngineError::Missing { path: path.to_owned() }),
+        }
+    }
+
+    /// Refuses a directory whose database a process has open; nothing is changed.
+    ///
+    /// # Errors
+    /// [`EngineError::AlreadyOpen`].
+    pub fn refuse_in_use(path: &Path) -> Result<(), EngineError> {
+        if is_locked(path) { Err(EngineError::AlreadyOpen { path: path.to_owned() }) } else { Ok(()) }
+    }
+
+    fn open_expecting(path: &Path, options: &RocksOptions, expected: Expected) -> Result<Self, EngineError> {
+        let db = open_database(path, options, expected)?;
+        Ok(Self::around(path, options, db, Mode::ReadWrite))
+    }
+
+    fn around(path: &Path, options: &RocksOptions, db: DB, mode: Mode) -> Self {
+        Self {
+            database: RwLock::new(Database::Open { db, mode }),
+            path: path.to_owned(),
+            options: options.clone(),
+        }
     }
 
     /// The data directory.
@@ -113,57 +175,143 @@ impl RocksEngine {
         &self.path
     }
 
-    /// Checks the schema version, or writes it as the first batch of a new database. An older one stays: the store
-    /// brings the rows up to date.
-    fn settle_schema(&self) -> Result<(), EngineError> {
-        if let Some(row) = self.get(Family::Meta, schema::SCHEMA_VERSION_KEY)? {
-            schema::check_version(&row)?;
-            return Ok(());
+    fn lock(&self) -> RwLockReadGuard<'_, Database> {
+        // A panic in `reopen` leaves `Closed` or an open database, never something between.
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Database {
+    fn db(&self) -> Result<&DB, EngineError> {
+        match self {
+            Self::Open { db, .. } => Ok(db),
+            Self::Closed(error) => Err(error.clone()),
         }
-        // Creation may have been cut short before this batch; then every family is still empty.
-        for family in Family::ALL {
-            if !self.scan(family, ScanRange::all(), 1)?.is_empty() {
-                return Err(EngineError::damaged(format!(
-                    "there are rows in {} but no schema version",
-                    family.name()
-                )));
-            }
-        }
-        let mut first = Batch::new();
-        first.put(Family::Meta, schema::SCHEMA_VERSION_KEY, schema::version_row());
-        self.write(first, Durability::Synced)
     }
 
-    fn handle(&self, family: Family) -> &ColumnFamily {
-        self.db.cf_handle(family.name()).expect("open() opens every family")
+    fn writable(&self, operation: &'static str) -> Result<&DB, EngineError> {
+        match self {
+            Self::Open { mode: Mode::ReadOnly, .. } => Err(EngineError::Unsupported { operation }),
+            _ => self.db(),
+        }
+    }
+}
+
+/// Opens or creates the database, with all checks.
+fn open_database(path: &Path, options: &RocksOptions, expected: Expected) -> Result<DB, EngineError> {
+    let is_new = !has_database(path)?;
+    if is_new && expected != Expected::Anything {
+        refuse_remains(path)?;
+        return Err(EngineError::Missing { path: path.to_owned() });
+    }
+    if is_new {
+        refuse_unfinished_restore(path)?;
+        create_directory(path)?;
+        refuse_remains(path)?;
+    }
+    access::check_writable(path)?;
+    let mut are_complete = false;
+    if !is_new {
+        let families = check_families(path, options)?;
+        are_complete = families == Families::Complete;
+        let is_log_due = families != Families::Unfinished && expected != Expected::Copy;
+        if let Err(damage) = check_logs(path, is_log_due) {
+            // A log that is being written looks torn to a reader: ask first whether somebody writes it.
+            return Err(if is_locked(path) {
+                EngineError::AlreadyOpen { path: path.to_owned() }
+            } else {
+                damage
+            });
+        }
     }
 
-    fn collect(
-        &self,
-        family: Family,
-        range: ScanRange,
-        limit: usize,
-        direction: Direction,
-    ) -> Result<Vec<Row>, EngineError> {
-        if range.is_empty() || limit == 0 {
-            return Ok(Vec::new());
-        }
-        // Bounds and not only a start: an iterator without them walks over deleted rows beyond its range.
-        let mut read = ReadOptions::default();
-        let mode = match direction {
-            Direction::Forward => IteratorMode::Start,
-            Direction::Reverse => IteratorMode::End,
-        };
-        read.set_iterate_lower_bound(range.start);
-        if let Some(end) = range.end {
-            read.set_iterate_upper_bound(end);
-        }
-        self.db
-            .iterator_cf_opt(self.handle(family), read, mode)
-            .take(limit)
-            .map(|row| row.map(|(key, value)| (key.into_vec(), value.into_vec())).map_err(use_error))
-            .collect()
+    let mut database = database_options(options);
+    database.create_if_missing(is_new);
+    // Only while creation is unfinished or the schema older: later a missing family is damage, not a wish for an
+    // empty one.
+    database.create_missing_column_families(!are_complete);
+    let family = family_options(options, &mut database);
+    let families = Family::ALL.iter().map(|f| ColumnFamilyDescriptor::new(f.name(), family.clone()));
+    let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| open_error(path, error))?;
+    settle_schema(&db)?;
+    if is_new {
+        sync_parent(path)?;
     }
+    Ok(db)
+}
+
+/// Checks the schema version, or writes it as the first batch of a new database. An older one stays: the store
+/// brings the rows up to date.
+fn settle_schema(db: &DB) -> Result<(), EngineError> {
+    if let Some(row) = get(db, Family::Meta, schema::SCHEMA_VERSION_KEY)? {
+        schema::check_version(&row)?;
+        return Ok(());
+    }
+    // Creation may have been cut short before this batch; then every family is still empty.
+    for family in Family::ALL {
+        if !collect(db, family, ScanRange::all(), 1, Direction::Forward)?.is_empty() {
+            return Err(EngineError::damaged(format!(
+                "there are rows in {} but no schema version",
+                family.name()
+            )));
+        }
+    }
+    let mut first = Batch::new();
+    first.put(Family::Meta, schema::SCHEMA_VERSION_KEY, schema::version_row());
+    write(db, &first, Durability::Synced)
+}
+
+/// The family's handle; none if the database was opened for reading and is too old to have it.
+fn handle(db: &DB, family: Family) -> Option<&ColumnFamily> {
+    db.cf_handle(family.name())
+}
+
+fn write(db: &DB, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
+    let mut rows = WriteBatch::with_capacity_bytes(batch.byte_len());
+    for Write { family, key, value } in batch.writes() {
+        let family = handle(db, *family).expect("opening for writing opens every family");
+        match value {
+            Some(value) => rows.put_cf(family, key, value),
+            None => rows.delete_cf(family, key),
+        }
+    }
+    let mut write = WriteOptions::default();
+    write.set_sync(durability == Durability::Synced);
+    db.write_opt(rows, &write).map_err(use_error)
+}
+
+fn get(db: &DB, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+    match handle(db, family) {
+        Some(family) => db.get_cf(family, key).map_err(use_error),
+        None => Ok(None),
+    }
+}
+
+fn collect(
+    db: &DB,
+    family: Family,
+    range: ScanRange,
+    limit: usize,
+    direction: Direction,
+) -> Result<Vec<Row>, EngineError> {
+    let Some(family) = handle(db, family) else { return Ok(Vec::new()) };
+    if range.is_empty() || limit == 0 {
+        return Ok(Vec::new());
+    }
+    // Bounds and not only a start: an iterator without them walks over deleted rows beyond its range.
+    let mut read = ReadOptions::default();
+    let mode = match direction {
+        Direction::Forward => IteratorMode::Start,
+        Direction::Reverse => IteratorMode::End,
+    };
+    read.set_iterate_lower_bound(range.start);
+    if let Some(end) = range.end {
+        read.set_iterate_upper_bound(end);
+    }
+    db.iterator_cf_opt(family, read, mode)
+        .take(limit)
+        .map(|row| row.map(|(key, value)| (key.into_vec(), value.into_vec())).map_err(use_error))
+        .collect()
 }
 
 impl fmt::Debug for RocksEngine {
@@ -174,29 +322,156 @@ impl fmt::Debug for RocksEngine {
 
 impl Engine for RocksEngine {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
-        let mut rows = WriteBatch::with_capacity_bytes(batch.byte_len());
-        for Write { family, key, value } in batch.writes() {
-            match value {
-                Some(value) => rows.put_cf(self.handle(*family), key, value),
-                None => rows.delete_cf(self.handle(*family), key),
-            }
-        }
-        let mut write = WriteOptions::default();
-        write.set_sync(durability == Durability::Synced);
-        self.db.write_opt(rows, &write).map_err(use_error)
+        write(self.lock().writable("writing")?, &batch, durability)
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        self.db.get_cf(self.handle(family), key).map_err(use_error)
+        get(self.lock().db()?, family, key)
     }
 
     fn scan(&self, family: Family, range: ScanRange, limit: usize) -> Result<Vec<Row>, EngineError> {
-        self.collect(family, range, limit, Direction::Forward)
+        collect(self.lock().db()?, family, range, limit, Direction::Forward)
     }
 
     fn scan_back(&self, family: Family, range: ScanRange, limit: usize) -> Result<Vec<Row>, EngineError> {
-        self.collect(family, range, limit, Direction::Reverse)
+        collect(self.lock().db()?, family, range, limit, Direction::Reverse)
     }
+
+    fn reopen(&self) -> Result<(), EngineError> {
+        if matches!(&*self.lock(), Database::Open { mode: Mode::ReadOnly, .. }) {
+            return Err(EngineError::Unsupported { operation: "reopening" });
+        }
+        if has_database(&self.path)? {
+            access::check_room(&self.path)?;
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // Closed before it is opened: the lock on the directory is this process's own.
+        *database = Database::Closed(EngineError::Io { reason: "the database is being reopened".to_owned() });
+        match open_database(&self.path, &self.options, Expected::Database) {
+            Ok(db) => {
+                *database = Database::Open { db, mode: Mode::ReadWrite };
+                Ok(())
+            }
+            Err(error) => {
+                *database = Database::Closed(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<(), EngineError> {
+        super::refuse_existing(directory)?;
+        {
+            let database = self.lock();
+            let db = database.writable("checkpoints")?;
+            Checkpoint::new(db)
+                .and_then(|checkpoint| checkpoint.create_checkpoint(directory))
+                .map_err(use_error)?;
+        }
+        // A copy has no write-ahead log of its own before somebody opens it, and later a missing one is damage. It
+        // also shows at once whether the copy opens.
+        drop(Self::open_expecting(directory, &self.options, Expected::Copy)?);
+        sync_parent(directory)
+    }
+
+    fn sizes(&self) -> Result<Sizes, EngineError> {
+        let database = self.lock();
+        let db = database.db()?;
+        let mut sizes = Sizes { disk_bytes: directory_bytes(&self.path)?, ..Sizes::default() };
+        for log in wal::log_files(&self.path)? {
+            sizes.log_bytes += fs::metadata(log).map_or(0, |found| found.len());
+        }
+        for family in Family::ALL {
+            let property = |name| match handle(db, family) {
+                Some(handle) => db.property_int_value_cf(handle, name).map_err(use_error),
+                None => Ok(None),
+            };
+            sizes.write_buffer_bytes += property(properties::CUR_SIZE_ALL_MEM_TABLES)?.unwrap_or(0);
+            // One cache for all: the first family that answers has said it.
+            sizes.cache_bytes = sizes.cache_bytes.max(property(properties::BLOCK_CACHE_USAGE)?.unwrap_or(0));
+            sizes.families.push(FamilySize {
+                family: family.name().to_owned(),
+                rows: property(properties::ESTIMATE_NUM_KEYS)?.unwrap_or(0),
+                bytes: property(properties::TOTAL_SST_FILES_SIZE)?.unwrap_or(0),
+            });
+        }
+        Ok(sizes)
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+}
+
+fn has_database(path: &Path) -> Result<bool, EngineError> {
+    path.join("CURRENT")
+        .try_exists()
+        .map_err(|error| EngineError::io(&format!("look into {}", path.display()), &error))
+}
+
+fn create_directory(path: &Path) -> Result<(), EngineError> {
+    fs::create_dir_all(path).map_err(|error| match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => EngineError::ReadOnlyDirectory { path: path.to_owned() },
+        _ => EngineError::io(&format!("create {}", path.display()), &error),
+    })
+}
+
+fn directory_bytes(path: &Path) -> Result<u64, EngineError> {
+    let reading = |error| EngineError::io(&format!("read {}", path.display()), &error);
+    let mut bytes = 0;
+    for entry in fs::read_dir(path).map_err(reading)? {
+        // A file that is gone meanwhile takes no space.
+        bytes += entry.map_err(reading)?.metadata().map_or(0, |found| found.len());
+    }
+    Ok(bytes)
+}
+
+/// Refuses damaged logs, and if `is_log_due` a database without any.
+///
+/// Every opening for writing leaves a log, so none at all means that it was lost with whatever was only in it. RocksDB
+/// itself takes that for a database that was closed cleanly.
+fn check_logs(path: &Path, is_log_due: bool) -> Result<(), EngineError> {
+    if is_log_due && wal::log_files(path)?.is_empty() {
+        return Err(EngineError::damaged(format!(
+            "{} has no write-ahead log (<number>.log), which every database has that was in use",
+            path.display()
+        )));
+    }
+    wal::check_directory(path)
+}
+
+/// Refuses to create a database where a restore was cut short between moving the old one aside and putting the new
+/// one in its place, or where the new one is gone: the node would begin with empty books, as somebody who owes nothing.
+fn refuse_unfinished_restore(path: &Path) -> Result<(), EngineError> {
+    let absolute = std::path::absolute(path)
+        .map_err(|error| EngineError::io(&format!("look for {}", path.display()), &error))?;
+    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else { return Ok(()) };
+    let name = name.to_string_lossy();
+    let [copy, aside] = [RESTORING, BEFORE].map(|suffix| format!("{name}{suffix}"));
+    let reading = |error| EngineError::io(&format!("read {}", parent.display()), &error);
+    let entries = match fs::read_dir(parent) {
+        // Without the parent nothing was ever here.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(reading)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(reading)?;
+        let found = entry.file_name();
+        let found = found.to_string_lossy();
+        if found.starts_with(&copy) {
+            return Err(EngineError::damaged(format!(
+                "a restore was cut short, its copy is {}: restore again, or move the copy away",
+                entry.path().display()
+            )));
+        }
+        if found.starts_with(&aside) {
+            return Err(EngineError::damaged(format!(
+                "there is no database, but {} was moved aside by a restore: restore again, or move it away",
+                entry.path().display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to create a database where one was.
@@ -205,7 +480,11 @@ impl Engine for RocksEngine {
 /// Creation itself writes the first manifest before `CURRENT`, so that one alone may be there.
 fn refuse_remains(path: &Path) -> Result<(), EngineError> {
     let reading = |error| EngineError::io(&format!("read {}", path.display()), &error);
-    for entry in fs::read_dir(path).map_err(reading)? {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(reading)?,
+    };
+    for entry in entries {
         let name = entry.map_err(reading)?.file_name();
         let name = name.to_string_lossy();
         let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, ""));
@@ -222,24 +501,36 @@ fn refuse_remains(path: &Path) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Whether exactly our families are there; an unfinished creation lacks some.
+/// Which of our families a database has.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Families {
+    /// All.
+    Complete,
+    /// All of its own schema version, which is older.
+    Older,
+    /// Some: it was never made to its end, and holds nothing.
+    Unfinished,
+}
+
+/// Whether exactly our families are there; an unfinished creation lacks some, and so does a database of an older
+/// schema version, which gets those that came since.
 ///
 /// A newer program's database may have other families, with which it cannot be opened for writing at all; its version
 /// is read without changing it, so that the error is the right one.
-fn check_families(path: &Path, options: &RocksOptions) -> Result<bool, EngineError> {
+fn check_families(path: &Path, options: &RocksOptions) -> Result<Families, EngineError> {
     let mut database = database_options(options);
     let found = DB::list_cf(&database, path).map_err(|error| open_error(path, error))?;
     let is_ours = |name: &str| Family::ALL.iter().any(|family| family.name() == name);
     let unknown: Vec<&String> =
         found.iter().filter(|name| *name != rocksdb::DEFAULT_COLUMN_FAMILY_NAME && !is_ours(name)).collect();
-    let missing: Vec<&str> =
-        Family::ALL.iter().map(|f| f.name()).filter(|name| !found.iter().any(|f| f == name)).collect();
+    let is_missing = |family: &Family| !found.iter().any(|name| name == family.name());
+    let missing: Vec<Family> = Family::ALL.into_iter().filter(is_missing).collect();
     if unknown.is_empty() && missing.is_empty() {
-        return Ok(true);
+        return Ok(Families::Complete);
     }
 
     let mut version = None;
-    if !missing.contains(&Family::Meta.name()) {
+    if !missing.contains(&Family::Meta) {
         let family = family_options(options, &mut database);
         let families = found.iter().map(|name| ColumnFamilyDescriptor::new(name, family.clone()));
         let db = DB::open_cf_descriptors_read_only(&database, path, families, false)
@@ -249,20 +540,28 @@ fn check_families(path: &Path, options: &RocksOptions) -> Result<bool, EngineErr
             version = Some(schema::check_version(&row)?);
         }
     }
-    if version.is_some() || !unknown.is_empty() {
+    let is_newer = |family: &Family| version.is_some_and(|version| family.since() > version);
+    if !unknown.is_empty() || (version.is_some() && !missing.iter().all(is_newer)) {
+        let missing: Vec<&str> = missing.into_iter().map(Family::name).collect();
         return Err(EngineError::damaged(format!(
             "column families do not fit: {missing:?} missing, {unknown:?} unknown"
         )));
     }
-    Ok(false)
+    Ok(if version.is_some() { Families::Older } else { Families::Unfinished })
 }
 
 /// Whether a process holds the lock of the database in `path`; changes nothing there but RocksDB's own text log.
 fn is_locked(path: &Path) -> bool {
+    /// Readers of this process ask one after the other.
+    static PROBING: Mutex<()> = Mutex::new(());
+    /// Another process may be asking too and holds the lock for a moment: whoever has the database open holds it
+    /// every time.
+    const PROBES: usize = 20;
+    let _probing = PROBING.lock().unwrap_or_else(PoisonError::into_inner);
     // Takes the lock, then refuses because a database exists, then lets the lock go.
     let mut probe = Options::default();
     probe.set_error_if_exists(true);
-    DB::open(&probe, path).is_err_and(|error| is_lock_error(error.as_ref()))
+    (0..PROBES).all(|_| DB::open(&probe, path).is_err_and(|error| is_lock_error(error.as_ref())))
 }
 
 fn database_options(options: &RocksOptions) -> Options {
@@ -341,13 +640,25 @@ fn open_error(path: &Path, error: rocksdb::Error) -> EngineError {
             EngineError::damaged(error)
         }
         _ if is_file_missing => EngineError::damaged(error),
-        _ => EngineError::Io { reason: error.into() },
+        _ => system_error(error),
     }
 }
 
 fn use_error(error: rocksdb::Error) -> EngineError {
     match error.kind() {
         ErrorKind::Corruption => EngineError::damaged(error),
-        _ => EngineError::Io { reason: error.into() },
+        _ => system_error(error),
+    }
+}
+
+fn system_error(error: rocksdb::Error) -> EngineError {
+    // RocksDB passes on the system's words (ENOSPC, EDQUOT, EFBIG) and no number; "Space limit reached" is its own.
+    const FULL: [&str; 4] =
+        ["No space left on device", "Disk quota exceeded", "File too large", "Space limit reached"];
+    let reason: String = error.into();
+    if FULL.iter().any(|words| reason.contains(words)) {
+        EngineError::NoSpace { reason }
+    } else {
+        EngineError::Io { reason }
     }
 }

@@ -1,7 +1,9 @@
 //! What every engine promises, asked of each: the same functions run on RocksDB and on memory.
 
 mod crash;
+mod refused;
 mod torn;
+mod whole;
 
 use std::collections::BTreeSet;
 use std::fs;
