@@ -13,6 +13,10 @@
 //! finds a long tail that may reach the disk in pieces; with nothing un-synced the thread sleeps until it is called.
 //! After one failed write nothing is tried again: what reached the disk is unknown, and a later batch may be
 //! built on a lost one. The committer refuses to queue without bound and to acknowledge out of order.
+//!
+//! A batch may also be made at its turn ([`CommitPermit::commit_with`]), from what the engine holds then: all that was
+//! committed before it and nothing of what comes after. That is how rows are copied as of one event while the owner
+//! goes on recording.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,6 +30,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::engine::{Batch, Durability, Engine, EngineError};
+use crate::failpoints;
 
 /// Commits waiting or promised a place. At about 250 syncs a second with 64 commits each, a full queue is drained in
 /// a tenth of a second; more would only hide that the disk is too slow.
@@ -113,10 +118,20 @@ struct State {
 }
 
 struct Queued {
-    batch: Batch,
+    work: Work,
     durability: Durability,
     answer: oneshot::Sender<Result<(), CommitError>>,
 }
+
+/// What a commit writes.
+enum Work {
+    /// This.
+    Now(Batch),
+    /// What this makes of the engine once everything before it is written; written alone.
+    AtItsTurn(MakeBatch),
+}
+
+type MakeBatch = Box<dyn FnOnce(&dyn Engine) -> Result<Batch, EngineError> + Send>;
 
 impl Committer {
     /// Starts a committer with its own thread, `dms-committer`.
@@ -217,7 +232,22 @@ pub struct CommitPermit {
 
 impl CommitPermit {
     /// Commits `batch` after everything committed before it. Never blocks on the disk (unless inline).
-    pub fn commit(mut self, batch: Batch, durability: Durability) -> CommitTicket {
+    pub fn commit(self, batch: Batch, durability: Durability) -> CommitTicket {
+        self.commit_work(Work::Now(batch), durability)
+    }
+
+    /// Commits what `make` makes of the engine after everything committed before it, and before anything committed
+    /// later. It runs on the committer's thread (the caller's if inline) and is written alone: commits wait for it, so
+    /// it must be bounded. An error of it is a failed write.
+    pub fn commit_with(
+        self,
+        make: impl FnOnce(&dyn Engine) -> Result<Batch, EngineError> + Send + 'static,
+        durability: Durability,
+    ) -> CommitTicket {
+        self.commit_work(Work::AtItsTurn(Box::new(make)), durability)
+    }
+
+    fn commit_work(mut self, work: Work, durability: Durability) -> CommitTicket {
         let shared = self.shared.take().expect("a permit is used once: commit() takes it");
         let mut state = shared.lock();
         state.reserved -= 1;
@@ -225,10 +255,10 @@ impl CommitPermit {
             return CommitTicket::settled(Err(CommitError::Closed));
         }
         if shared.is_inline {
-            return CommitTicket::settled(shared.commit_inline(&mut state, batch, durability));
+            return CommitTicket::settled(shared.commit_inline(&mut state, work, durability));
         }
         let (answer, receiver) = oneshot::channel();
-        state.queue.push_back(Queued { batch, durability, answer });
+        state.queue.push_back(Queued { work, durability, answer });
         drop(state);
         shared.changed.notify_one();
         CommitTicket { answer: Answer::Awaited(receiver) }
@@ -307,16 +337,20 @@ impl State {
     /// The first waiting commits that one write may carry.
     fn take_group(&mut self) -> Vec<Queued> {
         let mut bytes = 0;
-        let count = self
-            .queue
-            .iter()
+        let batches = self.queue.iter().map_while(|queued| match &queued.work {
+            Work::Now(batch) => Some(batch),
+            Work::AtItsTurn(_) => None,
+        });
+        let count = batches
             .take(MAX_GROUP_COMMITS)
-            .take_while(|queued| {
+            .take_while(|batch| {
                 let is_first = bytes == 0;
-                bytes += queued.batch.byte_len();
+                bytes += batch.byte_len();
                 is_first || bytes <= MAX_GROUP_BYTES
             })
             .count();
+        // None: the first is made at its turn, which is now.
+        let count = count.max(1).min(self.queue.len());
         self.queue.drain(..count).collect()
     }
 
@@ -392,14 +426,20 @@ impl Shared {
     }
 
     fn commit_group(&self, group: Vec<Queued>, durability: Durability) {
-        let mut merged = Batch::new();
+        let mut merged = Work::Now(Batch::new());
         let mut answers = Vec::with_capacity(group.len());
         for queued in group {
-            merged.append(queued.batch);
+            match (&mut merged, queued.work) {
+                (Work::Now(merged), Work::Now(batch)) => merged.append(batch),
+                // Alone in its group.
+                (merged, work) => *merged = work,
+            }
             answers.push(queued.answer);
         }
-        let byte_len = merged.byte_len();
-        let result = self.write(merged, durability);
+        let (result, byte_len) = match self.write(merged, durability) {
+            Ok(byte_len) => (Ok(()), byte_len),
+            Err(cause) => (Err(cause), 0),
+        };
         {
             // Counted and poisoned before the first answer, so that whoever hears it sees them.
             let mut state = self.lock();
@@ -411,6 +451,7 @@ impl Shared {
             }
         }
         for answer in answers {
+            failpoints::pass(failpoints::BEFORE_ACKNOWLEDGE);
             // Whoever dropped the ticket does not want to know.
             let _ = answer.send(result.clone().map_err(CommitError::Failed));
         }
@@ -419,15 +460,14 @@ impl Shared {
     fn commit_inline(
         &self,
         state: &mut State,
-        batch: Batch,
+        work: Work,
         durability: Durability,
     ) -> Result<(), CommitError> {
         if let Some(cause) = &state.poison {
             return Err(CommitError::Poisoned(Arc::clone(cause)));
         }
-        let byte_len = batch.byte_len();
-        match self.write(batch, durability) {
-            Ok(()) => {
+        match self.write(work, durability) {
+            Ok(byte_len) => {
                 state.record_write(1, byte_len);
                 Ok(())
             }
@@ -438,9 +478,20 @@ impl Shared {
         }
     }
 
-    /// One write to the engine. A panic in it is one more way to fail: it must not leave tickets without an answer.
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), Arc<EngineError>> {
-        let caught = catch_unwind(AssertUnwindSafe(|| self.engine.write(batch, durability)));
+    /// One write to the engine; how many bytes. A panic in it is one more way to fail: it must not leave tickets
+    /// without an answer.
+    fn write(&self, work: Work, durability: Durability) -> Result<usize, Arc<EngineError>> {
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            let batch = match work {
+                Work::Now(batch) => batch,
+                Work::AtItsTurn(make) => make(&*self.engine)?,
+            };
+            let byte_len = batch.byte_len();
+            failpoints::pass(failpoints::BEFORE_WRITE);
+            let written = self.engine.write(batch, durability);
+            failpoints::pass(failpoints::AFTER_WRITE);
+            written.map(|()| byte_len)
+        }));
         let result = caught.unwrap_or_else(|payload| {
             let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let reason = text.or_else(|| payload.downcast_ref::<String>().cloned());

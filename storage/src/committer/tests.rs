@@ -237,7 +237,7 @@ fn after_one_failure_nothing_is_tried_again() {
             }
         }
         assert_eq!(committer.stats().writes, 0);
-        assert_eq!(gate.events(), []);
+        assert!(gate.events().is_empty());
         drop(committer);
         assert!(gate.announced.try_recv().is_err(), "no second write was tried");
     }
@@ -412,5 +412,80 @@ fn tickets_are_futures() {
             });
         }
         assert_eq!(EventLog::last_sequence(&*engine), Ok(Some(4)));
+    }
+}
+
+/// A deferred batch: one row that says how many events the engine has when it is made.
+fn count_events(engine: &dyn Engine) -> Result<Batch, EngineError> {
+    let last = EventLog::last_sequence(engine)?.unwrap_or(0);
+    let mut batch = Batch::new();
+    batch.put(Family::Notes, b"count", last.to_be_bytes());
+    Ok(batch)
+}
+
+fn counted(engine: &dyn Engine) -> Option<u64> {
+    let row = engine.get(Family::Notes, b"count").expect("reads")?;
+    Some(u64::from_be_bytes(row.try_into().expect("written above")))
+}
+
+#[test]
+fn a_batch_made_at_its_turn_sees_what_came_before_and_nothing_later() {
+    let (gate, committer) = Gate::new();
+    let mut tickets = vec![committer.commit(event(1), Durability::Synced)];
+    gate.arrival();
+    tickets.extend((2..=3).map(|sequence| committer.commit(event(sequence), Durability::Unsynced)));
+    let permit = committer.reserve().expect("there is room");
+    tickets.push(permit.commit_with(count_events, Durability::Unsynced));
+    tickets.extend((4..=5).map(|sequence| committer.commit(event(sequence), Durability::Unsynced)));
+    let mut groups = Vec::new();
+    for _ in 0..3 {
+        gate.decide(Verdict::Write);
+        groups.push(gate.arrival().0);
+    }
+    gate.open_for(2);
+    for ticket in tickets {
+        ticket.wait().expect("commits");
+    }
+    assert_eq!(groups, [2, 1, 2], "it is written alone, in its place");
+    assert_eq!(counted(&*gate.engine), Some(3));
+    assert_eq!(committer.stats().commits, 6);
+}
+
+#[test]
+fn a_batch_made_at_its_turn_on_both_engines_and_both_committers() {
+    for engine in engines() {
+        for committer in [Committer::start(engine.shared()), Committer::inline(engine.shared())] {
+            let last = EventLog::last_sequence(&*engine).expect("reads").unwrap_or(0);
+            let before = committer.commit(event(last + 1), Durability::Unsynced);
+            let permit = committer.reserve().expect("there is room");
+            let made = permit.commit_with(count_events, Durability::Unsynced);
+            let after = committer.commit(event(last + 2), Durability::Synced);
+            for ticket in [before, made, after] {
+                ticket.wait().expect("commits");
+            }
+            assert_eq!(counted(&*engine), Some(last + 1));
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_be_made_is_a_failed_write() {
+    type Make = fn(&dyn Engine) -> Result<Batch, EngineError>;
+    let makes: [(Make, &str); 2] = [
+        (|_| Err(EngineError::damaged("told to")), "the database is damaged: told to"),
+        (|_| panic!("told to"), "the storage engine panicked: told to"),
+    ];
+    for (make, message) in makes {
+        let engine = Arc::new(MemoryEngine::new());
+        for committer in [Committer::start(engine.clone()), Committer::inline(engine.clone())] {
+            let made = committer.reserve().expect("there is room").commit_with(make, Durability::Synced);
+            let later = committer.commit(event(1), Durability::Synced);
+            match made.wait() {
+                Err(CommitError::Failed(cause)) => assert_eq!(cause.to_string(), message),
+                other => panic!("{other:?}"),
+            }
+            assert!(matches!(later.wait(), Err(CommitError::Poisoned(_))));
+            assert_eq!(EventLog::last_sequence(&*engine), Ok(None));
+        }
     }
 }
