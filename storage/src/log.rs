@@ -63,6 +63,18 @@ impl EventLog {
             .collect()
     }
 
+    /// Reads a row of the log: the event's number and its bytes.
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`] if the key is no sequence or the frame is none.
+    pub(crate) fn parse<'a>(key: &[u8], frame: &'a [u8]) -> Result<(u64, &'a [u8]), EngineError> {
+        let sequence = parse_key(key)?;
+        match frame.split_first() {
+            Some((&FRAME_VERSION, event)) => Ok((sequence, event)),
+            _ => Err(EngineError::damaged(format!("event {sequence} has no frame that is known"))),
+        }
+    }
+
     /// Adds the event `sequence` to `batch`. The caller numbers without gaps; a gap shows when reading.
     pub fn append(batch: &mut Batch, sequence: u64, event: &[u8]) {
         let mut frame = Vec::with_capacity(1 + event.len());
@@ -85,13 +97,11 @@ impl EventLog {
         limit: usize,
     ) -> Result<usize, EngineError> {
         let Some(last) = Self::last_sequence(engine)? else { return Ok(0) };
-        let range = ScanRange::between([], before.min(last).to_be_bytes());
-        let doomed = engine.scan(Family::Events, range, limit)?;
-        for (key, _) in &doomed {
-            parse_key(key)?;
-            batch.delete(Family::Events, key.clone());
-        }
-        Ok(doomed.len())
+        let Some(first) = Self::first_sequence(engine)? else { return Ok(0) };
+        // Numbered without gaps, so the events themselves need not be read.
+        let doomed = first..before.min(last);
+        let count = doomed.clone().take(limit).map(|n| batch.delete(Family::Events, n.to_be_bytes())).count();
+        Ok(count)
     }
 }
 
@@ -99,7 +109,13 @@ fn parse_key(key: &[u8]) -> Result<u64, EngineError> {
     let bytes = key
         .try_into()
         .map_err(|_| EngineError::damaged(format!("an event's key is {} bytes long, not 8", key.len())))?;
-    Ok(u64::from_be_bytes(bytes))
+    match u64::from_be_bytes(bytes) {
+        // Numbers begin with 1, and after the last one there is none for the next event.
+        sequence @ (0 | u64::MAX) => {
+            Err(EngineError::damaged(format!("an event has the number {sequence}, which no event has")))
+        }
+        sequence => Ok(sequence),
+    }
 }
 
 fn parse_frame(sequence: u64, mut frame: Vec<u8>) -> Result<Vec<u8>, EngineError> {
@@ -155,10 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn the_last_number_there_is_can_be_read() {
+    fn numbers_that_no_event_has_are_damage() {
         for engine in engines() {
-            fill(&*engine, [u64::MAX - 1, u64::MAX]);
-            assert_eq!(sequences(&*engine, u64::MAX - 1, 10), Ok(vec![u64::MAX - 1, u64::MAX]));
+            fill(&*engine, [u64::MAX - 1]);
+            assert_eq!(sequences(&*engine, u64::MAX - 1, 10), Ok(vec![u64::MAX - 1]));
+            fill(&*engine, [u64::MAX]);
+            assert!(is_damaged(sequences(&*engine, u64::MAX - 1, 10)));
+            assert!(is_damaged(EventLog::last_sequence(&*engine)));
+        }
+        for engine in engines() {
+            fill(&*engine, [0, 1]);
+            assert!(is_damaged(sequences(&*engine, 0, 10)));
+            assert!(is_damaged(EventLog::first_sequence(&*engine)));
+            assert_eq!(EventLog::last_sequence(&*engine), Ok(Some(1)));
         }
     }
 

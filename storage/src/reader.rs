@@ -1,12 +1,24 @@
-//! Follows the event log from a place onwards, page by page: for exports, checks and whoever mirrors the books.
+//! Reads the database without the books: the event log page by page, any family's rows, and the archive.
 //!
-//! It only reads, holds nothing open between pages, and refuses
-//! to skip: a reader that fell behind the cut of the log is told so and starts again from a snapshot.
+//! For exports, checks, people who ask about what is over, and whoever mirrors the books. It only reads, holds nothing
+//! open between pages, and refuses to skip: a reader that fell behind the cut of the log is told so and starts again
+//! from a snapshot. Every page is bounded, whatever is asked. All calls block: not for an actor's turn.
+
+mod any_row;
+mod archive;
 
 use std::sync::Arc;
 
+use dms_messages::{CborError, from_canonical_within, without_verifying};
+
+pub use self::any_row::{AnyRow, QueriedRow};
+pub use self::archive::{Archive, ArchivePage};
+use crate::MAX_ENTRY_LENGTH;
+use crate::books::Entry;
 use crate::engine::{Engine, EngineError};
 use crate::log::EventLog;
+use crate::rows::RowError;
+use crate::schema::Family;
 
 /// Most events a page holds, so that no caller's number becomes memory: at a typical 1 KiB an event, 1 MiB.
 pub const MAX_PAGE_EVENTS: usize = 1_024;
@@ -20,7 +32,8 @@ pub struct Reader {
 }
 
 /// Why the next page cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReaderError {
     /// The log was cut past the reader's place; start again from a snapshot.
     #[error("event {wanted} has been cut from the log, which now begins with event {first}")]
@@ -33,6 +46,15 @@ pub enum ReaderError {
     /// The engine failed, or the log has a hole.
     #[error("the event log cannot be read")]
     Engine(#[from] EngineError),
+    /// An event cannot be read.
+    #[error("event {sequence} in the log cannot be read")]
+    Unreadable {
+        /// Its number.
+        sequence: u64,
+        /// Why.
+        #[source]
+        source: CborError,
+    },
 }
 
 impl Reader {
@@ -66,6 +88,46 @@ impl Reader {
                 _ => Err(error.into()),
             },
         }
+    }
+
+    /// [`Reader::next_page`], with the events read.
+    ///
+    /// # Errors
+    /// See [`ReaderError`]; the reader stays where it is.
+    pub fn next_entries(&mut self, limit: usize) -> Result<Vec<(u64, Entry)>, ReaderError> {
+        let from = self.next;
+        let entry = |(sequence, bytes): (u64, Vec<u8>)| {
+            from_canonical_within(&bytes, MAX_ENTRY_LENGTH)
+                .map(|entry| (sequence, entry))
+                .map_err(|source| ReaderError::Unreadable { sequence, source })
+        };
+        let page = self.next_page(limit)?;
+        // They were verified before they were written.
+        let entries: Result<Vec<_>, _> = without_verifying(|| page.into_iter().map(entry).collect());
+        if entries.is_err() {
+            self.next = from;
+        }
+        entries
+    }
+
+    /// At most `limit` rows of `family`, and at most [`crate::rows::MAX_PAGE_ROWS`], whose keys begin with `prefix`
+    /// and come after the key `after`; to go on, ask for those after the last row's key.
+    ///
+    /// # Errors
+    /// [`RowError`] if a key or a value is none of the family.
+    pub fn query(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<QueriedRow>, RowError> {
+        any_row::query(&*self.engine, family, prefix, after, limit)
+    }
+
+    /// What is over.
+    pub fn archive(&self) -> Archive {
+        Archive::new(Arc::clone(&self.engine))
     }
 }
 

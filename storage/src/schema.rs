@@ -8,7 +8,7 @@
 use crate::engine::EngineError;
 
 /// The layout this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// The row of [`Family::Meta`] that holds the schema version: four bytes, big-endian. Reserved; no other code writes it.
 pub const SCHEMA_VERSION_KEY: &[u8] = b"schema_version";
@@ -49,13 +49,25 @@ pub enum Family {
     Contracts,
     /// Ids of signed words already seen, so that a repeat is a no-op.
     SeenIds,
+    /// Live locks by when their lease ends: the next one to sweep is the first row.
+    LocksByExpiry,
+    /// Contracts by the other party, current and archived alike.
+    ContractsByPeer,
+    /// What requesters did with locks they never invoked.
+    Standing,
+    /// What is over: jobs, allocations and contracts that left the memory. Never changed, only forgotten.
+    Archive,
+    /// The archive by time: the order of lists, and of forgetting.
+    ArchiveByTime,
+    /// The live rows as of one event, from which the books are opened and behind which the log is cut.
+    Snapshot,
     /// Notes outside the log (peers, adverts, samples): written unsynced, may be lost.
     Notes,
 }
 
 impl Family {
     /// Every family, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::Meta,
         Self::Events,
         Self::Registered,
@@ -70,6 +82,12 @@ impl Family {
         Self::Allocations,
         Self::Contracts,
         Self::SeenIds,
+        Self::LocksByExpiry,
+        Self::ContractsByPeer,
+        Self::Standing,
+        Self::Archive,
+        Self::ArchiveByTime,
+        Self::Snapshot,
         Self::Notes,
     ];
 
@@ -90,8 +108,64 @@ impl Family {
             Self::Allocations => "allocations",
             Self::Contracts => "contracts",
             Self::SeenIds => "seen_ids",
+            Self::LocksByExpiry => "locks_by_expiry",
+            Self::ContractsByPeer => "contracts_by_peer",
+            Self::Standing => "standing",
+            Self::Archive => "archive",
+            Self::ArchiveByTime => "archive_by_time",
+            Self::Snapshot => "snapshot",
             Self::Notes => "notes",
         }
+    }
+
+    /// The schema version that brought it: in a database of an older one it is not missing but not there yet.
+    pub const fn since(self) -> u32 {
+        match self {
+            Self::LocksByExpiry
+            | Self::ContractsByPeer
+            | Self::Standing
+            | Self::Archive
+            | Self::ArchiveByTime
+            | Self::Snapshot => 3,
+            _ => 1,
+        }
+    }
+
+    /// The byte that stands for it in keys of other families ([`Family::Snapshot`]). Never changed.
+    pub const fn tag(self) -> u8 {
+        match self {
+            Self::Meta => 0,
+            Self::Events => 1,
+            Self::Registered => 2,
+            Self::Available => 3,
+            Self::Locked => 4,
+            Self::Allocated => 5,
+            Self::BidRequestsSent => 6,
+            Self::BidRequestsReceived => 7,
+            Self::BidsSent => 8,
+            Self::BidsReceived => 9,
+            Self::Jobs => 10,
+            Self::Allocations => 11,
+            Self::Contracts => 12,
+            Self::SeenIds => 13,
+            Self::Notes => 14,
+            Self::LocksByExpiry => 15,
+            Self::ContractsByPeer => 16,
+            Self::Standing => 17,
+            Self::Archive => 18,
+            Self::ArchiveByTime => 19,
+            Self::Snapshot => 20,
+        }
+    }
+
+    /// The family that a byte stands for, if it is one's.
+    pub fn from_tag(tag: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.tag() == tag)
+    }
+
+    /// The family of this name on disk, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.name() == name)
     }
 }
 
@@ -127,6 +201,11 @@ mod tests {
         let names: BTreeSet<&str> = Family::ALL.into_iter().map(Family::name).collect();
         assert_eq!(listed.len(), Family::ALL.len());
         assert_eq!(names.len(), Family::ALL.len());
+        for family in Family::ALL {
+            assert_eq!(Family::from_tag(family.tag()), Some(family));
+            assert_eq!(Family::from_name(family.name()), Some(family));
+            assert!((1..=SCHEMA_VERSION).contains(&family.since()));
+        }
         // The last variant's discriminant counts the variants, so a family left out of `ALL` shows here.
         assert_eq!(Family::Notes as usize + 1, Family::ALL.len());
         assert!(!names.contains("default"), "RocksDB's own family is not ours");
@@ -137,10 +216,11 @@ mod tests {
         let damaged = |row: &[u8]| matches!(check_version(row), Err(EngineError::Damaged { .. }));
         assert_eq!(check_version(&version_row()), Ok(SCHEMA_VERSION));
         assert_eq!(check_version(&1u32.to_be_bytes()), Ok(1), "older versions are migrated");
-        assert_eq!(check_version(&3u32.to_be_bytes()), Err(EngineError::NewerSchema { found: 3, known: 2 }));
+        assert_eq!(check_version(&2u32.to_be_bytes()), Ok(2));
+        assert_eq!(check_version(&4u32.to_be_bytes()), Err(EngineError::NewerSchema { found: 4, known: 3 }));
         assert_eq!(
             check_version(&u32::MAX.to_be_bytes()),
-            Err(EngineError::NewerSchema { found: u32::MAX, known: 2 })
+            Err(EngineError::NewerSchema { found: u32::MAX, known: 3 })
         );
         assert!(damaged(&[0; 4]));
         assert!(damaged(&[]));

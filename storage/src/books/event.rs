@@ -27,10 +27,14 @@ pub struct Entry {
 pub enum LockEnd {
     /// It became an allocation.
     Taken,
-    /// The requester gave it back, or its bid could not be sent.
+    /// The requester gave it back.
     Released,
     /// Its lease ended.
     Expired,
+    /// This node took it back, or could not keep it, for reasons of its own: its bid could not be brought to the
+    /// requester, the offer was withdrawn, the invocation was refused by a node that is busy, closed or about to
+    /// stop, or the node was away. Nothing of it counts against the requester.
+    Withdrawn,
 }
 
 /// A lock on capacity, made for a bid.
@@ -97,6 +101,13 @@ pub enum Event {
         bid: BidId,
         /// How (never [`LockEnd::Taken`]: that is part of [`Event::AllocationAccepted`]).
         end: LockEnd,
+    },
+    /// A lock's lease was renewed: its request was repeated within it, and the bid is said again.
+    LockRenewed {
+        /// Its bid.
+        bid: BidId,
+        /// When the lease ends from now on, grace included, by the node's wall clock.
+        expires: Timestamp,
     },
     /// A peer's bid on a job of ours arrived.
     BidReceived {
@@ -223,6 +234,12 @@ pub enum Event {
         /// Until when it must be remembered.
         until: Timestamp,
     },
+    /// What ended before this instant left the memory for the archive: ended jobs; ended allocations whose result
+    /// its requester has, or did not come for within a day; and contracts that nothing in memory refers to.
+    Settled {
+        /// The instant.
+        ended_before: Timestamp,
+    },
     /// Ended requests, bids and seen words of before this instant were forgotten.
     Pruned {
         /// The instant.
@@ -251,6 +268,7 @@ impl Event {
             | Self::AttemptAccepted { .. }
             | Self::JobMoved { .. }
             | Self::AllocationMoved { .. }
+            | Self::Settled { .. }
             | Self::Pruned { .. } => Durability::Unsynced,
             Self::AttemptObserved { state, .. } if !state.is_terminal() => Durability::Unsynced,
             _ => Durability::Synced,
@@ -267,6 +285,7 @@ impl Event {
             Self::BidRequestReceived { .. } => "bid_request_received",
             Self::BidSent { .. } => "bid_sent",
             Self::LockEnded { .. } => "lock_ended",
+            Self::LockRenewed { .. } => "lock_renewed",
             Self::BidReceived { .. } => "bid_received",
             Self::DeclineReceived { .. } => "decline_received",
             Self::NotAsked { .. } => "not_asked",
@@ -284,6 +303,7 @@ impl Event {
             Self::AttemptLost { .. } => "attempt_lost",
             Self::JobEnded { .. } => "job_ended",
             Self::DocumentSeen { .. } => "document_seen",
+            Self::Settled { .. } => "settled",
             Self::Pruned { .. } => "pruned",
         }
     }

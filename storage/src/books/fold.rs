@@ -2,28 +2,46 @@
 //!
 //! Each arm checks first and changes after, so that a refused event leaves the books as they were.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use dms_messages::{AllocationState, AttemptId, JobId, JobPhase, Timestamp};
+use dms_messages::{
+    AllocationId, AllocationState, AttemptId, BidId, ContentId, Did, JobId, JobPhase, Timestamp,
+};
 
-use super::event::{Entry, Event, LockEnd};
-use super::index::Row;
+use super::accounts::AccountsError;
+use super::archived::{Archived, Change};
+use super::event::{Entry, Event, Lock, LockEnd};
 use super::rows::{
     AllocationRow, AttemptRow, AttemptState, BidReceivedRow, BidRequestReceivedRow, BidRequestSentRow,
-    BidSentRow, ContractRow, JobRow, LockState, NodeAnswer,
+    BidSentRow, ContractRow, JobRow, LockState, NodeAnswer, StartedRow,
 };
 use super::{Books, BooksError};
+use crate::rows::Row;
+use crate::rows::contracts_by_peer::PeerContract;
+use crate::rows::locks_by_expiry::LockExpiry;
 
 /// Most nodes whose answers a job row keeps: a gossiped request may be answered by a whole mesh, and the
 /// row is rewritten with every change.
 const MAX_ANSWERS: usize = 256;
 
-/// How long a result is kept for a requester that does not come for it.
-const KEEP_RESULTS: Duration = Duration::from_secs(24 * 3600);
+/// Most contracts that one settling archives, in the order of their CIDs; the others wait for the next one. Part of the
+/// fold's meaning: with another number, an old log says something else.
+const MAX_SETTLED_CONTRACTS: usize = 1_024;
 
 impl Books {
-    /// Changes the books by one event and names the rows that changed.
-    pub fn apply(&mut self, entry: &Entry) -> Result<Vec<Row>, BooksError> {
+    /// Changes the books by one event; returns what changes on disk.
+    ///
+    /// # Errors
+    /// If the event does not fit; the books are as they were.
+    pub fn apply(&mut self, entry: &Entry) -> Result<Vec<Change>, BooksError> {
+        match &entry.event {
+            Event::Settled { ended_before } => Ok(self.settle(*ended_before, entry.at)),
+            _ => Ok(self.apply_to_rows(entry)?.into_iter().map(Change::Row).collect()),
+        }
+    }
+
+    /// The events that change rows of what is current, and archive nothing.
+    fn apply_to_rows(&mut self, entry: &Entry) -> Result<Vec<Row>, BooksError> {
         let at = entry.at;
         let name = entry.event.name();
         let unknown =
@@ -36,14 +54,16 @@ impl Books {
                 Ok(vec![Row::Card])
             }
             Event::CapabilityRegistered { capability } => {
-                let previous = self.registered.replace(capability.clone());
-                self.rebalance(name).inspect_err(|_| self.registered = previous)?;
+                self.accounts.register(Some(capability.resources.clone())).map_err(refused(name, &name))?;
+                self.registered = Some(capability.clone());
                 Ok(vec![Row::Registered, Row::Available])
             }
             Event::CapabilityWithdrawn => {
-                let previous = self.registered.take();
-                self.rebalance(name).inspect_err(|_| self.registered = previous)?;
-                Ok(vec![Row::Registered, Row::Available])
+                self.accounts.register(None).map_err(refused(name, &name))?;
+                self.registered = None;
+                // Whoever's lock the owner took back could not use it: with a new offer everybody begins anew.
+                let forgiven = self.accounts.forgive_all().into_iter().map(Row::Standing);
+                Ok([Row::Registered, Row::Available].into_iter().chain(forgiven).collect())
             }
             Event::BidRequestSent { request, expires } => {
                 let row = BidRequestSentRow { request: request.clone(), at, expires: *expires };
@@ -64,18 +84,33 @@ impl Books {
                 if self.bids_sent.contains_key(&lock.bid) {
                     return Err(out_of_order(&lock.bid));
                 }
-                self.locks.insert(lock.bid, lock.clone());
-                self.rebalance(name).inspect_err(|_| drop(self.locks.remove(&lock.bid)))?;
-                let row =
-                    BidSentRow { requester: lock.requester, bid: bid.clone(), at, lock: LockState::Held };
+                self.accounts.lock(lock.clone()).map_err(refused(name, &lock.bid))?;
+                let row = BidSentRow {
+                    requester: lock.requester,
+                    bid: bid.clone(),
+                    at,
+                    lock: LockState::Held,
+                    started: None,
+                };
                 self.bids_sent.insert(lock.bid, row);
-                Ok(vec![Row::BidSent(lock.bid), Row::Locked(lock.bid), Row::Available])
+                Ok(vec![
+                    Row::BidSent(lock.bid),
+                    Row::Locked(lock.bid),
+                    lock_by_expiry(lock.expires, lock.bid),
+                    Row::Available,
+                ])
             }
             Event::LockEnded { bid, end } => {
-                self.locks.remove(bid).ok_or_else(|| unknown(bid))?;
-                self.end_bid(*bid, *end);
-                self.rebalance(name)?;
-                Ok(vec![Row::BidSent(*bid), Row::Locked(*bid), Row::Available])
+                let held = self.held(*bid, at);
+                let lock = self.accounts.end_lock(*bid, *end, held, at).map_err(refused(name, bid))?;
+                if let Some(row) = self.bids_sent.get_mut(bid) {
+                    row.lock = LockState::Ended(*end);
+                }
+                Ok(lock_rows(&lock))
+            }
+            Event::LockRenewed { bid, expires } => {
+                let before = self.accounts.renewed(*bid, *expires).map_err(refused(name, bid))?;
+                Ok(vec![Row::Locked(*bid), lock_by_expiry(before, *bid), lock_by_expiry(*expires, *bid)])
             }
             Event::BidReceived { job, bid } => {
                 let row = self.jobs.get_mut(job).ok_or_else(|| unknown(job))?;
@@ -101,12 +136,16 @@ impl Books {
                 if self.allocation_of.contains_key(&(terms.requester, terms.attempt)) {
                     return Err(out_of_order(&terms.attempt));
                 }
-                let lock = self.locks.remove(&terms.bid).ok_or_else(|| unknown(&terms.bid))?;
+                if self.allocations.contains_key(allocation) {
+                    return Err(out_of_order(allocation));
+                }
+                let lock = self.accounts.take(terms.bid, at).map_err(refused(name, &terms.bid))?;
+                let contract_id = contract.content_id();
                 let row = AllocationRow {
                     id: *allocation,
                     attempt: terms.attempt,
                     requester: terms.requester,
-                    contract: contract.content_id(),
+                    contract: contract_id,
                     bid: terms.bid,
                     resources: lock.resources.clone(),
                     state: AllocationState::Accepted,
@@ -115,25 +154,33 @@ impl Books {
                     moved: at,
                     is_acknowledged: false,
                 };
-                self.end_bid(terms.bid, LockEnd::Taken);
+                if let Some(row) = self.bids_sent.get_mut(&terms.bid) {
+                    row.lock = LockState::Ended(LockEnd::Taken);
+                    row.started = Some(StartedRow { attempt: terms.attempt, allocation: *allocation });
+                }
                 self.allocations.insert(*allocation, row);
                 self.live.insert(*allocation);
                 self.allocation_of.insert((terms.requester, terms.attempt), *allocation);
+                // A node that invokes itself recorded the contract when it minted the attempt.
+                let known = self.contracts.get(&contract_id);
+                let first = known.map_or(at, |row| row.first);
+                let peers = [terms.requester, known.map_or(terms.requester, |row| row.peer)];
                 let contract_row = ContractRow {
                     peer: terms.requester,
                     contract: contract.clone(),
                     accepted: Some(accepted.clone()),
+                    first,
                 };
-                self.contracts.insert(contract.content_id(), contract_row);
-                self.rebalance(name)?;
-                Ok(vec![
-                    Row::BidSent(terms.bid),
-                    Row::Locked(terms.bid),
+                self.contracts.insert(contract_id, contract_row);
+                self.note_contract(contract_id);
+                let mut rows = lock_rows(&lock);
+                rows.extend([
                     Row::Allocated(*allocation),
                     Row::Allocation(*allocation),
-                    Row::Contract(contract.content_id()),
-                    Row::Available,
-                ])
+                    Row::Contract(contract_id),
+                ]);
+                rows.extend(peers.map(|peer| contract_by_peer(peer, contract_id)));
+                Ok(rows)
             }
             Event::AllocationMoved { allocation, state } => {
                 let row = self.allocations.get_mut(allocation).ok_or_else(|| unknown(allocation))?;
@@ -149,11 +196,12 @@ impl Books {
                 if row.state.is_terminal() || !state.is_terminal() {
                     return Err(out_of_order(allocation));
                 }
+                self.accounts.release(&row.resources).map_err(refused(name, allocation))?;
                 row.state = state.clone();
                 row.result.clone_from(result);
                 row.moved = at;
                 self.live.remove(allocation);
-                self.rebalance(name)?;
+                self.ended_allocations.insert((at, *allocation));
                 Ok(vec![Row::Allocated(*allocation), Row::Allocation(*allocation), Row::Available])
             }
             Event::AllocationAcknowledged { allocation } => {
@@ -216,13 +264,23 @@ impl Books {
                 row.phase = JobPhase::Invoking;
                 row.moved = at;
                 // A node that invokes itself already holds, or will hold, the same contract as provider.
+                let contract_id = contract.content_id();
                 let contract_row =
-                    ContractRow { peer: *provider, contract: contract.clone(), accepted: None };
-                self.contracts.entry(contract.content_id()).or_insert(contract_row);
-                Ok(vec![Row::Job(attempt.job), Row::Contract(contract.content_id())])
+                    ContractRow { peer: *provider, contract: contract.clone(), accepted: None, first: at };
+                let peer = self.contracts.entry(contract_id).or_insert(contract_row).peer;
+                self.note_contract(contract_id);
+                Ok(vec![
+                    Row::Job(attempt.job),
+                    Row::Contract(contract_id),
+                    contract_by_peer(peer, contract_id),
+                ])
             }
             Event::AttemptAccepted { accepted } => {
                 let terms = accepted.value();
+                if !self.contracts.contains_key(&terms.contract) {
+                    self.attempt(terms.attempt, name)?;
+                    return Err(unknown(&terms.contract));
+                }
                 let row = self.attempt(terms.attempt, name)?;
                 row.allocation = Some(terms.allocation);
                 row.moved = at;
@@ -233,9 +291,9 @@ impl Books {
                     job.phase = JobPhase::Running;
                     job.moved = at;
                 }
-                let contract =
-                    self.contracts.get_mut(&terms.contract).ok_or_else(|| unknown(&terms.contract))?;
-                contract.accepted = Some(accepted.clone());
+                if let Some(contract) = self.contracts.get_mut(&terms.contract) {
+                    contract.accepted = Some(accepted.clone());
+                }
                 Ok(vec![Row::Job(terms.attempt.job), Row::Contract(terms.contract)])
             }
             Event::AttemptRefused { attempt, reason } => {
@@ -263,26 +321,26 @@ impl Books {
                 row.phase = end.phase();
                 row.end = Some(end.clone());
                 row.moved = at;
+                self.ended_jobs.insert((at, *job));
                 Ok(vec![Row::Job(*job)])
             }
             Event::DocumentSeen { id, until } => {
                 self.seen.insert(*id, *until);
                 Ok(vec![Row::Seen(*id)])
             }
-            Event::Pruned { before } => Ok(self.prune(*before)),
+            Event::Pruned { before } => Ok(self.prune(*before, at)),
+            Event::Settled { .. } => unreachable!("apply() keeps it to itself"),
         }
     }
 
-    /// Recomputes what is available after a change of registered, locked or allocated.
-    fn rebalance(&mut self, event: &'static str) -> Result<(), BooksError> {
-        self.available = self.expected_available(event)?;
-        Ok(())
-    }
-
-    fn end_bid(&mut self, bid: dms_messages::BidId, end: LockEnd) {
-        if let Some(row) = self.bids_sent.get_mut(&bid) {
-            row.lock = LockState::Ended(end);
-        }
+    /// For how long a lock that ends now was held, in millionths of the lease that its bid promised first: a renewed
+    /// lock has more than one. How late it is swept is the node's affair and does not count.
+    fn held(&self, bid: BidId, at: Timestamp) -> u32 {
+        let (Some(row), Some(lock)) = (self.bids_sent.get(&bid), self.accounts.locks().get(&bid)) else {
+            return 0;
+        };
+        let held = at.min(lock.expires).saturating_since(row.at).as_millis().saturating_mul(1_000_000);
+        u32::try_from(held / u128::from(row.bid.value().lease.0.max(1))).unwrap_or(u32::MAX)
     }
 
     fn live_job(&mut self, job: JobId, event: &'static str) -> Result<&mut JobRow, BooksError> {
@@ -321,14 +379,14 @@ impl Books {
     }
 
     /// Forgets what is over and older than `before`: requests, bids, seen words, acknowledged allocations.
-    /// Jobs and contracts stay.
-    fn prune(&mut self, before: Timestamp) -> Vec<Row> {
+    /// Jobs and contracts stay. Standings are brought up to date.
+    fn prune(&mut self, before: Timestamp, at: Timestamp) -> Vec<Row> {
         let mut changed = Vec::new();
         self.requests_sent
             .retain(|id, row| keep(row.expires >= before, Row::BidRequestSent(*id), &mut changed));
         self.requests_received
             .retain(|id, row| keep(row.at >= before, Row::BidRequestReceived(*id), &mut changed));
-        let locks = &self.locks;
+        let locks = self.accounts.locks();
         self.bids_sent.retain(|id, row| {
             keep(row.at >= before || locks.contains_key(id), Row::BidSent(*id), &mut changed)
         });
@@ -338,15 +396,109 @@ impl Books {
             keep(row.at >= before || is_live, Row::BidReceived(*id), &mut changed)
         });
         self.seen.retain(|id, until| keep(*until >= before, Row::Seen(*id), &mut changed));
+        changed.extend(self.accounts.forgive(at).into_iter().map(Row::Standing));
         let allocations = &mut self.allocations;
+        let mut contracts = Vec::new();
         allocations.retain(|id, row| {
-            let is_given_up = row.moved.saturating_add(KEEP_RESULTS) < before;
-            let is_over =
-                row.state.is_terminal() && row.moved < before && (row.is_acknowledged || is_given_up);
+            let is_over = row.is_over(before);
+            contracts.extend(is_over.then_some(row.contract));
             keep(!is_over, Row::Allocation(*id), &mut changed)
         });
-        self.allocation_of.retain(|_, id| allocations.contains_key(id));
+        self.ended_allocations.retain(|(_, id)| allocations.contains_key(id));
+        let started = self.bids_sent.values().filter_map(|row| row.started);
+        let remembered: BTreeSet<AllocationId> = started.map(|row| row.allocation).collect();
+        self.allocation_of.retain(|_, id| allocations.contains_key(id) || remembered.contains(id));
+        contracts.into_iter().for_each(|id| self.note_contract(id));
         changed
+    }
+
+    /// Moves what is over and ended before `before` into the archive. The bids of the allocations that go still say
+    /// which attempt they started, until they are pruned.
+    fn settle(&mut self, before: Timestamp, at: Timestamp) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut contracts: Vec<ContentId> = Vec::new();
+        let mut archive = |row: Row, archived: Archived| {
+            changes.extend([Change::Archive(Box::new(archived)), Change::Row(row)]);
+        };
+        while let Some((ended, job)) = self.ended_jobs.first().copied().filter(|(ended, _)| *ended < before) {
+            self.ended_jobs.remove(&(ended, job));
+            if let Some(row) = self.jobs.remove(&job) {
+                contracts.extend(row.attempts.iter().map(|attempt| attempt.contract));
+                archive(Row::Job(job), row.into());
+            }
+        }
+        let ended = self.ended_allocations.range(..(before, AllocationId::from_bytes([0; 16])));
+        let is_over = |id: &AllocationId| self.allocations.get(id).is_some_and(|row| row.is_over(before));
+        let over: Vec<_> = ended.filter(|(_, id)| is_over(id)).copied().collect();
+        for (ended, id) in over {
+            self.ended_allocations.remove(&(ended, id));
+            if let Some(row) = self.allocations.remove(&id) {
+                contracts.push(row.contract);
+                // A bid that was pruned meanwhile remembers nothing.
+                if self.bids_sent.get(&row.bid).and_then(|bid| bid.started).is_none() {
+                    self.allocation_of.remove(&(row.requester, row.attempt));
+                }
+                archive(Row::Allocation(id), row.into());
+            }
+        }
+        contracts.into_iter().for_each(|id| self.note_contract(id));
+        for _ in 0..MAX_SETTLED_CONTRACTS {
+            let Some(id) = self.left_contracts.pop_first() else { break };
+            if let Some(row) = self.contracts.remove(&id) {
+                archive(Row::Contract(id), Archived::contract(row, at));
+            }
+        }
+        changes
+    }
+
+    /// Looks again whether anything current refers to a contract.
+    pub(super) fn note_contract(&mut self, id: ContentId) {
+        if !self.contracts.contains_key(&id) || self.is_contract_current(&id) {
+            self.left_contracts.remove(&id);
+        } else {
+            self.left_contracts.insert(id);
+        }
+    }
+
+    /// True if a job or an allocation in memory refers to the contract.
+    fn is_contract_current(&self, id: &ContentId) -> bool {
+        let Some(row) = self.contracts.get(id) else { return false };
+        let terms = row.contract.value();
+        let allocation = self.allocation_of(terms.requester, terms.attempt);
+        let job = self.jobs.get(&terms.attempt.job);
+        allocation.is_some_and(|row| row.contract == *id)
+            || job.is_some_and(|job| job.attempts.iter().any(|attempt| attempt.contract == *id))
+    }
+}
+
+/// The rows of a lock that ends, however it does.
+fn lock_rows(lock: &Lock) -> Vec<Row> {
+    vec![
+        Row::BidSent(lock.bid),
+        Row::Locked(lock.bid),
+        lock_by_expiry(lock.expires, lock.bid),
+        Row::Standing(lock.requester),
+        Row::Available,
+    ]
+}
+
+fn lock_by_expiry(expires: Timestamp, bid: BidId) -> Row {
+    Row::LockByExpiry(LockExpiry { expires, bid })
+}
+
+fn contract_by_peer(peer: Did, contract: ContentId) -> Row {
+    Row::ContractByPeer(PeerContract { peer, contract })
+}
+
+/// What the accounts refused, in the words of the books.
+fn refused<'a>(
+    event: &'static str,
+    what: &'a dyn std::fmt::Display,
+) -> impl FnOnce(AccountsError) -> BooksError + 'a {
+    move |error| match error {
+        AccountsError::Overcommitted => BooksError::Overcommitted { event },
+        AccountsError::NoLock => BooksError::Unknown { event, what: what.to_string() },
+        AccountsError::Locked => BooksError::OutOfOrder { event, what: what.to_string() },
     }
 }
 

@@ -11,9 +11,11 @@
 //! It makes no decision: an event that breaks the law or names something unknown is refused, which
 //! is a bug of whoever recorded it, or damage.
 
+mod accounts;
+mod archived;
 mod event;
 mod fold;
-mod index;
+mod restore;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,13 +24,15 @@ use dms_messages::{
     AllocationId, AllocationResult, AttemptId, BidId, BidRequestId, Capability, ContentId, Did, DocumentId,
     JobId, NodeCard, Pod, Resources, Signed, Timestamp,
 };
+use serde::{Deserialize, Serialize};
 
+pub use crate::rows::Row;
+pub use accounts::{ALLOWANCE, Accounts, AccountsError, Holding, StandingRow, Suspects};
+pub use archived::{Archived, ArchivedRow, Change};
 pub use event::{Entry, Event, Lock, LockEnd};
-pub use index::Row;
-pub(crate) use index::{ROW_FAMILIES, all_rows, row_value};
 pub use rows::{
     AllocationRow, AttemptRow, AttemptState, BidReceivedRow, BidRequestReceivedRow, BidRequestSentRow,
-    BidSentRow, ContractRow, JobRow, LockState, NodeAnswer,
+    BidSentRow, ContractRow, JobRow, LockState, NodeAnswer, StartedRow,
 };
 
 /// Why an event does not fit the books.
@@ -64,19 +68,25 @@ pub enum BooksError {
 pub struct Books {
     card: Option<Signed<NodeCard>>,
     registered: Option<Capability>,
-    available: Resources,
-    locks: BTreeMap<BidId, Lock>,
+    accounts: Accounts,
     allocations: BTreeMap<AllocationId, AllocationRow>,
-    /// Those that have not ended: every change of the books sums them up, so ended ones must not be in the way.
+    /// Those that have not ended: whoever walks over them must not be slowed down by ended ones.
     live: BTreeSet<AllocationId>,
-    /// Attempts are named by their requester: nobody can take another's numbers.
+    /// The others by when they ended: what settles first is the first here.
+    ended_allocations: BTreeSet<(Timestamp, AllocationId)>,
+    /// Attempts are named by their requester: nobody can take another's numbers. Holds what `allocations` holds and
+    /// what the rows of `bids_sent` remember of allocations that are there no more.
     allocation_of: BTreeMap<(Did, AttemptId), AllocationId>,
     requests_sent: BTreeMap<BidRequestId, BidRequestSentRow>,
     requests_received: BTreeMap<BidRequestId, BidRequestReceivedRow>,
     bids_sent: BTreeMap<BidId, BidSentRow>,
     bids_received: BTreeMap<BidId, BidReceivedRow>,
     jobs: BTreeMap<JobId, JobRow>,
+    /// The ended ones by when they ended.
+    ended_jobs: BTreeSet<(Timestamp, JobId)>,
     contracts: BTreeMap<ContentId, ContractRow>,
+    /// Those that no job and no allocation in memory refers to: they wait to be archived.
+    left_contracts: BTreeSet<ContentId>,
     seen: BTreeMap<DocumentId, Timestamp>,
 }
 
@@ -95,23 +105,28 @@ impl Books {
     /// What is neither locked nor allocated.
     #[doc(alias = "getAvailableCapability")]
     pub fn available(&self) -> &Resources {
-        &self.available
+        self.accounts.available()
+    }
+
+    /// The running sums of everything promised, and who holds how much of it.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// The live locks.
     #[doc(alias = "getLockedCapabilities")]
     pub fn locks(&self) -> &BTreeMap<BidId, Lock> {
-        &self.locks
+        self.accounts.locks()
     }
 
     /// The sum of the live locks.
     pub fn locked(&self) -> Resources {
-        sum(self.locks.values().map(|lock| &lock.resources))
+        self.accounts.locked().clone()
     }
 
     /// The sum of the live allocations.
     pub fn allocated(&self) -> Resources {
-        sum(self.live_allocations().map(|row| &row.resources))
+        self.accounts.allocated().clone()
     }
 
     /// Every allocation ever started here that is not pruned.
@@ -125,9 +140,54 @@ impl Books {
         self.live.iter().filter_map(|id| self.allocations.get(id))
     }
 
-    /// The allocation that runs or ran an attempt.
+    /// How many ended jobs are in memory: more than a few, and it is time to settle.
+    pub fn ended_job_count(&self) -> usize {
+        self.ended_jobs.len()
+    }
+
+    /// How many ended allocations are in memory, those among them that wait for their requester.
+    pub fn ended_allocation_count(&self) -> usize {
+        self.ended_allocations.len()
+    }
+
+    /// The `ended_before` of an [`Event::Settled`] that moves what ended before `before`, but not many more than
+    /// `limit` jobs and `limit` allocations: one event is one batch on disk. None if nothing ended before, and no
+    /// contract is left over from what was settled or pruned.
+    pub fn next_settling(&self, before: Timestamp, limit: usize) -> Option<Timestamp> {
+        let jobs = self.ended_jobs.iter().map(|(ended, _)| *ended);
+        let jobs: Vec<Timestamp> = jobs.take_while(|ended| *ended < before).take(limit).collect();
+        let ended = self.ended_allocations.iter().filter_map(|(_, id)| self.allocations.get(id));
+        let settling = ended.map(AllocationRow::settles_after).filter(|after| *after < before);
+        let mut allocations: Vec<Timestamp> = settling.collect();
+        allocations.sort_unstable();
+        allocations.truncate(limit);
+        if jobs.is_empty() && allocations.is_empty() && self.left_contracts.is_empty() {
+            return None;
+        }
+        // What ended in the same millisecond goes together: the event says exactly what it moves.
+        let border = |times: &[Timestamp]| match times.last() {
+            Some(last) if times.len() >= limit => Timestamp(last.0.saturating_add(1)),
+            _ => before,
+        };
+        Some(border(&jobs).min(border(&allocations)))
+    }
+
+    /// The allocation that was ever started for an attempt, also if it left the memory meanwhile.
+    pub fn started(&self, requester: Did, attempt: AttemptId) -> Option<AllocationId> {
+        self.allocation_of.get(&(requester, attempt)).copied()
+    }
+
+    /// The allocation that runs or ran an attempt, if it is in memory.
     pub fn allocation_of(&self, requester: Did, attempt: AttemptId) -> Option<&AllocationRow> {
         self.allocations.get(self.allocation_of.get(&(requester, attempt))?)
+    }
+
+    /// True if an allocation for `requester` is remembered: it has invoked a bid here.
+    pub fn has_allocation_for(&self, requester: Did) -> bool {
+        // The lowest of all attempts, so that the first one from here on is the requester's if it has any.
+        let lowest = AttemptId { job: JobId::from_bytes([0; 16]), pod: 0, number: 0 };
+        let mut from = self.allocation_of.range((requester, lowest)..);
+        from.next().is_some_and(|((of, _), _)| *of == requester)
     }
 
     /// The newest attempt of the same pod for which an allocation was ever started here.
@@ -191,10 +251,7 @@ impl Books {
     /// The contents that something still needs: modules, inputs and results.
     pub fn live_contents(&self) -> LiveContents {
         let mut live = LiveContents::default();
-        for row in self.jobs.values() {
-            row.job.pods.iter().for_each(|pod| live.add_pod(pod));
-            row.attempts.iter().for_each(|attempt| live.add(attempt.result.as_ref()));
-        }
+        self.jobs.values().for_each(|row| live.add_job(row));
         for row in self.allocations.values().filter(|row| !row.is_acknowledged) {
             live.add(row.result.as_ref());
             if let Some(contract) = self.contracts.get(&row.contract).filter(|_| !row.state.is_terminal()) {
@@ -206,32 +263,33 @@ impl Books {
 
     /// Recomputes the law from the rows themselves; the error says what does not add up.
     pub fn check(&self) -> Result<(), BooksError> {
-        let expected = self.expected_available("check")?;
-        if expected == self.available { Ok(()) } else { Err(BooksError::Overcommitted { event: "check" }) }
-    }
-
-    /// What must be available: registered minus every live lock and allocation.
-    fn expected_available(&self, event: &'static str) -> Result<Resources, BooksError> {
-        let registered =
-            self.registered.as_ref().map(|capability| capability.resources.clone()).unwrap_or_default();
-        let promised = self.locks.values().map(|lock| &lock.resources);
-        promised
-            .chain(self.live_allocations().map(|row| &row.resources))
-            .try_fold(registered, |left, part| left.checked_sub(part))
-            .ok_or(BooksError::Overcommitted { event })
+        let overcommitted = BooksError::Overcommitted { event: "check" };
+        let registered = self.registered.as_ref().map(|capability| &capability.resources);
+        if *self.accounts.registered() != registered.cloned().unwrap_or_default() {
+            return Err(overcommitted);
+        }
+        let live = self.allocations.values().filter(|row| !row.state.is_terminal());
+        self.accounts.check(live.map(|row| &row.resources)).map_err(|_| overcommitted)
     }
 }
 
 /// Contents that something still needs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveContents {
     /// Single blobs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub blobs: BTreeSet<ContentId>,
     /// File trees; the files that they list are needed too.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub trees: BTreeSet<ContentId>,
 }
 
 impl LiveContents {
+    fn add_job(&mut self, row: &JobRow) {
+        row.job.pods.iter().for_each(|pod| self.add_pod(pod));
+        row.attempts.iter().for_each(|attempt| self.add(attempt.result.as_ref()));
+    }
+
     fn add_pod(&mut self, pod: &Pod) {
         for task in &pod.tasks {
             self.blobs.extend(task.blobs());
@@ -245,11 +303,6 @@ impl LiveContents {
             self.trees.extend(result.output);
         }
     }
-}
-
-/// The sum of parts that are known to fit into what is registered.
-fn sum<'a>(parts: impl Iterator<Item = &'a Resources>) -> Resources {
-    parts.fold(Resources::default(), |sum, part| sum.checked_add(part).unwrap_or(sum))
 }
 
 #[cfg(test)]

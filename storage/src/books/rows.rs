@@ -1,6 +1,7 @@
 //! The rows that the books consist of, in memory and on disk alike.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dms_messages::{
     Accepted, AllocationId, AllocationResult, AllocationState, AttemptId, Bid, BidId, BidRequest, ContentId,
@@ -56,6 +57,19 @@ pub struct BidSentRow {
     pub at: Timestamp,
     /// What became of it.
     pub lock: LockState,
+    /// What its lock was taken for. Outlives the allocation in memory, so that no attempt starts twice while its bid
+    /// is remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<StartedRow>,
+}
+
+/// The attempt that a bid's lock was taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedRow {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The allocation that ran it.
+    pub allocation: AllocationId,
 }
 
 /// A bid of a peer's on a job of ours.
@@ -96,6 +110,21 @@ pub struct AllocationRow {
     pub is_acknowledged: bool,
 }
 
+/// How long a result is kept for a requester that does not come for it.
+const KEEP_RESULTS: Duration = Duration::from_secs(24 * 3600);
+
+impl AllocationRow {
+    /// From when on it is over, if it has ended: its requester has the result, or did not come for it in time.
+    pub fn settles_after(&self) -> Timestamp {
+        if self.is_acknowledged { self.moved } else { self.moved.saturating_add(KEEP_RESULTS) }
+    }
+
+    /// True if it ended before `before` and is over: its requester has the result, or did not come for it in time.
+    pub(crate) fn is_over(&self, before: Timestamp) -> bool {
+        self.state.is_terminal() && self.settles_after() < before
+    }
+}
+
 /// A contract, ours or a peer's.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ContractRow {
@@ -105,6 +134,9 @@ pub struct ContractRow {
     pub contract: Signed<Contract>,
     /// Countersigned by the provider, once it is.
     pub accepted: Option<Signed<Accepted>>,
+    /// When it was first recorded here.
+    #[serde(default)]
+    pub first: Timestamp,
 }
 
 /// How an attempt of ours stands, as far as we know.

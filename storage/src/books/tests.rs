@@ -8,6 +8,7 @@ use dms_messages::*;
 use super::*;
 use crate::committer::Committer;
 use crate::engine::{Engine, MemoryEngine};
+use crate::rows::{ROW_FAMILIES, all_rows, row_value};
 use crate::schema::Family;
 use crate::store::{Store, StoreError};
 use crate::{Batch, Durability};
@@ -27,7 +28,7 @@ fn signed<T: Document>(value: T, secret: &[u8; 32], id: u8) -> Signed<T> {
 }
 
 fn resources(cpu: u64) -> Resources {
-    Resources { cpu: CpuMillis(cpu), memory: MemoryMib(cpu), disk: DiskMib(1), gpus: Default::default() }
+    Resources { cpu: CpuMillis(cpu), memory: MemoryMib(cpu), disk: DiskMib(1), ..Resources::default() }
 }
 
 fn registered() -> Event {
@@ -44,6 +45,7 @@ fn job() -> Job {
         executor: ExecutorKind::Wasm,
         locations: Default::default(),
         labels: Default::default(),
+        ..Requirement::default()
     };
     let task = Task {
         name: "t".into(),
@@ -143,7 +145,6 @@ fn story() -> Vec<Event> {
         Event::JobMoved { job: job().id, phase: JobPhase::Bidding },
         bid_sent(1, 1000),
         bid_sent(2, 500),
-        Event::LockEnded { bid: BidId::from_random([2; 16]), end: LockEnd::Released },
         Event::AttemptMinted {
             attempt: attempt(1),
             provider: Keypair::from_secret(&PROVIDER).did(),
@@ -166,12 +167,15 @@ fn story() -> Vec<Event> {
         },
         Event::JobEnded { job: job().id, end: JobEnd::Succeeded },
         Event::AllocationAcknowledged { allocation: allocation(1) },
+        Event::LockEnded { bid: BidId::from_random([2; 16]), end: LockEnd::Released },
         Event::DocumentSeen { id: DocumentId([9; 16]), until: Timestamp(99) },
     ]
 }
 
 fn entry(event: Event) -> Entry {
-    Entry { at: Timestamp(5), event }
+    // Only who held a lock for a while has a standing.
+    let is_late = matches!(event, Event::LockEnded { .. });
+    Entry { at: Timestamp(if is_late { 5005 } else { 5 }), event }
 }
 
 fn apply(books: &mut Books, event: Event) -> Result<(), BooksError> {
@@ -302,6 +306,57 @@ fn what_is_over_is_forgotten_and_what_is_live_is_not() {
     assert_eq!(books.contracts().len(), 1);
 }
 
+/// [`story`], and then what is live, what ran out, and what settles.
+fn long_story() -> Vec<Event> {
+    let request = BidRequest {
+        id: BidRequestId::from_random([8; 16]),
+        job: job().id,
+        pod: 0,
+        requirement: job().pods.remove(0).requirement,
+        run_time: Millis(1000),
+        max_price: None,
+        wanted: 3,
+        addresses: vec![],
+    };
+    let requester = Keypair::from_secret(&REQUESTER).did();
+    let card = NodeCard {
+        uuid: NodeUuid::from_random([1; 16]),
+        did: Keypair::from_secret(&PROVIDER).did(),
+        peer_id: Keypair::from_secret(&PROVIDER).did().peer_id(),
+        created: Timestamp(1),
+    };
+    let bid = |id| BidId::from_random([id; 16]);
+    let declined = Some(DeclineReason::LockShare);
+    let Event::BidSent { bid: received, .. } = bid_sent(9, 10) else { unreachable!("it is a bid") };
+    let mut events = vec![Event::NodeNamed { card: signed(card, &PROVIDER, 250) }];
+    events.extend(story());
+    events.extend([
+        Event::BidRequestSent { request: request.clone(), expires: Timestamp(100) },
+        Event::BidRequestReceived { requester, request, declined },
+        Event::BidReceived { job: job().id, bid: received },
+        bid_sent(3, 300),
+        bid_sent(4, 400),
+        Event::LockEnded { bid: bid(4), end: LockEnd::Expired },
+        Event::LockRenewed { bid: bid(3), expires: Timestamp(22_000) },
+        Event::Settled { ended_before: Timestamp(5) },
+        Event::Settled { ended_before: Timestamp(6) },
+        bid_sent(5, 1000),
+        bid_sent(6, 100),
+        Event::LockEnded { bid: bid(6), end: LockEnd::Expired },
+        allocation_accepted(5, 2),
+        Event::AllocationMoved { allocation: allocation(5), state: AllocationState::Running },
+        bid_sent(7, 100),
+        Event::LockEnded { bid: bid(7), end: LockEnd::Released },
+        Event::JobSubmitted { job: other_job() },
+        Event::Pruned { before: Timestamp(5) },
+    ]);
+    events
+}
+
+fn other_job() -> Job {
+    Job { id: JobId::from_random([2; 16]), ..job() }
+}
+
 /// The same books at every step, whether folded live, reopened, or rebuilt after a crash.
 #[test]
 fn a_restart_at_every_step_shows_the_same_books() {
@@ -310,39 +365,243 @@ fn a_restart_at_every_step_shows_the_same_books() {
         let engine: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(&engine);
         Store::open(Arc::clone(&engine), Committer::inline(engine)).unwrap()
     };
-    for (step, event) in story().into_iter().enumerate() {
+    for (step, event) in long_story().into_iter().enumerate() {
         let (mut store, mut books) = open();
         assert_eq!(store.event_count(), step as u64);
         store.record(&mut books, &[entry(event)]).unwrap().wait().unwrap();
+        books.check().unwrap();
         let (_, again) = open();
         assert_eq!(format!("{again:?}"), format!("{books:?}"), "after event {step}");
     }
 }
 
+/// Whatever the books hold is in their rows: sums, orders and what has started are derived from them again.
+#[test]
+fn books_are_put_together_from_their_rows_at_every_step() {
+    let mut books = Books::default();
+    let mut families = BTreeSet::new();
+    for (step, event) in long_story().into_iter().enumerate() {
+        apply(&mut books, event).unwrap();
+        let mut rows: Vec<_> = all_rows(&books).into_iter().map(|row| (row.family().tag(), row)).collect();
+        rows.sort_by_key(|(tag, _)| *tag);
+        let mut again = Books::default();
+        for (_, row) in rows.iter().filter(|(_, row)| Books::is_restored_from(row.family())) {
+            let value = row_value(&books, row).expect("it was listed");
+            again.restore(row.family(), &row.key(), &value).unwrap();
+        }
+        assert_eq!(format!("{again:?}"), format!("{books:?}"), "after event {step}");
+        families.extend(rows.into_iter().map(|(_, row)| row.family()));
+    }
+    let all: BTreeSet<Family> =
+        ROW_FAMILIES.into_iter().chain([Family::Meta, Family::ContractsByPeer]).collect();
+    assert_eq!(families, all, "the story has rows of every family");
+}
+
+#[test]
+fn rows_that_do_not_fit_are_not_put_together() {
+    let mut books = Books::default();
+    for event in long_story() {
+        apply(&mut books, event).unwrap();
+    }
+    for row in all_rows(&books).into_iter().filter(|row| Books::is_restored_from(row.family())) {
+        let value = row_value(&books, &row).unwrap();
+        let restore = |key: &[u8], value: &[u8]| Books::default().restore(row.family(), key, value);
+        assert!(restore(&[&row.key()[..], &[0]].concat(), &value).is_err(), "{row:?}: a key too long");
+        assert!(restore(&row.key(), &value[..value.len() - 1]).is_err(), "{row:?}: cut");
+        assert!(restore(&row.key(), &[]).is_err(), "{row:?}: empty");
+        let names_itself = matches!(row, Row::Job(_) | Row::Allocation(_) | Row::Locked(_));
+        assert!(!names_itself || restore(&[7; 16], &value).is_err(), "{row:?}: under another key");
+    }
+    let lock = books.locks().keys().next().copied().map(Row::Locked).unwrap();
+    let value = row_value(&books, &lock).unwrap();
+    assert!(Books::default().restore(Family::Locked, &lock.key(), &value).is_err(), "nothing is registered");
+}
+
+#[test]
+fn what_settles_is_archived_as_it_was_and_what_is_current_stays() {
+    let mut books = Books::default();
+    for event in story() {
+        apply(&mut books, event).unwrap();
+    }
+    // Of the same age: a job that goes on, and an allocation that runs.
+    for event in [bid_sent(5, 1000), allocation_accepted(5, 2), Event::JobSubmitted { job: other_job() }] {
+        apply(&mut books, event).unwrap();
+    }
+    let before = books.clone();
+    assert!(books.apply(&entry(Event::Settled { ended_before: Timestamp(5) })).unwrap().is_empty());
+    assert_eq!(format!("{books:?}"), format!("{before:?}"), "nothing ended before that instant");
+
+    let changes = books.apply(&entry(Event::Settled { ended_before: Timestamp(6) })).unwrap();
+    books.check().unwrap();
+    let mut rows = Vec::new();
+    let mut archived = Vec::new();
+    for change in changes {
+        match change {
+            Change::Row(row) => rows.push(row),
+            Change::Archive(row) => archived.push(*row),
+        }
+    }
+    let contract_id = contract(1, 1).content_id();
+    assert_eq!(rows, [Row::Job(job().id), Row::Allocation(allocation(1)), Row::Contract(contract_id)]);
+    assert!(rows.iter().all(|row| row_value(&books, row).is_none()), "the live rows are deleted");
+    let [Archived { at: Timestamp(1), row: ArchivedRow::Job(job_row), .. }, allocation_row, contract_row] =
+        &archived[..]
+    else {
+        panic!("{archived:?}")
+    };
+    assert_eq!(job_row, &before.jobs()[&job().id]);
+    let ArchivedRow::Allocation(row) = &allocation_row.row else { panic!("{allocation_row:?}") };
+    assert_eq!((row, allocation_row.at), (&before.allocations()[&allocation(1)], Timestamp(5)));
+    let ArchivedRow::Contract(row) = &contract_row.row else { panic!("{contract_row:?}") };
+    assert_eq!(format!("{row:?}"), format!("{:?}", before.contracts()[&contract_id]));
+    assert_eq!(archived[0].contents(), before.live_contents(), "the job's module and results");
+    assert_eq!(archived[1].contents(), LiveContents::default());
+
+    assert_eq!(books.jobs().keys().collect::<Vec<_>>(), [&other_job().id]);
+    assert_eq!(books.allocations().keys().collect::<Vec<_>>(), [&allocation(5)]);
+    assert_eq!(books.contracts().keys().collect::<Vec<_>>(), [&contract(5, 2).content_id()]);
+    assert_eq!(format!("{:?}", books.bids_sent()), format!("{:?}", before.bids_sent()));
+    assert_eq!(books.accounts(), before.accounts());
+    assert_eq!((books.ended_job_count(), books.ended_allocation_count()), (0, 0));
+}
+
+#[test]
+fn a_result_waits_for_its_requester_a_day_and_its_contract_with_it() {
+    const DAY: u64 = 24 * 3600 * 1000;
+    let mut books = Books::default();
+    let is_acknowledgement = |event: &Event| matches!(event, Event::AllocationAcknowledged { .. });
+    for event in story().into_iter().filter(|event| !is_acknowledgement(event)) {
+        apply(&mut books, event).unwrap();
+    }
+    assert_eq!(books.next_settling(Timestamp(DAY + 5), 10), Some(Timestamp(DAY + 5)), "the job");
+    apply(&mut books, Event::Settled { ended_before: Timestamp(DAY + 5) }).unwrap();
+    assert_eq!((books.jobs().len(), books.allocations().len(), books.contracts().len()), (0, 1, 1));
+    assert_eq!(books.next_settling(Timestamp(DAY + 5), 10), None);
+    assert_eq!(books.next_settling(Timestamp(DAY + 6), 10), Some(Timestamp(DAY + 6)));
+    apply(&mut books, Event::Settled { ended_before: Timestamp(DAY + 6) }).unwrap();
+    assert_eq!((books.allocations().len(), books.contracts().len()), (0, 0));
+}
+
+#[test]
+fn an_attempt_that_settled_starts_no_second_time_while_its_bid_is_remembered() {
+    let requester = Keypair::from_secret(&REQUESTER).did();
+    let mut books = Books::default();
+    for event in story() {
+        apply(&mut books, event).unwrap();
+    }
+    apply(&mut books, Event::Settled { ended_before: Timestamp(6) }).unwrap();
+    assert!(books.allocation_of(requester, attempt(1)).is_none(), "not in memory");
+    assert_eq!(books.started(requester, attempt(1)), Some(allocation(1)));
+    assert_eq!(books.newest_attempt_like(requester, attempt(2)), Some(attempt(1)));
+    apply(&mut books, bid_sent(7, 1000)).unwrap();
+    let again = apply(&mut books, allocation_accepted(7, 1));
+    assert!(matches!(again, Err(BooksError::OutOfOrder { .. })), "{again:?}");
+    apply(&mut books, Event::Pruned { before: Timestamp(6) }).unwrap();
+    assert_eq!(books.started(requester, attempt(1)), None, "no word of it can be repeated any more");
+}
+
+#[test]
+fn a_settling_is_as_large_as_asked_or_as_one_millisecond() {
+    let mut books = Books::default();
+    for n in 0..10u8 {
+        let id = JobId::from_random([n; 16]);
+        // 0, 0, 2, 2, 4, 4, …
+        let at = Timestamp(u64::from(n / 2) * 2);
+        for event in [
+            Event::JobSubmitted { job: Job { id, ..job() } },
+            Event::JobEnded { job: id, end: JobEnd::Cancelled },
+        ] {
+            books.apply(&Entry { at, event }).unwrap();
+        }
+    }
+    let table = [
+        (0, 4, None),
+        (1, 4, Some(1)),
+        (100, 1, Some(1)),
+        (100, 2, Some(1)),
+        (100, 3, Some(3)),
+        (4, 3, Some(3)),
+        (4, 9, Some(4)),
+        (100, 10, Some(9)),
+        (100, 11, Some(100)),
+    ];
+    for (before, limit, expected) in table {
+        let found = books.next_settling(Timestamp(before), limit);
+        assert_eq!(found, expected.map(Timestamp), "before {before}, {limit}");
+    }
+    let mut counts = Vec::new();
+    while let Some(ended_before) = books.next_settling(Timestamp(100), 3) {
+        let left = books.ended_job_count();
+        apply(&mut books, Event::Settled { ended_before }).unwrap();
+        counts.push(left - books.ended_job_count());
+    }
+    assert_eq!(counts, [4, 4, 2], "and it comes to an end");
+}
+
+#[test]
+fn a_renewed_lock_ends_later_and_an_unknown_one_is_refused() {
+    let bid = BidId::from_random([1; 16]);
+    let renew = |expires| Event::LockRenewed { bid, expires: Timestamp(expires) };
+    let mut books = Books::default();
+    apply(&mut books, registered()).unwrap();
+    assert!(matches!(apply(&mut books, renew(1)), Err(BooksError::Unknown { .. })));
+    apply(&mut books, bid_sent(1, 1000)).unwrap();
+    let changes = books.apply(&entry(renew(22_000))).unwrap();
+    assert_eq!(changes.len(), 3, "the lock, where it was and where it is by expiry");
+    assert_eq!(books.locks()[&bid].expires, Timestamp(22_000));
+    assert_eq!(books.accounts().by_expiry().iter().collect::<Vec<_>>(), [&(Timestamp(22_000), bid)]);
+    apply(&mut books, Event::LockEnded { bid, end: LockEnd::Expired }).unwrap();
+    assert!(books.accounts().by_expiry().is_empty());
+    assert!(matches!(apply(&mut books, renew(33_000)), Err(BooksError::Unknown { .. })));
+    assert_eq!(renew(1).durability(), Durability::Synced, "it is a promise");
+    assert_eq!(Event::Settled { ended_before: Timestamp(1) }.durability(), Durability::Unsynced);
+}
+
+/// Every family: a row that is changed, gone, renamed or added is found when the books are opened.
 #[test]
 fn a_row_that_is_not_what_the_log_says_is_damage() {
     let make = || {
         let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
         let (mut store, mut books) =
             Store::open(Arc::clone(&engine), Committer::inline(Arc::clone(&engine))).unwrap();
-        let entries: Vec<Entry> = story().into_iter().take(5).map(entry).collect();
-        store.record(&mut books, &entries).unwrap().wait().unwrap();
+        let entries: Vec<Entry> = long_story().into_iter().map(entry).collect();
+        // Not the last event, which forgets.
+        let (_, entries) = entries.split_last().unwrap();
+        store.record(&mut books, entries).unwrap().wait().unwrap();
         engine
     };
-    type Damage = fn(&mut Batch, Vec<u8>);
-    let table: [(&str, Damage); 3] = [
-        ("changed", |batch, key| batch.put(Family::Locked, key, b"other".to_vec())),
-        ("gone", |batch, key| batch.delete(Family::Locked, key)),
-        ("added", |batch, _| batch.put(Family::Locked, [7; 16], b"more".to_vec())),
+    type Damage = fn(&mut Batch, Family, Vec<u8>, Vec<u8>);
+    let table: [(&str, Damage); 4] = [
+        ("changed", |batch, family, key, _| batch.put(family, key, b"other".to_vec())),
+        ("gone", |batch, family, key, _| batch.delete(family, key)),
+        ("renamed", |batch, family, mut key, value| {
+            batch.delete(family, key.clone());
+            *key.last_mut().expect("no key is empty") ^= 1;
+            batch.put(family, key, value);
+        }),
+        ("added", |batch, family, mut key, value| {
+            key.push(0);
+            batch.put(family, key, value);
+        }),
     ];
-    for (name, damage) in table {
-        let engine = make();
-        let (key, _) = engine.scan(Family::Locked, crate::engine::ScanRange::all(), 1).unwrap().remove(0);
-        let mut batch = Batch::new();
-        damage(&mut batch, key);
-        engine.write(batch, Durability::Synced).unwrap();
-        let opened = Store::open(Arc::clone(&engine), Committer::inline(engine));
-        assert!(matches!(opened, Err(StoreError::RowDiffers { family: "locked" })), "{name}");
+    let current = ROW_FAMILIES.map(|family| (family, true));
+    // Its rows of contracts that are over are compared by the check alone.
+    for (family, is_only_current) in current.into_iter().chain([(Family::ContractsByPeer, false)]) {
+        for (name, damage) in table {
+            let engine = make();
+            let all = crate::engine::ScanRange::all();
+            let rows = engine.scan(family, all, usize::MAX).unwrap();
+            let is_current =
+                |key: &[u8]| is_only_current || key.ends_with(&contract(5, 2).content_id().to_bytes());
+            let row = rows.into_iter().find(|(key, _)| is_current(key));
+            let (key, value) = row.unwrap_or_else(|| panic!("the story has no row of {family:?}"));
+            let mut batch = Batch::new();
+            damage(&mut batch, family, key, value);
+            engine.write(batch, Durability::Synced).unwrap();
+            let opened = Store::open(Arc::clone(&engine), Committer::inline(engine));
+            let found = matches!(&opened, Err(StoreError::RowDiffers { family: f }) if *f == family.name());
+            assert_eq!(found, is_only_current || name != "added", "{family:?} {name}: {:?}", opened.err());
+        }
     }
 }
 
