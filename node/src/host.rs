@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
+use std::time::Instant;
 
 use dms_messages::{
     Capability, CpuInfo, CpuMillis, DiskMib, ExecutorKind, MAX_TEXT_LENGTH, MemoryMib, PriceList, Resources,
 };
+use sha2::{Digest, Sha256};
 
 /// The part of the processor that is shared, in percent: the rest keeps the owner's desktop alive.
 const CPU_PERCENT: u64 = 80;
@@ -62,6 +64,7 @@ impl HostFacts for SystemHost {
             model: plain(first.map_or("", |cpu| cpu.brand())),
             cores: u32::try_from(system.cpus().len()).unwrap_or(u32::MAX),
             clock_mhz: first.map_or(0, |cpu| u32::try_from(cpu.frequency()).unwrap_or(0)),
+            score: score(),
         };
         let (mut total, mut available) = (system.total_memory(), system.available_memory());
         // Inside a container the group's limit counts, not the machine's memory.
@@ -86,6 +89,20 @@ impl HostFacts for SystemHost {
     }
 }
 
+/// How fast one core is: MiB that it hashes with SHA-256 in a second, the best of a few short runs, so that what else
+/// the machine does just now counts little.
+#[doc(alias = "benchmarkCapability")]
+fn score() -> u32 {
+    const RUNS: usize = 8;
+    const RUN: &[u8] = &[0x5a; 256 * 1024];
+    let rate = |_| {
+        let started = Instant::now();
+        std::hint::black_box(Sha256::digest(std::hint::black_box(RUN)));
+        (RUN.len() as u128 * 1_000_000_000 / started.elapsed().as_nanos().max(1)) >> 20
+    };
+    u32::try_from((0..RUNS).map(rate).max().unwrap_or(0)).unwrap_or(u32::MAX)
+}
+
 /// A text of the machine's in a form that may travel.
 fn plain(text: &str) -> String {
     let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
@@ -105,7 +122,7 @@ pub fn default_capability(host: &HostInfo) -> Capability {
             cpu: CpuMillis(rounded_down(cpu, 100).max(1)),
             memory: MemoryMib(rounded_down(memory, 256)),
             disk: DiskMib(rounded_down(disk, 1024)),
-            gpus: BTreeSet::new(),
+            ..Resources::default()
         },
         cpu_info: host.cpu_info.clone(),
         gpus: BTreeMap::new(),
@@ -152,7 +169,7 @@ mod tests {
     #[test]
     fn the_system_says_what_it_is_made_of_and_the_share_is_acceptable() {
         let facts = SystemHost.facts(Path::new("/tmp/does/not/exist")).unwrap();
-        assert!(facts.cpu_info.cores > 0);
+        assert!(facts.cpu_info.cores > 0 && facts.cpu_info.score > 0);
         assert!(facts.memory_total.0 > 0 && facts.memory_available <= facts.memory_total);
         assert_eq!(default_capability(&facts).check(), Ok(()));
     }

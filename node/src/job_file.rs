@@ -11,7 +11,15 @@
 //! stdin: text.txt              # a file
 //! input: texts                 # a directory, seen by the program as /input
 //! output: out                  # a directory, filled with what the program wrote to /output
-//! resources: {cpu: 1, memory: 64MiB, disk: 64MiB}
+//! resources:
+//!   cpu: 1                     # cores
+//!   memory: 64MiB
+//!   disk: 64MiB
+//!   ports: 2                   # how many; which, the contract says
+//!   gpus: [{vendor: nvidia, model: A100, memory: 40GiB}]
+//!   architecture: x86_64
+//!   min_clock_mhz: 2000
+//!   min_score: 300             # MiB that one core hashes in a second
 //! timeout: 10m
 //! max_price: 0.5               # credits per hour
 //! wait: 60s                    # how long to go on asking
@@ -30,8 +38,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use dms_messages::{
-    ContentId, CpuMillis, DiskMib, ExecutorKind, MAX_TEXT_LENGTH, MemoryMib, Millis, Pod, Price, Requirement,
-    Task,
+    ContentId, CpuMillis, DiskMib, ExecutorKind, GpuRequirement, MAX_PORTS, MAX_TEXT_LENGTH, MemoryMib,
+    Millis, Pod, Price, Requirement, Task,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -144,6 +152,45 @@ pub struct JobResources {
     /// Disk.
     #[serde(deserialize_with = "scalar::<_, DiskMib>")]
     pub disk: Option<DiskMib>,
+    /// How many ports.
+    #[serde(deserialize_with = "scalar::<_, Ports>")]
+    pub ports: Option<Ports>,
+    /// Distinct GPUs.
+    pub gpus: Option<Vec<JobGpu>>,
+    /// Instruction set.
+    #[serde(deserialize_with = "scalar::<_, Architecture>")]
+    pub architecture: Option<Architecture>,
+    /// Least clock, in MHz.
+    #[serde(deserialize_with = "scalar::<_, Least>")]
+    pub min_clock_mhz: Option<Least>,
+    /// Least score, in MiB of SHA-256 a second.
+    #[serde(deserialize_with = "scalar::<_, Least>")]
+    pub min_score: Option<Least>,
+}
+
+/// One GPU that a job needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobGpu {
+    /// Vendor, in any case.
+    #[serde(deserialize_with = "scalar::<_, Name>")]
+    pub vendor: Option<Name>,
+    /// A part of the model's name.
+    #[serde(deserialize_with = "scalar::<_, Name>")]
+    pub model: Option<Name>,
+    /// Least video memory.
+    #[serde(deserialize_with = "scalar::<_, Memory>")]
+    pub memory: Option<Memory>,
+}
+
+impl From<JobGpu> for GpuRequirement {
+    fn from(gpu: JobGpu) -> Self {
+        Self {
+            vendor: gpu.vendor.map(|vendor| vendor.0.to_lowercase()),
+            memory: gpu.memory.map_or(MemoryMib(0), |memory| memory.0),
+            model: gpu.model.map(|model| model.0),
+        }
+    }
 }
 
 /// Declares a value that is checked when it is read from text, in files and flags alike.
@@ -189,6 +236,16 @@ checked!(
 checked!(
     /// Memory.
     Memory(MemoryMib), "must be more than 0", |memory| memory.0 > 0);
+checked!(
+    /// A number of ports.
+    Ports(u16), "must be a number from 0 to 256", |ports| usize::from(*ports) <= MAX_PORTS);
+checked!(
+    /// An instruction set.
+    Architecture(String), "must be an instruction set, as `dms capability` shows it (x86_64, aarch64)",
+    |name| !name.is_empty() && name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
+checked!(
+    /// The least number that will do.
+    Least(u32), "must be a whole number", |_| true);
 checked!(
     /// How many bids are wanted.
     Wanted(u16), "must be a number from 1 to 64", |wanted| (1..=64).contains(wanted));
@@ -290,6 +347,11 @@ impl JobFile {
                 cpu: stronger.resources.cpu.or(self.resources.cpu),
                 memory: stronger.resources.memory.or(self.resources.memory),
                 disk: stronger.resources.disk.or(self.resources.disk),
+                ports: stronger.resources.ports.or(self.resources.ports),
+                gpus: stronger.resources.gpus.or(self.resources.gpus),
+                architecture: stronger.resources.architecture.or(self.resources.architecture),
+                min_clock_mhz: stronger.resources.min_clock_mhz.or(self.resources.min_clock_mhz),
+                min_score: stronger.resources.min_score.or(self.resources.min_score),
             },
             timeout: stronger.timeout.or(self.timeout),
             max_price: stronger.max_price.or(self.max_price),
@@ -323,11 +385,15 @@ impl JobFile {
                 cpu: self.resources.cpu.map_or(DEFAULT_CPU, |cpu| cpu.0),
                 memory: self.resources.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
                 disk: self.resources.disk.unwrap_or(DEFAULT_DISK),
-                gpus: Vec::new(),
+                gpus: self.resources.gpus.into_iter().flatten().map(GpuRequirement::from).collect(),
                 executor: ExecutorKind::Wasm,
                 // No machine stands in a place without a name: whoever says so wants none in particular.
                 locations: self.locations.into_iter().flatten().filter(|place| !place.is_empty()).collect(),
                 labels: self.labels.unwrap_or_default(),
+                ports: self.resources.ports.map_or(0, |ports| ports.0),
+                architecture: self.resources.architecture.map(|architecture| architecture.0),
+                min_clock_mhz: self.resources.min_clock_mhz.map_or(0, |clock| clock.0),
+                min_score: self.resources.min_score.map_or(0, |score| score.0),
             },
             timeout: self.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
             max_price: self.max_price,
@@ -425,7 +491,15 @@ env: {LANG: C, LEVEL: 3}
 stdin: in.txt
 input: texts
 output: out
-resources: {cpu: 0.5, memory: 1GiB, disk: 64MiB}
+resources:
+  cpu: 0.5
+  memory: 1GiB
+  disk: 64MiB
+  ports: 2
+  gpus: [{vendor: NVIDIA, model: A100, memory: 40GiB}, {}]
+  architecture: x86_64
+  min_clock_mhz: 2000
+  min_score: 300
 timeout: 60s
 max_price: 0.5
 wait: 2m
@@ -451,6 +525,11 @@ labels: {disk: ssd}
         assert_eq!(job.env["LEVEL"], "3");
         assert_eq!(job.requirement.cpu, CpuMillis(500));
         assert_eq!(job.requirement.memory, MemoryMib(1024));
+        let (need, a100) = (&job.requirement, &job.requirement.gpus[0]);
+        assert_eq!((need.ports, need.architecture.as_deref()), (2, Some("x86_64")));
+        assert_eq!((need.min_clock_mhz, need.min_score), (2000, 300));
+        assert_eq!((a100.vendor.as_deref(), a100.model.as_deref()), (Some("nvidia"), Some("A100")));
+        assert_eq!((a100.memory, &need.gpus[1]), (MemoryMib(40_960), &GpuRequirement::default()));
         assert_eq!(job.timeout, Millis(60_000));
         assert_eq!(job.max_price, Some(Price(500_000)));
         assert_eq!((job.wanted, job.max_attempts), (Some(3), Some(2)));
@@ -472,7 +551,7 @@ labels: {disk: ssd}
         let table: &[(&str, &str)] = &[
             ("wasm: a\ncolour: red\n", "j.yaml:2:1: colour: unknown field `colour`"),
             ("wasm: a\ntimeout: soon\n", "j.yaml:2:10: timeout: \"soon\" is not a duration"),
-            ("wasm: a\ntimeout: 60d\n", "j.yaml:2:10: timeout: \"60d\" is not a duration"),
+            ("wasm: a\ntimeout: 60y\n", "j.yaml:2:10: timeout: \"60y\" is not a duration"),
             ("wasm: a\ntimeout: 1000h\n", "j.yaml:2:10: timeout: must be more than 0 and at most 30 days"),
             (
                 "wasm: a\nresources:\n  cpu: 1\n  memory: lots\n",
@@ -480,6 +559,27 @@ labels: {disk: ssd}
             ),
             ("wasm: a\nresources: {cpu: 0}\n", "j.yaml:2:18: resources.cpu: must be more than 0"),
             ("wasm: a\nresources: {gpu: 1}\n", "j.yaml:2:13: resources.gpu: unknown field `gpu`"),
+            (
+                "wasm: a\nresources: {ports: 257}\n",
+                "j.yaml:2:20: resources.ports: must be a number from 0 to 256",
+            ),
+            ("wasm: a\nresources: {ports: many}\n", "j.yaml:2:20: resources.ports: must be a number from 0"),
+            (
+                "wasm: a\nresources: {architecture: 'x86 64'}\n",
+                "j.yaml:2:27: resources.architecture: must be an instruction set",
+            ),
+            (
+                "wasm: a\nresources: {min_score: -1}\n",
+                "j.yaml:2:24: resources.min_score: must be a whole number",
+            ),
+            (
+                "wasm: a\nresources: {gpus: [{cores: 1}]}\n",
+                "j.yaml:2:21: resources.gpus[0].cores: unknown field `cores`",
+            ),
+            (
+                "wasm: a\nresources: {gpus: [{memory: 8}]}\n",
+                "j.yaml:2:29: resources.gpus[0].memory: \"8\" is not",
+            ),
             ("wasm: a\nwanted: 65\n", "j.yaml:2:9: wanted: must be a number from 1 to 64"),
             ("wasm: a\nwanted: many\n", "j.yaml:2:9: wanted: must be a number from 1 to 64"),
             ("wasm: a\nargs: 3\n", "j.yaml:2:7: args: "),

@@ -1,38 +1,43 @@
-//! The ledger: whether capacity may be held, taken or changed. It decides; the books record.
+//! The ledger: whether capacity may be held, kept, taken or changed. It decides; the books record.
 //!
 //! Called by the Node actor, the single serial owner of the books, so nothing can change between a
-//! decision and its record. The life of a lock:
+//! decision and its record. Decisions are made over running sums ([`Accounts`]): none walks over all that is promised.
+//! The life of a lock:
 //!
 //! ```text
-//!   bid ──► Held ──► Taken      (invocation within the lease: becomes an allocation)
-//!             ├────► Released   (the requester let it go, or the bid could not be sent)
-//!             └────► Expired    (lease and grace over)
+//!             ┌─────┐ renewed: asked again within its lease, to three leases in all
+//!   bid ──► Held ◄──┘
+//!             ├────► Taken      (invocation within the lease: becomes an allocation)
+//!             ├────► Released   (the requester let it go)
+//!             ├────► Expired    (lease and grace over)
+//!             └────► Withdrawn  (by this node, or while it was away: counts against nobody)
 //! ```
 
+mod gpus;
+mod shares;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dms_messages::{
-    Capability, DeclineReason, Did, GpuId, GpuRequirement, Invocation, RefusedReason, Requirement, Resources,
-    Timestamp,
+    BidId, BidRequestId, Capability, DeclineReason, Did, GpuId, Invocation, RefusedReason, Requirement,
+    Resources, Timestamp,
 };
-use dms_storage::{Books, Lock};
+use dms_storage::{Accounts, Books, Lock, LockEnd};
 
-/// No DID may hold more than this part (a quarter) of any registered dimension in locks it has not
-/// invoked: otherwise one greedy requester could lock a machine by asking and never invoking.
-const LOCK_SHARE_DIVISOR: u64 = 4;
+pub use self::shares::{Asker, Company};
 
 /// How long a lock outlives its lease, so that an invocation sent at the last moment still finds it.
 pub const LEASE_GRACE: Duration = Duration::from_secs(1);
+/// How many leases a lock may last in all: who has not decided by then asks anew, behind others.
+const MAX_LEASES: u32 = 3;
 
-/// Most live locks: each is a row that every change of the books sums up.
+/// Most live locks: each is a row, and a line of what the node says of itself.
 const MAX_LOCKS: usize = 256;
 /// Most live locks of one requester: an eighth, so that a few greedy ones leave room for others.
 pub const MAX_LOCKS_PER_REQUESTER: usize = MAX_LOCKS / 8;
 
-/// What would be locked for `requirement`, if it is free and `requester` may hold it.
-///
-/// The share rule does not apply to the node itself, nor to a requester that holds no lock: a job that
-/// needs more than a quarter of the machine must still be able to run.
+/// What would be locked for `requirement`, if it is free and `requester` may hold so much.
 #[doc(alias = "lockCapability")]
 pub fn hold(
     books: &Books,
@@ -41,76 +46,87 @@ pub fn hold(
     requirement: &Requirement,
 ) -> Result<Resources, DeclineReason> {
     let registered = books.registered().ok_or(DeclineReason::NotOnboarded)?;
-    let too_big = registered.resources.shortfalls(requirement);
+    hold_within(registered, books.accounts(), &Asker::judge(books, requester, me), requirement)
+}
+
+/// [`hold`], over the accounts alone.
+pub fn hold_within(
+    registered: &Capability,
+    accounts: &Accounts,
+    asker: &Asker,
+    requirement: &Requirement,
+) -> Result<Resources, DeclineReason> {
+    let too_big = registered.shortfalls(&registered.resources, requirement);
     if !too_big.is_empty() {
         return Err(DeclineReason::TooBig { shortfalls: too_big });
     }
-    let shortfalls = books.available().shortfalls(requirement);
-    let gpus = pick_gpus(registered, &books.available().gpus, &requirement.gpus);
-    let (true, Some(gpus)) = (shortfalls.is_empty(), gpus) else {
+    let available = accounts.available();
+    let shortfalls = registered.shortfalls(available, requirement);
+    let gpus = gpus::pick(registered, &available.gpus, &requirement.gpus);
+    let (true, Ok(gpus)) = (shortfalls.is_empty(), gpus) else {
         // Enough GPUs are free but none of the kind: say so as a shortage of matching ones.
-        return Err(match pick_gpus(registered, &registered.resources.gpus, &requirement.gpus) {
-            Some(_) => DeclineReason::Busy { shortfalls },
-            None => DeclineReason::TooBig { shortfalls: vec![gpu_shortfall(&requirement.gpus)] },
+        return Err(match gpus::pick(registered, &registered.resources.gpus, &requirement.gpus) {
+            Ok(_) => DeclineReason::Busy { shortfalls },
+            Err(shortfall) => DeclineReason::TooBig { shortfalls: vec![shortfall] },
         });
     };
-    let wanted = Resources { cpu: requirement.cpu, memory: requirement.memory, disk: requirement.disk, gpus };
-    let held = books.locks().values().filter(|lock| lock.requester == requester).count();
-    if held >= MAX_LOCKS_PER_REQUESTER {
+    let is_limited = registered.resources.slots.contains_key(&requirement.executor);
+    let wanted = Resources {
+        cpu: requirement.cpu,
+        memory: requirement.memory,
+        disk: requirement.disk,
+        gpus,
+        ports: available.ports.iter().copied().take(usize::from(requirement.ports)).collect(),
+        slots: is_limited.then_some((requirement.executor, 1)).into_iter().collect(),
+    };
+    if accounts.holding(asker.did).is_some_and(|holding| holding.locks >= MAX_LOCKS_PER_REQUESTER) {
         return Err(DeclineReason::LockShare);
     }
-    if books.locks().len() >= MAX_LOCKS {
+    if accounts.locks().len() >= MAX_LOCKS {
         return Err(DeclineReason::Busy { shortfalls: Vec::new() });
     }
-    if requester != me && !is_within_share(books, registered, requester, &wanted) {
+    if !shares::may_hold(&registered.resources, accounts, asker, &wanted) {
         return Err(DeclineReason::LockShare);
     }
     Ok(wanted)
 }
 
-fn gpu_shortfall(gpus: &[GpuRequirement]) -> dms_messages::Shortfall {
-    dms_messages::Shortfall { dimension: dms_messages::Dimension::Gpu, needed: gpus.len() as u64, had: 0 }
+/// What a lock's lease becomes when its request is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewal {
+    /// The lock's bid.
+    pub bid: BidId,
+    /// When the lock ends from now on, grace included.
+    pub expires: Timestamp,
+    /// What is left of the lease, to be said.
+    pub lease: Duration,
+    /// False if it ends when it would have anyway: there is nothing to record.
+    pub is_longer: bool,
 }
 
-fn is_within_share(books: &Books, registered: &Capability, requester: Did, wanted: &Resources) -> bool {
-    let mut held = books.locks().values().filter(|lock| lock.requester == requester).peekable();
-    if held.peek().is_none() {
-        return true;
+/// The lease of the lock that backs `requester`'s bid on `request`, asked for again `now`: whole again, but to
+/// three in all. None if no such lock lives, or nothing is left of its lease.
+pub fn renew(
+    books: &Books,
+    requester: Did,
+    me: Did,
+    request: BidRequestId,
+    lease: Duration,
+    now: Timestamp,
+) -> Option<Renewal> {
+    let mut locks = books.locks().values();
+    let lock = locks.find(|lock| lock.request == request && lock.requester == requester)?;
+    if lock.expires <= now {
+        return None;
     }
-    let Some(total) = held.try_fold(wanted.clone(), |sum, lock| sum.checked_add(&lock.resources)) else {
-        return false;
-    };
-    let whole = &registered.resources;
-    let is_small = |part: u64, whole: u64| part.saturating_mul(LOCK_SHARE_DIVISOR) <= whole;
-    is_small(total.cpu.0, whole.cpu.0)
-        && is_small(total.memory.0, whole.memory.0)
-        && is_small(total.disk.0, whole.disk.0)
-        && is_small(total.gpus.len() as u64, whole.gpus.len() as u64)
-}
-
-/// Distinct GPUs for each demand, the most demanding first, the smallest that does.
-fn pick_gpus(
-    capability: &Capability,
-    free: &std::collections::BTreeSet<GpuId>,
-    demands: &[GpuRequirement],
-) -> Option<std::collections::BTreeSet<GpuId>> {
-    let mut demands: Vec<&GpuRequirement> = demands.iter().collect();
-    demands.sort_by(|a, b| b.memory.cmp(&a.memory).then(b.vendor.is_some().cmp(&a.vendor.is_some())));
-    let mut picked = std::collections::BTreeSet::new();
-    for demand in demands {
-        let is_match = |id: &GpuId| {
-            capability.gpus.get(id).is_some_and(|gpu| {
-                gpu.memory >= demand.memory
-                    && demand.vendor.as_ref().is_none_or(|vendor| *vendor == gpu.vendor)
-            })
-        };
-        let best = free
-            .iter()
-            .filter(|id| !picked.contains(*id) && is_match(id))
-            .min_by_key(|id| (capability.gpus[id].memory, **id))?;
-        picked.insert(*best);
-    }
-    Some(picked)
+    let made = books.bids_sent().get(&lock.bid)?.at;
+    let asker = Asker::judge(books, requester, me);
+    let may_renew = shares::may_renew(books.accounts().registered(), books.accounts(), &asker);
+    let leases = if may_renew { MAX_LEASES } else { 1 };
+    let last = made.saturating_add(lease * leases + LEASE_GRACE);
+    let expires = now.saturating_add(lease + LEASE_GRACE).min(last).max(lock.expires);
+    let left = expires.saturating_since(now).checked_sub(LEASE_GRACE).filter(|left| !left.is_zero())?;
+    Some(Renewal { bid: lock.bid, expires, lease: left, is_longer: expires > lock.expires })
 }
 
 /// The lock that an invocation takes, if it may.
@@ -149,7 +165,14 @@ pub fn take<'a>(
     if requirement.gpus.len() > granted.gpus.len() {
         return differs("the number of GPUs");
     }
+    if usize::from(requirement.ports) > granted.ports.len() {
+        return differs("the number of ports");
+    }
     let asked = books.requests_received().get(&lock.request);
+    // A slot is of a kind.
+    if asked.is_none_or(|row| row.request.requirement.executor != requirement.executor) {
+        return differs("the executor");
+    }
     if asked.is_none_or(|row| terms.pod.run_time() > row.request.run_time) {
         return differs("run time");
     }
@@ -163,24 +186,84 @@ pub fn take<'a>(
 }
 
 /// The locks whose lease and grace are over, to be recorded as expired.
-pub fn expired(books: &Books, now: Timestamp) -> Vec<dms_messages::BidId> {
-    books.locks().values().filter(|lock| lock.expires <= now).map(|lock| lock.bid).collect()
+pub fn expired(books: &Books, now: Timestamp) -> Vec<BidId> {
+    books.accounts().by_expiry().iter().take_while(|(at, _)| *at <= now).map(|(_, bid)| *bid).collect()
+}
+
+/// How a lock ended that is over by its time. What was promised before the node took up its books could not be taken
+/// all the while: the node was away, or recorded nothing, and counts it against nobody.
+pub fn end_of_expired(books: &Books, bid: BidId, taken_up: Timestamp) -> LockEnd {
+    let is_of_before = books.bids_sent().get(&bid).is_none_or(|row| row.at <= taken_up);
+    if is_of_before { LockEnd::Withdrawn } else { LockEnd::Expired }
 }
 
 /// When the next lock expires, if any is live.
 pub fn next_expiry(books: &Books) -> Option<Timestamp> {
-    books.locks().values().map(|lock| lock.expires).min()
+    books.accounts().by_expiry().first().map(|(at, _)| *at)
+}
+
+/// Why a capability cannot replace what is registered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResizeError {
+    /// It breaks a rule of its own.
+    #[error("{0}")]
+    Invalid(String),
+    /// It would break what is promised.
+    #[error("{promised} are promised to jobs that run or may start: {missing}")]
+    Promised {
+        /// What the live locks and allocations have.
+        promised: Resources,
+        /// What of it the new capability does not have, in words.
+        missing: String,
+    },
 }
 
 /// Whether a capability may replace what is registered: it must cover what is promised.
-pub fn register(books: &Books, capability: &Capability) -> Result<(), String> {
-    capability.check()?;
-    let promised = books.locked().checked_add(&books.allocated());
-    match promised {
-        Some(promised) if capability.resources.fits(&promised) => Ok(()),
-        Some(promised) => Err(format!("{promised} are promised to jobs that run or may start")),
-        None => Err("the promised amounts do not add up".to_owned()),
+///
+/// # Errors
+/// Says what of the promised it does not cover.
+#[doc(alias = "setRegisteredCapability")]
+pub fn register(books: &Books, capability: &Capability) -> Result<(), ResizeError> {
+    capability.check().map_err(ResizeError::Invalid)?;
+    let (locked, allocated) = (books.accounts().locked(), books.accounts().allocated());
+    let promised = locked.checked_add(allocated).expect("both are parts of what is registered");
+    if capability.resources.fits(&promised) {
+        return Ok(());
     }
+    let missing = missing(&capability.resources, &promised);
+    Err(ResizeError::Promised { promised, missing })
+}
+
+/// What of `promised` is not in `offered`.
+fn missing(offered: &Resources, promised: &Resources) -> String {
+    let mut parts = Vec::new();
+    if offered.cpu < promised.cpu {
+        parts.push(format!("{} would be too few", offered.cpu.cores()));
+    }
+    if offered.memory < promised.memory {
+        parts.push(format!("{} memory would be too little", offered.memory));
+    }
+    if offered.disk < promised.disk {
+        parts.push(format!("{} disk would be too little", offered.disk));
+    }
+    let named = |names: Vec<String>| names.join(", ");
+    let gpus: BTreeSet<GpuId> = promised.gpus.difference(&offered.gpus).copied().collect();
+    if !gpus.is_empty() {
+        parts.push(format!("GPU {} is in use", named(gpus.iter().map(|gpu| gpu.0.to_string()).collect())));
+    }
+    let ports: Vec<String> = promised.ports.difference(&offered.ports).map(u16::to_string).collect();
+    if !ports.is_empty() {
+        parts.push(format!("port {} is in use", named(ports)));
+    }
+    for (kind, count) in &promised.slots {
+        match offered.slots_of(*kind) {
+            // They are counted: a limit can be lifted when nothing is.
+            0 => parts.push(format!("the limit of {kind} slots can be lifted when none is taken")),
+            offered if offered < *count => parts.push(format!("{offered} {kind} slots would be too few")),
+            _ => {}
+        }
+    }
+    parts.join("; ")
 }
 
 /// True if `sender` may let a lock go: only the requester it was made for.

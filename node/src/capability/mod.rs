@@ -1,3 +1,4 @@
 //! The rules of capacity: pure decisions over the books, no await, no I/O.
 
 pub mod ledger;
+pub mod rehearsal;

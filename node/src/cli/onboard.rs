@@ -1,5 +1,6 @@
 //! `dms onboard`: makes this machine a part of the mesh: an identity, and a share of its capacity.
 
+mod countable;
 mod questions;
 
 use std::io::{self, IsTerminal};
@@ -9,6 +10,7 @@ use dialoguer::{Confirm, Input};
 use dms_messages::{Capability, CpuMillis, DiskMib, MemoryMib, PriceList};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::countable::{Ports, Slots};
 use self::questions::{PRICES, Question, RESOURCES, is_priced};
 use super::error::{CliError, INTERRUPTED};
 use super::{Session, output};
@@ -38,6 +40,12 @@ pub(super) struct Args {
     /// Disk to share (20GiB)
     #[arg(long, value_name = "AMOUNT")]
     disk: Option<DiskMib>,
+    /// Ports that jobs may be given, at most 256 (16384-16393, or 8080,9000-9010); `none` takes them back [default: none]
+    #[arg(long, value_name = "PORTS")]
+    ports: Option<Ports>,
+    /// Most programs at the same time, whatever they need; `none` lifts the limit [default: none]
+    #[arg(long, value_name = "COUNT")]
+    slots: Option<Slots>,
     /// Where the machine stands, in words that jobs may ask for (eu-west, CH); an empty one takes it back
     #[arg(long, value_name = "PLACE")]
     location: Option<String>,
@@ -114,12 +122,19 @@ fn wanted(
     let (mut location, mut labels) = (None, Default::default());
     if let Some(registered) = registered {
         capability.resources = registered.resources.clone();
+        capability.gpus = registered.gpus.clone();
         (location, labels) = (registered.location.clone(), registered.labels.clone());
     }
     let resources = &mut capability.resources;
     resources.cpu = args.cpu.unwrap_or(resources.cpu);
     resources.memory = args.memory.unwrap_or(resources.memory);
     resources.disk = args.disk.unwrap_or(resources.disk);
+    if let Some(Ports(ports)) = args.ports {
+        resources.ports = ports;
+    }
+    if let Some(Slots(slots)) = args.slots {
+        resources.slots = capability.executors.iter().filter_map(|kind| Some((*kind, slots?))).collect();
+    }
     if resources.cpu == CpuMillis(0) || resources.memory == MemoryMib(0) {
         let what = if resources.cpu == CpuMillis(0) { "--cpu 0" } else { "--memory 0" };
         return Err(CliError::usage(format!(
@@ -227,7 +242,7 @@ fn interrupted() -> CliError {
 mod tests {
     use super::*;
     use clap::Parser;
-    use dms_messages::CpuInfo;
+    use dms_messages::{CpuInfo, ExecutorKind};
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -236,6 +251,10 @@ mod tests {
     }
 
     fn wanted_by(words: &[&str]) -> Result<Capability, CliError> {
+        wanted_over(None, words)
+    }
+
+    fn wanted_over(registered: Option<&Capability>, words: &[&str]) -> Result<Capability, CliError> {
         let host = HostInfo {
             cpu_info: CpuInfo { cores: 4, ..CpuInfo::default() },
             memory_total: MemoryMib(8192),
@@ -245,7 +264,19 @@ mod tests {
         let args = Line::try_parse_from(["x"].iter().chain(words)).unwrap().args;
         let mut settings = Settings::for_data_dir("/data");
         settings.labels.insert("disk".to_owned(), "hdd".to_owned());
-        wanted(args, &settings, &host, None)
+        wanted(args, &settings, &host, registered)
+    }
+
+    #[test]
+    fn what_no_flag_names_stays_as_it_was_registered_and_none_takes_it_back() {
+        let before = wanted_by(&["--ports", "80-81", "--slots", "2", "--cpu", "1"]).unwrap();
+        let again = wanted_over(Some(&before), &["--memory", "1GiB"]).unwrap().resources;
+        assert_eq!(
+            (again.cpu, &again.ports, &again.slots),
+            (CpuMillis(1000), &before.resources.ports, &before.resources.slots)
+        );
+        let less = wanted_over(Some(&before), &["--ports", "none", "--slots", "none"]).unwrap().resources;
+        assert!(less.ports.is_empty() && less.slots.is_empty());
     }
 
     #[test]
@@ -255,6 +286,8 @@ mod tests {
         assert_eq!(capability.resources.memory, MemoryMib(6144));
         assert_eq!(capability.labels["disk"], "ssd");
         assert_eq!(wanted_by(&["--location", ""]).unwrap().location, None);
+        let counted = wanted_by(&["--ports", "80,82-83", "--slots", "3"]).unwrap().resources;
+        assert_eq!((counted.ports, counted.slots), ([80, 82, 83].into(), [(ExecutorKind::Wasm, 3)].into()));
         let too_much = [["--cpu", "4.001"], ["--memory", "9GiB"], ["--disk", "11GiB"]];
         for words in too_much.into_iter().chain([["--cpu", "0"], ["--memory", "0MiB"]]) {
             let error = wanted_by(&words).unwrap_err().to_string();

@@ -33,6 +33,9 @@ pub fn acceptable(request: &BidRequest, bid: &Bid) -> Result<(), &'static str> {
     if offer.gpus.len() < need.gpus.len() {
         return Err("it offers fewer GPUs than are needed");
     }
+    if offer.ports.len() < usize::from(need.ports) {
+        return Err("it offers fewer ports than are needed");
+    }
     if request.max_price.is_some_and(|limit| bid.price > limit) {
         return Err("it is over the price limit");
     }

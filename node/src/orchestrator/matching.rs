@@ -1,6 +1,6 @@
 //! Whether this node bids on a request, and what it offers. A decision over the books; nothing is changed.
 
-use dms_messages::{BidRequest, DeclineReason, Did, Price, Requirement, Resources};
+use dms_messages::{BidRequest, CpuInfo, DeclineReason, Did, Dimension, Price, Requirement, Resources};
 use dms_storage::Books;
 
 use crate::capability::ledger;
@@ -34,8 +34,9 @@ pub fn decide(books: &Books, requester: Did, me: Did, request: &BidRequest) -> R
     {
         return Err(DeclineReason::Label { key: key.clone() });
     }
+    check_processor(&capability.cpu_info, need)?;
     // The price of what is asked, before it is known whether it is free: dear stays dear.
-    let asked = Resources { cpu: need.cpu, memory: need.memory, disk: need.disk, gpus: Default::default() };
+    let asked = Resources { cpu: need.cpu, memory: need.memory, disk: need.disk, ..Resources::default() };
     let lowest = price_per_hour(&capability.prices, &asked);
     if request.max_price.is_some_and(|limit| lowest > limit) {
         return Err(DeclineReason::TooExpensive { price: lowest });
@@ -49,19 +50,32 @@ pub fn decide(books: &Books, requester: Did, me: Did, request: &BidRequest) -> R
     Ok(Offer { resources, price, score })
 }
 
+/// What no waiting changes: how the processor is made.
+fn check_processor(cpu: &CpuInfo, need: &Requirement) -> Result<(), DeclineReason> {
+    if need.architecture.as_ref().is_some_and(|architecture| *architecture != cpu.architecture) {
+        return Err(DeclineReason::Architecture { had: cpu.architecture.clone() });
+    }
+    if cpu.clock_mhz < need.min_clock_mhz {
+        return Err(DeclineReason::Clock { needed: need.min_clock_mhz, had: cpu.clock_mhz });
+    }
+    if cpu.score < need.min_score {
+        return Err(DeclineReason::Score { needed: need.min_score, had: cpu.score });
+    }
+    Ok(())
+}
+
 /// The smallest free share over the dimensions after the lock, in thousandths.
 fn score(available: &Resources, taken: &Resources, registered: &Resources) -> u16 {
     let share = |free: u64, taken: u64, whole: u64| {
         free.saturating_sub(taken).saturating_mul(1000).checked_div(whole).unwrap_or(1000)
     };
-    let smallest = [
-        share(available.cpu.0, taken.cpu.0, registered.cpu.0),
-        share(available.memory.0, taken.memory.0, registered.memory.0),
-        share(available.disk.0, taken.disk.0, registered.disk.0),
-    ]
-    .into_iter()
-    .min()
-    .unwrap_or(0);
+    let amounts = available.amounts().into_iter().zip(taken.amounts()).zip(registered.amounts());
+    // GPUs are either needed or not: a machine whose GPUs are all free is no better a fit for what needs none.
+    let smallest = amounts
+        .filter(|(_, (dimension, _))| *dimension != Dimension::Gpu)
+        .map(|(((_, free), (_, taken)), (_, whole))| share(free, taken, whole))
+        .min()
+        .unwrap_or(0);
     u16::try_from(smallest.min(1000)).unwrap_or(1000)
 }
 

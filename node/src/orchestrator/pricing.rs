@@ -1,4 +1,4 @@
-//! What capacity costs: each dimension times its price, at least the minimum.
+//! What capacity costs: each dimension that has a price times that, at least the minimum. Ports and slots have none.
 
 use dms_messages::{Price, PriceList, Resources};
 
@@ -32,7 +32,7 @@ mod tests {
             cpu: CpuMillis(cpu),
             memory: MemoryMib(memory),
             disk: DiskMib(disk),
-            gpus: Default::default(),
+            ..Resources::default()
         };
         assert_eq!(price_per_hour(&prices, &resources(2500, 0, 0)), Price(2_500_000));
         assert_eq!(price_per_hour(&prices, &resources(0, 512, 0)), Price(50_000));

@@ -13,6 +13,8 @@ fn each_reason_to_decline_is_found_and_a_fit_is_offered_at_its_price() {
     let mut offer = capability(4000, 1024);
     offer.location = Some("ch".into());
     offer.labels.insert("disk".into(), "ssd".into());
+    offer.cpu_info.architecture = "x86_64".into();
+    offer.cpu_info.clock_mhz = 3000;
     offer.prices = PriceList { core_hour: Price(100), ..PriceList::default() };
     let mut books = Books::default();
     books
@@ -27,8 +29,27 @@ fn each_reason_to_decline_is_found_and_a_fit_is_offered_at_its_price() {
     assert_eq!((fit.price, &fit.resources), (Price(100), &resources(1000, 64)));
     assert_eq!(fit.score, 750, "a quarter of the cores is the tightest dimension");
     assert!(ask(&|r| r.max_price = Some(Price(100))).is_ok());
+    assert!(
+        ask(&|r| {
+            r.requirement.architecture = Some("x86_64".into());
+            r.requirement.min_clock_mhz = 3000;
+        })
+        .is_ok()
+    );
     type Case<'a> = (&'a dyn Fn(&mut BidRequest), DeclineReason);
-    let table: [Case<'_>; 4] = [
+    let table: [Case<'_>; 8] = [
+        (
+            &|r| r.requirement.architecture = Some("aarch64".into()),
+            DeclineReason::Architecture { had: "x86_64".into() },
+        ),
+        (&|r| r.requirement.min_clock_mhz = 3001, DeclineReason::Clock { needed: 3001, had: 3000 }),
+        (&|r| r.requirement.min_score = 1, DeclineReason::Score { needed: 1, had: 0 }),
+        (
+            &|r| r.requirement.ports = 1,
+            DeclineReason::TooBig {
+                shortfalls: vec![dms_messages::Shortfall { dimension: Dimension::Ports, needed: 1, had: 0 }],
+            },
+        ),
         (&|r| r.max_price = Some(Price(99)), DeclineReason::TooExpensive { price: Price(100) }),
         (&|r| r.requirement.locations = BTreeSet::from(["us".into()]), DeclineReason::Location),
         (
