@@ -3,11 +3,13 @@
 //! For the CLI, tests and other programs in Rust. One connection per call: nothing is kept between calls,
 //! so a node that was restarted meanwhile is no special case.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dms_messages::{Capability, ContentId, JobId, OutputStream};
+use dms_messages::{Capability, ContentId, JobId, Millis, OutputStream};
+use dms_storage::maintenance::{BackupReport, StatsReport};
 use futures::future::{Either, select};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
@@ -20,18 +22,21 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::server::MAX_SOCKET_PATH;
-use super::types::{ApiError, BlobStored, JobCreated, JobView, NewJob};
+use super::types::{ApiError, BlobStored, JobCreated, JobView, NewBackup, NewJob};
 use super::{ATTEMPT_HEADER, OFFSET_HEADER};
 use crate::commands::{CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
 use crate::listings::bids::{BidList, BidRequestView};
 use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
 use crate::listings::{Direction, Page};
 use crate::peers::PeerView;
+use crate::records::{LogPage, LogQuery, LogStart, RowPage, RowQuery};
 
 /// How long one call may take: the server gives up on the Node after 10 s, and 16 MiB take less than a second.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest answer: a thousand jobs, each with the answers of many nodes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// Longest name or key in a question, in bytes: the longest keys have 69 bytes, two digits each.
+const MAX_QUERY_WORD: usize = 256;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -177,6 +182,66 @@ impl ApiClient {
         self.get(&format!("/v1/contracts/{}", plain_id(id)?)).await
     }
 
+    /// A page of the event log; if there is nothing in it, after `wait` (at most 10 s) or when the node stops.
+    pub async fn log(&self, query: &LogQuery, wait: Millis) -> Result<LogPage, ClientError> {
+        let LogQuery { start, limit, job, bids, allocations, is_whole } = query;
+        let start = match start {
+            LogStart::From(event) => format!("from={event}"),
+            LogStart::Newest(count) => format!("newest={count}"),
+        };
+        let job = match job {
+            Some(id) => format!("&job={}", plain_id(id)?),
+            None => String::new(),
+        };
+        let (bids, allocations) = (listed("bids", bids), listed("allocations", allocations));
+        let wait = wait.0;
+        self.get(&format!(
+            "/v1/log?{start}&limit={limit}&wait={wait}&whole={is_whole}{job}{bids}{allocations}"
+        ))
+        .await
+    }
+
+    /// What is in the database, and how large it is.
+    pub async fn database(&self) -> Result<StatsReport, ClientError> {
+        self.get("/v1/db/stats").await
+    }
+
+    /// A page of a family's rows.
+    pub async fn rows(&self, query: &RowQuery) -> Result<RowPage, ClientError> {
+        let RowQuery { family, prefix, after, limit, is_whole } = query;
+        // A family is a plain word, and so is a key, but for the colons of a DID and of an archived kind.
+        let plain = |text: &str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte);
+            match text.len() <= MAX_QUERY_WORD && text.bytes().all(is_plain) {
+                true => Ok(text.to_owned()),
+                false => {
+                    let message =
+                        format!("{:?} is no name and no key", text.chars().take(64).collect::<String>());
+                    Err(ClientError::Refused(ApiError { code: "malformed".to_owned(), message }))
+                }
+            }
+        };
+        let mut path = format!("/v1/db/rows/{}?limit={limit}&whole={is_whole}", plain(family)?);
+        for (name, text) in [("prefix", prefix), ("after", after)] {
+            if let Some(text) = text {
+                path.push_str(&format!("&{name}={}", plain(text)?));
+            }
+        }
+        self.get(&path).await
+    }
+
+    /// Copies the database into `directory`, which the node makes and which must not be there; an absolute path.
+    /// Takes as long as it takes.
+    pub async fn back_up(&self, directory: &Path) -> Result<BackupReport, ClientError> {
+        let body = json(&NewBackup { directory: directory.to_path_buf() })?;
+        parse(&self.exchange(Method::POST, "/v1/db/backup", Some(body)).await?.1)
+    }
+
+    /// True if somebody listens at the socket.
+    pub async fn is_running(&self) -> bool {
+        UnixStream::connect(&self.socket).await.is_ok()
+    }
+
     /// Stores a blob, at most 16 MiB.
     pub async fn put_blob(&self, bytes: impl Into<Bytes>) -> Result<BlobStored, ClientError> {
         let bytes = bytes.into();
@@ -208,6 +273,11 @@ impl ApiClient {
     /// The newest jobs, newest first, at most `limit`.
     pub async fn jobs(&self, limit: usize) -> Result<Vec<JobView>, ClientError> {
         self.get(&format!("/v1/jobs?limit={limit}")).await
+    }
+
+    /// How the one job stands whose id begins so.
+    pub async fn find_job(&self, beginning: &str) -> Result<JobView, ClientError> {
+        self.get(&format!("/v1/jobs/{beginning}")).await
     }
 
     /// How a job stands.
@@ -337,6 +407,12 @@ fn paged(page: &Page) -> Result<String, ClientError> {
         Some(after) => format!("limit={}&after={}", page.limit, plain_id(after)?),
         None => format!("limit={}", page.limit),
     })
+}
+
+/// A list of ids as a part of a query; nothing if it is empty.
+fn listed<T: std::fmt::Display>(name: &str, ids: &BTreeSet<T>) -> String {
+    let ids: Vec<String> = ids.iter().map(T::to_string).collect();
+    if ids.is_empty() { String::new() } else { format!("&{name}={}", ids.join(",")) }
 }
 
 fn directed(direction: Option<Direction>) -> String {

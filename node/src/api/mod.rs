@@ -6,6 +6,8 @@
 //! | [`server`] | turns a request into one message to the Node actor |
 //! | [`client`] | the same routes as typed calls, for the CLI, tests and other programs |
 
+use std::time::Duration;
+
 pub mod client;
 pub mod server;
 pub mod types;
@@ -14,6 +16,8 @@ pub mod types;
 pub const MAX_BLOB_BYTES: usize = 16 * 1024 * 1024;
 /// Largest JSON body, in bytes: the longest arguments and environment of a job are 64 KiB.
 pub const MAX_JSON_BYTES: usize = 1024 * 1024;
+/// Longest wait for new events, well within the patience of any client.
+pub const MAX_LOG_WAIT: Duration = Duration::from_secs(10);
 /// The header that names the attempt which a piece of output is of (its number; absent before the first).
 pub const ATTEMPT_HEADER: &str = "dms-attempt";
 /// The header that says at which byte of the stream a piece of output begins.

@@ -5,6 +5,7 @@
 //! use it is decided by the socket alone: mode 0600, and a peer of another user is turned away.
 
 mod listings;
+mod records;
 
 use std::future::Future;
 use std::io;
@@ -26,18 +27,19 @@ use axum::{Json, Router};
 use dms_actors::clock::SharedClock;
 use dms_actors::{ActorRef, AskError, Handler, Message, SendFailure};
 use dms_messages::{Capability, ContentId, JobId, OutputStream};
+use dms_storage::Engine;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::listings::LimitQuery;
 use super::types::{ApiError, BlobStored, JobCreated, JobDefaults, JobView, NewJob};
 use super::{ATTEMPT_HEADER, MAX_BLOB_BYTES, MAX_JSON_BYTES, OFFSET_HEADER};
 use crate::blobs::BlobStore;
 use crate::commands::{
-    CancelJob, CommandError, ExplainJob, GetCapability, GetStatus, ListJobs, Offboard, OffboardMode, Onboard,
-    OutputPiece, ReadOutput, ShowJob, SubmitJob,
+    CancelJob, CommandError, ExplainJob, FindJob, GetCapability, GetStatus, ListJobs, Offboard, OffboardMode,
+    Onboard, OutputPiece, ReadOutput, ShowJob, SubmitJob,
 };
 use crate::node::Node;
 
@@ -52,12 +54,16 @@ const MAX_CONNECTIONS: usize = 128;
 const MAX_REQUESTS: usize = 64;
 /// Blobs in memory at once, 16 MiB each; more wait.
 const MAX_BLOBS_IN_MEMORY: usize = 4;
+/// Requests that wait for new events at once: a quarter of all, so that the others are still answered.
+const MAX_FOLLOWERS: usize = 16;
 
 /// What the routes work with.
 #[derive(Debug, Clone)]
 pub struct ApiState {
     /// The Node actor.
     pub node: ActorRef<Node>,
+    /// The books on disk, for reading only.
+    pub engine: Arc<dyn Engine>,
     /// Modules, inputs and outputs.
     pub blobs: Arc<BlobStore>,
     /// Time and chance, for new jobs.
@@ -238,7 +244,12 @@ pub async fn serve(
     state: ApiState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(state)).with_graceful_shutdown(shutdown).await
+    let (stop, stopping) = watch::channel(false);
+    let shutdown = async move {
+        shutdown.await;
+        stop.send_replace(true);
+    };
+    axum::serve(listener, router(state, stopping)).with_graceful_shutdown(shutdown).await
 }
 
 /// The routes with the bounds that all of them share.
@@ -247,13 +258,21 @@ struct Shared {
     state: ApiState,
     requests: Arc<Semaphore>,
     blobs_in_memory: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
+    /// True once the node stops.
+    stopping: watch::Receiver<bool>,
 }
 
-fn router(state: ApiState) -> Router {
+fn router(state: ApiState, stopping: watch::Receiver<bool>) -> Router {
     let shared = Shared {
         state,
         requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         blobs_in_memory: Arc::new(Semaphore::new(MAX_BLOBS_IN_MEMORY)),
+        followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+        // One at a time: two would only stand in each other's way.
+        backups: Arc::new(Semaphore::new(1)),
+        stopping,
     };
     let router = Router::new()
         .route("/v1/status", get(status))
@@ -267,7 +286,7 @@ fn router(state: ApiState) -> Router {
         .route("/v1/jobs/{id}/output", get(read_output))
         .route("/v1/jobs/{id}/explain", get(explain_job))
         .route("/v1/jobs/{id}/cancel", post(cancel_job));
-    listings::routes(router)
+    records::routes(listings::routes(router))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route has no such method")
@@ -318,12 +337,15 @@ impl From<CommandError> for Failure {
                 return Self::new(StatusCode::NOT_FOUND, &code, error.to_string());
             }
             CommandError::AmbiguousId { .. } => (StatusCode::CONFLICT, "ambiguous_id"),
+            CommandError::TooFarBack { .. } => (StatusCode::CONFLICT, "too_far_back"),
             CommandError::NotOnboarded => (StatusCode::CONFLICT, "not_onboarded"),
             CommandError::AllocationsRunning { .. } => (StatusCode::CONFLICT, "allocations_running"),
             CommandError::InvalidJob(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_job"),
             CommandError::InvalidCapability(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_capability"),
             CommandError::UnknownJob(_) => (StatusCode::NOT_FOUND, "unknown_job"),
             CommandError::JobEnded(_) => (StatusCode::CONFLICT, "job_ended"),
+            CommandError::JobKnown(_) => (StatusCode::CONFLICT, "job_known"),
+            CommandError::Archive(_) => (StatusCode::INTERNAL_SERVER_ERROR, "archive_unreadable"),
             CommandError::TooManyJobs { .. } => (StatusCode::CONFLICT, "too_many_jobs"),
             CommandError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             CommandError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
@@ -395,9 +417,17 @@ impl Shared {
         work: impl FnOnce(&BlobStore) -> R + Send + 'static,
     ) -> Result<R, Failure> {
         let blobs = self.state.blobs.clone();
-        tokio::task::spawn_blocking(move || work(&blobs)).await.map_err(|_| {
-            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the blob store panicked")
-        })
+        self.blocking(move || work(&blobs)).await
+    }
+
+    /// Runs blocking work off the event loop.
+    async fn blocking<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Failure> {
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the store panicked"))
     }
 
     async fn blob_slot(&self) -> OwnedSemaphorePermit {
@@ -523,7 +553,7 @@ async fn list_jobs(
     query: Result<Query<LimitQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
-    let jobs = shared.ask(ListJobs { limit: query.limit() }).await?;
+    let jobs = shared.ask(ListJobs { limit: query.limit() }).await??;
     let jobs: Vec<JobView> = jobs.into_iter().map(JobView::of).collect();
     Ok(Json(jobs).into_response())
 }
@@ -532,7 +562,12 @@ async fn show_job(
     State(shared): State<Shared>,
     id: Result<UrlPath<String>, PathRejection>,
 ) -> Result<Response, Failure> {
-    let row = shared.ask(ShowJob { job: parsed(id)? }).await??;
+    let UrlPath(id) = id?;
+    // A whole id in any of its spellings, or the beginning of one.
+    let row = match id.parse() {
+        Ok(job) => shared.ask(ShowJob { job }).await??,
+        Err(_) => shared.ask(FindJob { id }).await??,
+    };
     Ok(Json(JobView::of(row)).into_response())
 }
 
@@ -621,6 +656,8 @@ mod tests {
         let table = [
             (CommandError::UnknownJob(job), 404, "unknown_job"),
             (CommandError::JobEnded(job), 409, "job_ended"),
+            (CommandError::JobKnown(job), 409, "job_known"),
+            (CommandError::Archive("a checksum".to_owned()), 500, "archive_unreadable"),
             (CommandError::TooManyJobs { limit: 3 }, 409, "too_many_jobs"),
             (CommandError::InvalidCapability("no".to_owned()), 422, "invalid_capability"),
             (
@@ -629,6 +666,11 @@ mod tests {
                 "unknown_bid_request",
             ),
             (CommandError::AmbiguousId { noun: Noun::Contract, id: "ab".to_owned() }, 409, "ambiguous_id"),
+            (
+                CommandError::TooFarBack { noun: Noun::Allocation, id: "ab".to_owned(), limit: 5 },
+                409,
+                "too_far_back",
+            ),
             (CommandError::NotOnboarded, 409, "not_onboarded"),
             (CommandError::AllocationsRunning { count: 1, named: Vec::new() }, 409, "allocations_running"),
             (CommandError::Draining, 503, "stopping"),

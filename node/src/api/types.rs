@@ -13,6 +13,10 @@
 //! | `GET /v1/allocations/{id}` | – | [`crate::listings::contracts::AllocationView`] |
 //! | `GET /v1/contracts?limit=N&after=CID` | – | list of [`crate::listings::contracts::ContractView`], newest first |
 //! | `GET /v1/contracts/{id}` | – | [`crate::listings::contracts::ContractDocuments`] |
+//! | `GET /v1/log?from=N&limit=N&job=ID&wait=MS&whole=true` | – | [`crate::records::LogPage`], oldest first |
+//! | `GET /v1/db/stats` | – | [`dms_storage::maintenance::StatsReport`] |
+//! | `GET /v1/db/rows/{family}?prefix=ID&after=HEX&limit=N&whole=true` | – | [`crate::records::RowPage`], in the order of the keys |
+//! | `POST /v1/db/backup` | [`NewBackup`] | [`dms_storage::maintenance::BackupReport`] |
 //! | `PUT /v1/blobs` | raw bytes, ≤ 16 MiB | [`BlobStored`] |
 //! | `GET /v1/blobs/{cid}` | – | raw bytes |
 //! | `POST /v1/jobs` | [`NewJob`] | [`JobCreated`] |
@@ -27,8 +31,14 @@
 //! 1000 at most, and one more where the last entry is also there in the other direction; `after` is the id of the
 //! last entry of the page before.
 //!
+//! The log begins with event `from` (0: the first that is kept), or with the `newest` of so many. With `wait` (at most
+//! 10 s) an answer without lines comes only when there is nothing new for so long, or the node stops. With `job` the
+//! `bids` and `allocations` of the page before go along with the question for the next one, as lists with commas.
+//!
 //! An error is a JSON [`ApiError`] with status 400 (malformed), 404 (unknown), 409 (ended, ambiguous, not
-//! acceptable now), 413 (too large), 422 (breaks a rule), 503 (busy, stopping, read-only).
+//! acceptable now), 410 (cut from the log), 413 (too large), 422 (breaks a rule), 500 (damaged), 503 (busy, stopping, read-only), 507 (no space is left).
+
+use std::path::PathBuf;
 
 use dms_messages::{ContentId, Did, Job, JobId, JobPhase, Millis, Pod, Price};
 use dms_storage::books::JobRow;
@@ -42,6 +52,14 @@ pub struct ApiError {
     pub code: String,
     /// A sentence for people.
     pub message: String,
+}
+
+/// Where a backup of the database is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewBackup {
+    /// The directory to make, as an absolute path; it must not be there.
+    pub directory: PathBuf,
 }
 
 /// A blob was stored.
