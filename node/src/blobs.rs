@@ -445,11 +445,21 @@ impl BlobStore {
         }
     }
 
-    /// Deletes contents that nothing live needs and that were not touched for `age`. Blocks on the disk.
+    /// Deletes contents that nothing live needs and that were not touched for `age`; none if it cannot be known what is
+    /// needed. Blocks on the disk.
     pub fn sweep(&self, live: &LiveContents, age: Duration) {
         let mut needed: BTreeSet<ContentId> = live.blobs.iter().chain(&live.trees).copied().collect();
-        for tree in live.trees.iter().filter_map(|id| self.tree(id).ok()) {
-            needed.extend(tree.files.values().map(|file| file.content));
+        for id in &live.trees {
+            match self.get(id).map(|found| found.map(|bytes| FileTree::from_blob(&bytes))) {
+                Ok(Some(Ok(tree))) => needed.extend(tree.files.values().map(|file| file.content)),
+                // Not here; or whole, and no tree: it names no files.
+                Ok(None | Some(Err(_))) => {}
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(%id, error, "a tree cannot be read: the contents are not swept");
+                    return;
+                }
+            }
         }
         if let Err(error) = self.sweep_all_but(&needed, age) {
             tracing::warn!(%error, "the contents could not be swept");
@@ -583,5 +593,27 @@ mod tests {
         assert!(!store.contains(&dead));
         assert!(store.contains(&blob) && store.contains(&tree));
         assert!(store.contains(&ContentId::of_bytes(b"in a tree")));
+    }
+
+    #[test]
+    fn a_sweep_removes_nothing_while_a_live_tree_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path(), 10_000);
+        let from = directory.path().join("from");
+        fs::create_dir_all(&from).unwrap();
+        fs::write(from.join("file"), b"in a tree").unwrap();
+        let tree = store.pack(&from).unwrap().unwrap();
+        let bytes = store.get(&tree).unwrap().unwrap();
+        let dead = store.put(b"nobody needs this").unwrap();
+        let no_tree = store.put(b"no tree").unwrap();
+        let gone = ContentId::of_bytes(b"not here");
+        let live = LiveContents { blobs: [].into(), trees: [tree, no_tree, gone].into() };
+        fs::write(store.path(&tree), b"damaged").unwrap();
+        store.sweep(&live, Duration::ZERO);
+        assert!(store.contains(&dead) && store.contains(&ContentId::of_bytes(b"in a tree")));
+        fs::write(store.path(&tree), bytes).unwrap();
+        store.sweep(&live, Duration::ZERO);
+        assert!(!store.contains(&dead));
+        assert!(store.contains(&no_tree) && store.contains(&ContentId::of_bytes(b"in a tree")));
     }
 }

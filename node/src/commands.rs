@@ -26,6 +26,12 @@ pub enum CommandError {
     /// No such job.
     #[error("no job {0} is known here")]
     UnknownJob(JobId),
+    /// A job of this id was handed in before.
+    #[error("job {0} is known here already")]
+    JobKnown(JobId),
+    /// What is over lies on the disk, and the disk does not give it.
+    #[error("what is over cannot be read: {0}")]
+    Archive(String),
     /// No such thing.
     #[error("no {noun} {id} is known here")]
     UnknownId {
@@ -41,6 +47,16 @@ pub enum CommandError {
         noun: Noun,
         /// The beginning, as it was given.
         id: String,
+    },
+    /// The beginning of an id would be looked for in more than is read for it.
+    #[error("{noun} {id} is not among the newest {limit} archived contracts; give the whole id")]
+    TooFarBack {
+        /// What was asked for.
+        noun: Noun,
+        /// The beginning, as it was given.
+        id: String,
+        /// How many contracts were read.
+        limit: usize,
     },
     /// There is nothing to withdraw.
     #[error("this node offers nothing: there is nothing to withdraw")]
@@ -121,7 +137,7 @@ impl Message for CancelJob {
     type Reply = Result<(), CommandError>;
 }
 
-/// Asks for every job, newest first, at most `limit`.
+/// Asks for every job, newest first, at most `limit` (and at most what a page holds).
 #[derive(Debug)]
 pub struct ListJobs {
     /// How many at most.
@@ -129,7 +145,18 @@ pub struct ListJobs {
 }
 
 impl Message for ListJobs {
-    type Reply = Vec<JobRow>;
+    type Reply = Result<Vec<JobRow>, CommandError>;
+}
+
+/// Asks how the one job stands that a person means.
+#[derive(Debug)]
+pub struct FindJob {
+    /// Its id, or the beginning of it.
+    pub id: String,
+}
+
+impl Message for FindJob {
+    type Reply = Result<JobRow, CommandError>;
 }
 
 /// Asks how a job stands.
@@ -224,6 +251,10 @@ pub enum NodeMode {
     ReadOnly {
         /// Why.
         reason: String,
+        /// Since when.
+        since: Timestamp,
+        /// True if it is tried again by itself; else the node must be restarted, or its books restored first.
+        is_retried: bool,
     },
 }
 
@@ -248,7 +279,7 @@ pub struct NodeStatus {
     pub addresses: Vec<String>,
     /// Jobs of its own that have not ended.
     pub active_job_count: usize,
-    /// Jobs of its own in all.
+    /// Jobs of its own, without those that are over for so long that they are archived.
     pub job_count: usize,
     /// Allocations running for others (or itself).
     pub active_allocation_count: usize,
@@ -256,6 +287,9 @@ pub struct NodeStatus {
     pub lock_count: usize,
     /// Events in its log.
     pub event_count: u64,
+    /// Attempts, since the start, on which a peer's books and ours differed; each was mended.
+    #[serde(default)]
+    pub difference_count: u64,
     /// When it was started.
     pub started: Timestamp,
     /// The program's version.
@@ -291,7 +325,7 @@ impl Message for GetStatus {
 pub struct GetCapability;
 
 /// The capability books: in every dimension registered = available + locked + allocated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilityView {
     /// What is registered, if the node is onboarded.
     pub registered: Option<Capability>,

@@ -25,6 +25,10 @@ const MAX_OUTPUT: MemoryMib = MemoryMib(16);
 /// blocks the machine.
 const LEASE_RANGE: (Millis, Millis) = (Millis(500), Millis(300_000));
 /// Shortest and longest time after which an orphaned allocation is stopped.
+/// How long history is kept: an hour, so that nothing is forgotten while people still look at it, to ten years.
+const HISTORY_RANGE: (Millis, Millis) = (Millis(3_600_000), Millis(3650 * DAY));
+/// Milliseconds of a day.
+const DAY: u64 = 24 * 3_600_000;
 const ORPHAN_RANGE: (Millis, Millis) = (Millis(1000), Millis(24 * 3_600_000));
 /// Shortest and longest auction.
 const AUCTION_RANGE: (Millis, Millis) = (Millis(50), Millis(60_000));
@@ -95,6 +99,11 @@ pub const KEYS: &[Key] = &[
         name: "blobs_max_mib",
         variable: Some("DMS_BLOBS_MAX_MIB"),
         doc: "How much disk modules, inputs and outputs may take, in MiB: at least 64.",
+    },
+    Key {
+        name: "keep_history",
+        variable: Some("DMS_KEEP_HISTORY"),
+        doc: "How long jobs, allocations and contracts that are over are kept, counted from when they began: 1h to 3650d.",
     },
     Key {
         name: "engine",
@@ -243,6 +252,8 @@ pub struct Settings {
     pub max_output: u64,
     /// Disk for blobs, in MiB. Default 4096.
     pub blobs_max_mib: u64,
+    /// How long what is over is kept. Default 30 days.
+    pub keep_history: Millis,
     /// Where the books are kept. Default RocksDB.
     pub engine: EngineKind,
     /// Prices of what is offered. Default free.
@@ -274,6 +285,7 @@ impl Settings {
             auction: Millis(2000),
             max_output: 1024 * 1024,
             blobs_max_mib: 4096,
+            keep_history: Millis(30 * DAY),
             engine: EngineKind::Rocksdb,
             prices: PriceList::default(),
             labels: BTreeMap::new(),
@@ -379,6 +391,10 @@ impl Settings {
             "auction" => compact(self.auction.to_string()),
             "max_output" => compact(MemoryMib(self.max_output >> 20).to_string()),
             "blobs_max_mib" => integer(self.blobs_max_mib),
+            "keep_history" if self.keep_history.0.is_multiple_of(DAY) => {
+                format!("{}d", self.keep_history.0 / DAY).into()
+            }
+            "keep_history" => compact(self.keep_history.to_string()),
             "engine" => match self.engine {
                 EngineKind::Rocksdb => "rocksdb".into(),
                 EngineKind::Memory => "memory".into(),
@@ -447,6 +463,9 @@ pub struct Layer {
     /// A number.
     #[serde(deserialize_with = "blobs_max_mib")]
     pub blobs_max_mib: Option<u64>,
+    /// A duration.
+    #[serde(deserialize_with = "text::<_, KeepHistory>")]
+    pub keep_history: Option<KeepHistory>,
     /// `rocksdb` or `memory`.
     pub engine: Option<EngineKind>,
     /// A table.
@@ -533,6 +552,15 @@ checked!(
 checked!(
     /// How long an allocation goes on without its requester.
     OrphanAfter(Millis), |text| ranged(text, ORPHAN_RANGE));
+checked!(
+    /// How long what is over is kept.
+    KeepHistory(Millis), |text| {
+    let time: Millis = text.parse().map_err(|error: dms_messages::UnitError| error.to_string())?;
+    match (HISTORY_RANGE.0..=HISTORY_RANGE.1).contains(&time) {
+        true => Ok(time),
+        false => Err("must be 1 h to 3650 d".to_owned()),
+    }
+});
 checked!(
     /// How long bids are collected.
     AuctionTime(Millis), |text| ranged(text, AUCTION_RANGE));
@@ -711,6 +739,7 @@ impl Layer {
             auction: one(&get, "DMS_AUCTION")?,
             max_output: one(&get, "DMS_MAX_OUTPUT")?,
             blobs_max_mib,
+            keep_history: one(&get, "DMS_KEEP_HISTORY")?,
             engine: one(&get, "DMS_ENGINE")?,
             prices: None,
             labels,
@@ -763,8 +792,18 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// Variables that begin like ours and are not of a node: where the data lies, and what tests and measurements use.
-const OTHER_VARIABLES: [&str; 5] =
-    ["DMS_DATA", "DMS_TEST_LOG", "DMS_SKIP_LOG", "DMS_BENCH_LOG", "DMS_STORAGE_CRASH_DIRECTORY"];
+const OTHER_VARIABLES: [&str; 10] = [
+    "DMS_DATA",
+    "DMS_TEST_LOG",
+    "DMS_SKIP_LOG",
+    "DMS_PROOF_LOG",
+    "DMS_BENCH_LOG",
+    "DMS_SOAK",
+    "DMS_SEED",
+    "DMS_FAILPOINT",
+    "DMS_STORAGE_CRASH_DIRECTORY",
+    "DMS_STORAGE_REFUSED_DIRECTORY",
+];
 
 /// The variables of `names` that begin like ours and mean nothing to anybody: mistyped, most likely.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
@@ -814,6 +853,7 @@ pub fn merge(data: &Path, mut file: Layer, environment: Layer, flags: Layer) -> 
         take!(auction, |value: AuctionTime| value.0);
         take!(max_output, |value: MaxOutput| value.0);
         take!(blobs_max_mib, |value| value);
+        take!(keep_history, |value: KeepHistory| value.0);
         take!(engine, |value| value);
         take!(prices, |value: PriceTable| value.checked());
         take!(labels, |value| value);

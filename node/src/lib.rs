@@ -17,6 +17,8 @@
 //! | [`job`], [`allocation`] | the child actors, one per job and one per allocation |
 //! | [`executors`] | what runs a workload |
 //! | [`listings`], [`peers`] | what people and programs may see of the books and of the mesh |
+//! | [`log_lines`], [`row_lines`] | what an event and a row say in words |
+//! | [`records`] | the books on disk as people may see them, with a running node and without |
 //! | [`proof`] | contracts as files that anybody can check offline |
 //! | [`blobs`], [`identity`], [`config`], [`host`], [`job_file`] | contents, the key file, settings, the machine, jobs as people write them |
 //! | `files` | bounded reads, closed directories |
@@ -39,14 +41,18 @@ pub mod identity;
 pub mod job;
 pub mod job_file;
 pub mod listings;
+pub mod log_lines;
 pub mod network;
 pub mod node;
 mod notes;
 pub mod orchestrator;
 pub mod peers;
 pub mod proof;
+pub mod records;
+pub mod row_lines;
 pub mod signer;
 pub mod startup;
 #[cfg(test)]
 mod testing;
+mod time_text;
 pub mod word;

@@ -344,6 +344,7 @@ impl Recipients {
             Word::AllocationOutput(word) => tell(self.to(), word, Word::AllocationOutput).await,
             Word::Acknowledge(word) => tell(self.to(), word, Word::Acknowledge).await,
             Word::Cancel(word) => tell(self.to(), word, Word::Cancel).await,
+            Word::Reconcile(word) => tell(self.to(), word, Word::Reconcile).await,
         }
     }
 }

@@ -7,7 +7,9 @@
 //!
 //! Its children are one [`JobActor`] per unfinished job and one [`AllocationActor`] per live allocation.
 //! It never waits: what takes time is piped and comes back. When a commit fails it drops what memory
-//! knew beyond the disk, turns read-only and says so.
+//! knew beyond the disk, turns read-only and says so, and goes on when the disk works again (`node/recovery.rs`).
+
+mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -23,9 +25,10 @@ use dms_messages::{
     NodeId, NodeStatus, NodeUuid, Signed, StopCause,
 };
 use dms_storage::books::AllocationRow;
+use dms_storage::rows::archive::ArchiveKind;
 use dms_storage::{
-    Books, CommitError, CommitTicket, Committer, Engine, Entry, Event, LockEnd, RecordError, Store,
-    StoreError,
+    Archive, Books, CommitError, CommitTicket, Committer, Engine, Entry, Event, RecordError, Store,
+    StoreError, failpoints,
 };
 
 use crate::allocation::{AllocationActor, Stop};
@@ -50,15 +53,25 @@ use crate::word::{Addressed, Word};
 pub(crate) const ADVERT_TTL: Duration = Duration::from_secs(30 * 60);
 /// How long a status is believed.
 pub(crate) const STATUS_TTL: Duration = Duration::from_secs(3 * 60);
-/// How often what is over is forgotten.
-const PRUNE_PERIOD: Duration = Duration::from_secs(600);
 /// How long what is over is kept, for repeats and for people; longer than any word is fresh.
 const PRUNE_AFTER: Duration = Duration::from_secs(3600);
 /// How long it is kept when there is much of it: a request is answered for 5 minutes and a word is fresh for one, so
 /// nothing that is forgotten now can be said again with effect.
 const PRUNE_EARLY_AFTER: Duration = Duration::from_secs(6 * 60);
+/// Most jobs that have ended, and most such allocations, in memory: what is over lies in the archive.
+const MAX_ENDED: usize = 1024;
+/// How many ended jobs, and allocations, are archived with one batch: a few MiB.
+const MAX_SETTLED: usize = 512;
+/// How long they stay there at least when there are more: until their last words have arrived, most likely.
+const SETTLE_EARLY_AFTER: Duration = Duration::from_secs(15);
+/// Things of each kind that are forgotten at a time, so that commits wait for no longer than for a few of their own.
+const MAX_FORGOTTEN: usize = 512;
+/// Rounds of it in one go.
+const MAX_FORGET_ROUNDS: u32 = 128;
+/// Archived jobs whose contents are read at a time.
+const CONTENTS_PAGE: usize = 1024;
 /// How often it is looked whether there is much of it.
-const PRUNE_EARLY_PERIOD: Duration = Duration::from_secs(15);
+const TIDY_PERIOD: Duration = Duration::from_secs(15);
 /// How many strangers get an answer in a second; more are met with silence, so that a flood of strangers
 /// costs them more than us.
 const STRANGER_ANSWERS: u32 = 20;
@@ -67,7 +80,7 @@ const MAX_LATER: usize = 1024;
 /// Least pause between two sweeps of leases.
 const MIN_SWEEP_PAUSE: Duration = Duration::from_millis(50);
 /// How long a commit waits when the committer's queue is full.
-const OVERLOAD_PAUSE: Duration = Duration::from_millis(5);
+pub(crate) const OVERLOAD_PAUSE: Duration = Duration::from_millis(5);
 
 /// Who may ask for bids and be asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,6 +107,30 @@ pub struct ProviderRules {
     pub max_output: u64,
 }
 
+/// How often a Node looks after what nobody asks it to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeTimes {
+    /// How often what is shared with a peer is compared with it.
+    pub reconcile: Duration,
+    /// How often books that could not be written are opened again.
+    pub disk_retry: Duration,
+    /// How long what is over is kept on disk.
+    pub keep_history: Duration,
+    /// How often what is over leaves the memory, is forgotten, and its contents are removed.
+    pub housekeeping: Duration,
+}
+
+impl Default for NodeTimes {
+    fn default() -> Self {
+        Self {
+            reconcile: Duration::from_secs(30),
+            disk_retry: Duration::from_secs(5),
+            keep_history: Duration::from_secs(30 * 24 * 3600),
+            housekeeping: Duration::from_secs(600),
+        }
+    }
+}
+
 /// Everything a Node is made of; outlives its restarts.
 #[derive(Debug, Clone)]
 pub struct NodeParts {
@@ -111,6 +148,8 @@ pub struct NodeParts {
     pub provider_rules: ProviderRules,
     /// Most unfinished jobs.
     pub max_jobs: usize,
+    /// How often it looks after itself.
+    pub times: NodeTimes,
     /// The contents.
     pub blobs: Arc<BlobStore>,
     /// What runs workloads.
@@ -133,6 +172,10 @@ pub struct Node {
     pub(crate) network: Network,
     pub(crate) books: Books,
     store: Option<Store>,
+    /// What the store had recorded, while there is none.
+    event_count: u64,
+    /// Books that were opened again, until the children of the life before have ended.
+    opened: Option<recovery::Opened>,
     pub(crate) mode: NodeMode,
     pub(crate) jobs: BTreeMap<JobId, ActorRef<JobActor>>,
     /// Whose turn it is to ask for bids, and the jobs that wait for theirs.
@@ -147,8 +190,22 @@ pub struct Node {
     pub(crate) started: Timestamp,
     /// How many more strangers are answered this second.
     stranger_answers: u32,
-    /// When the armed lease timer fires.
-    lease_timer: Option<Timestamp>,
+    /// How many differences of each peer were mended this second; bounded as the connections are.
+    pub(crate) mended: BTreeMap<Did, usize>,
+    /// Differences mended since the start.
+    pub(crate) difference_count: u64,
+    /// Counts how often memory was thrown away for what the disk has: what was decided before is not said after.
+    life: u64,
+    /// When the armed lease timer fires, and its number.
+    lease_timer: Option<(Timestamp, u64)>,
+    /// Lease timers armed so far: one that fires and is not the newest does nothing.
+    lease_timer_count: u64,
+    /// True while old things are being forgotten.
+    is_forgetting: bool,
+    /// True if memory may have what never reached the disk: nothing is said from it.
+    is_beyond_disk: bool,
+    /// Since when the node acts by the books as they are: what was promised before could not be taken meanwhile.
+    taken_up: Timestamp,
     /// What waits for the disk, in order; words that need nothing recorded wait their turn here too.
     later: VecDeque<Step>,
     is_waiting: bool,
@@ -158,6 +215,8 @@ pub struct Node {
     /// Set while the owner withdraws what is offered: no new bids, no adverts.
     pub(crate) withdrawal: Option<OffboardMode>,
     drain: Vec<Responder<()>>,
+    /// True once the node stops: it does not go on, whatever the disk does.
+    is_draining: bool,
 }
 
 /// Why something was not recorded.
@@ -177,15 +236,15 @@ type Then = Box<dyn FnOnce(&mut Node, Result<(), NotRecorded>, &mut Context<'_, 
 enum Step {
     /// Done when the batch is on disk.
     Written(CommitTicket, Then),
-    /// Done in its turn.
-    Ready(Then),
+    /// Done in its turn, or told that the books it was decided by (those of this life) were thrown away.
+    Ready(u64, Then),
 }
 
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Written(..) => "Written",
-            Self::Ready(_) => "Ready",
+            Self::Ready(..) => "Ready",
         })
     }
 }
@@ -220,12 +279,18 @@ impl Node {
         let opened = parts.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (store, books, mode) = match opened.map_or_else(|| open_books(&parts.engine), Ok) {
             Ok((store, books)) => (Some(store), books, NodeMode::Serving),
-            Err(error) => (None, Books::default(), NodeMode::ReadOnly { reason: whole(&error) }),
+            Err(error) => {
+                let (reason, is_retried) = (whole(&error), recovery::may_open_later(&error));
+                let since = parts.clock.now();
+                (None, Books::default(), NodeMode::ReadOnly { reason, since, is_retried })
+            }
         };
         Self {
             network: Network::new(parts.network.clone()),
             books,
             store,
+            event_count: 0,
+            opened: None,
             mode,
             jobs: BTreeMap::new(),
             turns: Turns::default(),
@@ -238,13 +303,21 @@ impl Node {
             peers: BTreeSet::new(),
             started: parts.clock.now(),
             stranger_answers: STRANGER_ANSWERS,
+            mended: BTreeMap::new(),
+            difference_count: 0,
+            life: 0,
             lease_timer: None,
+            lease_timer_count: 0,
+            is_forgetting: false,
+            is_beyond_disk: false,
+            taken_up: Timestamp::default(),
             later: VecDeque::new(),
             is_waiting: false,
             is_driving: false,
             accepting: BTreeMap::new(),
             withdrawal: None,
             drain: Vec::new(),
+            is_draining: false,
             parts,
         }
     }
@@ -269,7 +342,7 @@ impl Node {
     }
 
     pub(crate) fn event_count(&self) -> u64 {
-        self.store.as_ref().map_or(0, Store::event_count)
+        self.store.as_ref().map_or(self.event_count, Store::event_count)
     }
 
     /// Records `events` in one batch and calls `then` when they are on disk, or never will be; calls come
@@ -284,9 +357,9 @@ impl Node {
         then: impl FnOnce(&mut Self, Result<(), NotRecorded>, &mut Context<'_, Self>) + 'static,
     ) {
         if events.is_empty() {
-            return self.do_later(ctx, Step::Ready(Box::new(then)));
+            return self.do_later(ctx, Step::Ready(self.life, Box::new(then)));
         }
-        if let NodeMode::ReadOnly { reason } = &self.mode {
+        if let NodeMode::ReadOnly { reason, .. } = &self.mode {
             let reason = reason.clone();
             return then(self, Err(NotRecorded::ReadOnly(reason)), ctx);
         }
@@ -299,6 +372,9 @@ impl Node {
             Ok(ticket) => {
                 for entry in &entries {
                     tracing::debug!(event = entry.event.name(), "recorded");
+                    if matches!(entry.event, Event::LockEnded { .. } | Event::AllocationEnded { .. }) {
+                        failpoints::pass(failpoints::MID_RELEASE);
+                    }
                 }
                 self.arm_lease_timer(ctx);
                 self.do_later(ctx, Step::Written(ticket, Box::new(then)));
@@ -314,7 +390,8 @@ impl Node {
                     error = &error as &dyn std::error::Error,
                     "an event was refused by the books"
                 );
-                self.turn_read_only(&error);
+                // It would be decided again.
+                self.turn_read_only(&error, false, ctx);
                 then(self, Err(NotRecorded::ReadOnly(error.to_string())), ctx);
             }
         }
@@ -338,7 +415,11 @@ impl Node {
         while !self.is_waiting {
             match self.later.pop_front() {
                 None => break,
-                Some(Step::Ready(then)) => then(self, Ok(()), ctx),
+                Some(Step::Ready(life, then)) if life == self.life => then(self, Ok(()), ctx),
+                Some(Step::Ready(_, then)) => {
+                    let reason = "what it was to say is not on the disk".to_owned();
+                    then(self, Err(NotRecorded::ReadOnly(reason)), ctx);
+                }
                 Some(Step::Written(ticket, then)) => {
                     self.is_waiting = true;
                     ctx.pipe(ticket, |node, outcome: Result<(), CommitError>, ctx| {
@@ -348,7 +429,7 @@ impl Node {
                         match outcome {
                             Ok(()) => then(node, Ok(()), ctx),
                             Err(error) => {
-                                node.turn_read_only(&error);
+                                node.turn_read_only(&error, recovery::may_write_later(&error), ctx);
                                 then(node, Err(NotRecorded::ReadOnly(error.to_string())), ctx);
                             }
                         }
@@ -359,6 +440,7 @@ impl Node {
             }
         }
         self.is_driving = false;
+        self.finish_recovery(ctx);
     }
 
     /// Says words to peers' nodes, after everything that was recorded before: memory may be ahead of the
@@ -368,25 +450,13 @@ impl Node {
             let me = ctx.me();
             words.into_iter().for_each(|word| self.network.say(&me, word));
         } else if !words.is_empty() {
-            self.do_later(ctx, Step::Ready(Box::new(move |node, _, ctx| node.say(ctx, words))));
-        }
-    }
-
-    /// A write failed: later ones would too. What memory has beyond the disk is dropped.
-    fn turn_read_only(&mut self, error: &(dyn std::error::Error + 'static)) {
-        if matches!(self.mode, NodeMode::ReadOnly { .. }) {
-            return;
-        }
-        tracing::error!(error, "the books cannot be written: the node is read-only from now on");
-        // Whoever reads it must learn what to do about it: a full disk is not a broken one.
-        self.mode = NodeMode::ReadOnly { reason: whole(error) };
-        if let Some(Ok(books)) = self.store.as_ref().map(Store::reload) {
-            self.books = books;
-        }
-        self.mode_changed();
-        // Nothing that ends from now on can be recorded: what runs is stopped, and said to be.
-        for actor in self.allocations.values() {
-            let _ = actor.try_tell(Stop(StopCause::NodeStopping));
+            let then =
+                move |node: &mut Self, outcome: Result<(), NotRecorded>, ctx: &mut Context<'_, Self>| {
+                    if outcome.is_ok() {
+                        node.say(ctx, words);
+                    }
+                };
+            self.do_later(ctx, Step::Ready(self.life, Box::new(then)));
         }
     }
 
@@ -447,8 +517,14 @@ impl Node {
         let is_unfinished = self.books.jobs().get(&job).is_some_and(|row| !row.phase.is_terminal());
         if is_unfinished && matches!(reason, ExitReason::Panicked(_) | ExitReason::Failed(_)) {
             tracing::error!(%job, ?reason, "a job's actor failed and is started again");
-            ctx.after(Duration::from_secs(1), move |node, ctx| node.spawn_job(ctx, job));
+            ctx.after(Duration::from_secs(1), move |node, ctx| {
+                // The books may have been taken up again meanwhile, and every job with them.
+                if !node.jobs.contains_key(&job) && node.mode == NodeMode::Serving {
+                    node.spawn_job(ctx, job);
+                }
+            });
         }
+        self.finish_recovery(ctx);
     }
 
     /// Starts the actor that runs an allocation.
@@ -460,6 +536,7 @@ impl Node {
         };
         let parts = self.parts.clone();
         let node = ctx.me();
+        failpoints::pass(failpoints::BEFORE_SPAWN);
         let actor = ctx.spawn_child(
             move || AllocationActor::new(row.clone(), contract.value().clone(), node.clone(), parts.clone()),
             // An allocation whose actor panicked has failed: the program must not start twice.
@@ -510,6 +587,11 @@ impl Node {
         false
     }
 
+    /// True if memory may have what never reached the disk, and never will.
+    pub(crate) fn is_beyond_disk(&self) -> bool {
+        self.is_beyond_disk
+    }
+
     /// True if a stranger may still get an answer in this second.
     pub(crate) fn may_answer_stranger(&mut self) -> bool {
         let left = self.stranger_answers.checked_sub(1);
@@ -531,6 +613,7 @@ impl Node {
             self.end_allocation(ctx, allocation, state);
         }
         self.finish_drain();
+        self.finish_recovery(ctx);
     }
 
     /// Ends an allocation whose actor is gone, and says so to its requester.
@@ -562,25 +645,39 @@ impl Node {
     /// Fires when the next lease ends.
     fn arm_lease_timer(&mut self, ctx: &mut Context<'_, Self>) {
         let Some(next) = ledger::next_expiry(&self.books) else { return };
-        if self.lease_timer.is_some_and(|armed| armed <= next) {
+        let is_armed = self.lease_timer.is_some_and(|(armed, _)| armed <= next);
+        if is_armed || matches!(self.mode, NodeMode::ReadOnly { .. }) {
             return;
         }
-        self.lease_timer = Some(next);
-        if matches!(self.mode, NodeMode::ReadOnly { .. }) {
-            return;
-        }
+        self.lease_timer_count += 1;
+        let timer = (next, self.lease_timer_count);
+        self.lease_timer = Some(timer);
         let delay = next.saturating_since(self.now()).max(MIN_SWEEP_PAUSE);
-        ctx.after(delay, |node, ctx| {
-            node.lease_timer = None;
-            node.expire_locks(ctx);
-            node.arm_lease_timer(ctx);
+        ctx.after(delay, move |node, ctx| {
+            // One that an earlier one, or a recovery, took the place of would begin a second chain.
+            if node.lease_timer == Some(timer) {
+                node.lease_timer = None;
+                node.expire_locks(ctx);
+                node.arm_lease_timer(ctx);
+            }
         });
     }
 
     fn expire_locks(&mut self, ctx: &mut Context<'_, Self>) {
         let expired = ledger::expired(&self.books, self.now());
-        let events = expired.into_iter().map(|bid| Event::LockEnded { bid, end: LockEnd::Expired }).collect();
+        let events = expired
+            .into_iter()
+            .map(|bid| Event::LockEnded { bid, end: ledger::end_of_expired(&self.books, bid, self.taken_up) })
+            .collect();
         self.record(ctx, events, |_, _, _| {});
+    }
+
+    /// Begins to act by the books as they are.
+    fn take_up(&mut self, ctx: &mut Context<'_, Self>) {
+        self.taken_up = self.now();
+        self.introduce(ctx);
+        self.recover(ctx);
+        self.arm_lease_timer(ctx);
     }
 
     /// What the last life left: locks that ran out, allocations that cannot be adopted, jobs to follow.
@@ -626,33 +723,134 @@ impl Node {
         }
     }
 
-    /// Forgets what has been over for `age`.
-    fn prune(&mut self, age: Duration, ctx: &mut Context<'_, Self>) {
+    /// The instant that was `age` ago.
+    fn before(&self, age: Duration) -> Timestamp {
         let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        let before = Timestamp(self.now().0.saturating_sub(age));
-        self.record(ctx, vec![Event::Pruned { before }], |_, _, _| {});
+        Timestamp(self.now().0.saturating_sub(age))
     }
 
-    /// A busy provider would otherwise decline for an hour because of what it remembers.
-    fn prune_early(&mut self, ctx: &mut Context<'_, Self>) {
+    /// Forgets what has been over for `age`; what is to be found later is archived first.
+    fn prune(&mut self, age: Duration, ctx: &mut Context<'_, Self>) {
+        let before = self.before(age);
+        self.settle(before, ctx, move |node, ctx| {
+            node.record(ctx, vec![Event::Pruned { before }], |_, _, _| {});
+        });
+    }
+
+    /// Moves what ended before `before` to the archive, then goes on: one batch at a time, each on its way to the disk
+    /// only when the one before it is there, so that a hundred thousand ended jobs are no hundred MiB at once. If it
+    /// is cut short, the next round goes on.
+    fn settle(
+        &mut self,
+        before: Timestamp,
+        ctx: &mut Context<'_, Self>,
+        then: impl FnOnce(&mut Self, &mut Context<'_, Self>) + 'static,
+    ) {
+        let Some(ended_before) = self.books.next_settling(before, MAX_SETTLED) else {
+            return then(self, ctx);
+        };
+        self.record(ctx, vec![Event::Settled { ended_before }], move |node, outcome, ctx| {
+            if outcome.is_ok() {
+                node.settle(before, ctx, then);
+            }
+        });
+    }
+
+    /// A busy provider would otherwise decline for an hour because of what it remembers, and a busy requester's memory
+    /// grow with every job.
+    fn tidy(&mut self, ctx: &mut Context<'_, Self>) {
         let remembered = self.books.requests_received().len().max(self.books.seen_count());
         if remembered > MAX_REQUESTS / 2 {
             self.prune(PRUNE_EARLY_AFTER, ctx);
         }
+        if self.books.ended_job_count().max(self.books.ended_allocation_count()) > MAX_ENDED {
+            self.settle(self.before(SETTLE_EARLY_AFTER), ctx, |_, _| {});
+        }
+        self.forget(ctx);
+    }
+
+    /// Forgets what is archived for so long that nobody is to see it any more.
+    fn forget(&mut self, ctx: &mut Context<'_, Self>) {
+        if !std::mem::replace(&mut self.is_forgetting, true) {
+            self.forget_on(MAX_FORGET_ROUNDS, ctx);
+        }
+    }
+
+    /// One round of it, then the next while there is more: one round a tick would be slower than a busy node archives.
+    /// Each waits for the one before, so that other commits have their turn between them.
+    fn forget_on(&mut self, rounds: u32, ctx: &mut Context<'_, Self>) {
+        let before = self.before(self.parts.times.keep_history);
+        let store = self.store.as_ref().filter(|_| rounds > 0 && self.mode == NodeMode::Serving);
+        // Without room it is done a little later; if it fails, so does everything that follows.
+        let Some(Ok(ticket)) = store.map(|store| store.forget(before, MAX_FORGOTTEN)) else {
+            self.is_forgetting = false;
+            return;
+        };
+        let archive = Archive::new(self.parts.engine.clone());
+        let runtime = self.network.runtime().clone();
+        let forgotten = async move {
+            if ticket.await.is_err() {
+                return false;
+            }
+            runtime.spawn_blocking(move || has_older(&archive, before)).await.unwrap_or(false)
+        };
+        ctx.pipe(forgotten, move |node, has_more, ctx| {
+            node.forget_on(if has_more { rounds - 1 } else { 0 }, ctx);
+        });
     }
 
     fn housekeeping(&mut self, ctx: &mut Context<'_, Self>) {
         let now = self.now();
         self.adverts.prune(now);
         self.statuses.prune(now);
-        self.prune(PRUNE_AFTER, ctx);
+        if self.mode != NodeMode::Serving {
+            return;
+        }
+        self.forget(ctx);
+        let before = self.before(PRUNE_AFTER);
+        self.settle(before, ctx, move |node, ctx| {
+            node.record(ctx, vec![Event::Pruned { before }], |node, outcome, ctx| {
+                if outcome.is_ok() {
+                    node.sweep_contents(ctx);
+                }
+            });
+        });
+    }
+
+    /// Removes contents that nothing needs any more, neither what is current nor what is archived. Only books that are
+    /// open and on disk say what that is: others may lack what the disk has, or have let go what never got there.
+    fn sweep_contents(&mut self, ctx: &mut Context<'_, Self>) {
+        if self.mode != NodeMode::Serving {
+            return;
+        }
         let live = self.books.live_contents();
         let blobs = Arc::clone(&self.parts.blobs);
-        self.network.runtime().spawn_blocking(move || blobs.sweep(&live, PRUNE_AFTER));
+        let sweep = move |archive: &Archive| {
+            let mut live = live;
+            let mut after = None;
+            loop {
+                // What cannot be read may be needed: then nothing is removed.
+                let page = archive.contents(after, CONTENTS_PAGE)?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(*last);
+                for (_, contents) in page {
+                    live.blobs.extend(contents.blobs);
+                    live.trees.extend(contents.trees);
+                }
+            }
+            blobs.sweep(&live, PRUNE_AFTER);
+            Ok(())
+        };
+        self.with_archive(ctx, sweep, |_, swept, _| {
+            if let Err(error) = swept {
+                tracing::warn!(%error, "the contents are not swept");
+            }
+        });
     }
 
     /// Begins to stop: nothing new is taken, what runs is stopped.
     pub(crate) fn begin_drain(&mut self, responder: Responder<()>) {
+        self.is_draining = true;
         if self.mode == NodeMode::Serving {
             self.mode = NodeMode::Draining;
             self.mode_changed();
@@ -691,6 +889,13 @@ impl Node {
     }
 }
 
+/// True if the archive has something that began before `before`.
+fn has_older(archive: &Archive, before: Timestamp) -> bool {
+    let kinds = [ArchiveKind::Job, ArchiveKind::Allocation, ArchiveKind::Contract];
+    // What cannot be read is not waited for.
+    kinds.into_iter().any(|kind| archive.oldest(kind).is_ok_and(|at| at.is_some_and(|at| at < before)))
+}
+
 /// A new node's signed introduction.
 pub fn new_card(signer: &Signer) -> Option<Signed<NodeCard>> {
     let did = signer.me();
@@ -718,17 +923,21 @@ impl Actor for Node {
     const MAILBOX: usize = 4096;
 
     fn started(&mut self, ctx: &mut Context<'_, Self>) {
-        self.introduce(ctx);
-        self.recover(ctx);
-        self.arm_lease_timer(ctx);
+        self.take_up(ctx);
+        // Books that could not be opened now may be a little later.
+        self.retry_later(ctx);
         // After a restart of this actor, peers that stayed connected come up for it.
         for peer in self.network.peers() {
             self.peer_up(peer, ctx);
         }
-        ctx.every(Duration::from_secs(1), |node, _| node.stranger_answers = STRANGER_ANSWERS);
+        ctx.every(Duration::from_secs(1), |node, _| {
+            node.stranger_answers = STRANGER_ANSWERS;
+            node.mended.clear();
+        });
+        ctx.every(self.parts.times.reconcile, |node, ctx| node.reconcile(ctx));
         self.start_announcing(ctx);
-        ctx.every(PRUNE_EARLY_PERIOD, |node, ctx| node.prune_early(ctx));
-        ctx.every(PRUNE_PERIOD, |node, ctx| node.housekeeping(ctx));
+        ctx.every(TIDY_PERIOD, |node, ctx| node.tidy(ctx));
+        ctx.every(self.parts.times.housekeeping, |node, ctx| node.housekeeping(ctx));
     }
 }
 

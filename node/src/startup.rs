@@ -8,6 +8,8 @@
 //! Everything that can be wrong is found before anything is promised: a corrupt key, a directory that
 //! another node holds, damaged books, a port in use, a socket path that is too long.
 
+pub mod offline;
+
 use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use dms_actors::{ActorRef, ActorSystem, RegisterError, StartError, Supervision};
 use dms_messages::{
     Accepted, Acknowledge, Advert, AllocationOutput, AllocationState, AllocationStatus,
     AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did, FailureCause, Invocation,
-    NodeId, Refused, Release, Signed,
+    NodeId, Reconcile, Refused, Release, Signed,
 };
 use dms_p2p::{P2p, P2pConfig, P2pError, Timing};
 use dms_storage::{
@@ -40,7 +42,7 @@ use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
 use crate::files::close_directory;
 use crate::identity::{BOOKS, Identity, IdentityError};
 use crate::network::{self, NODE_PATH, NetworkParts};
-use crate::node::{self, Node, NodeParts, ProviderRules, Trust};
+use crate::node::{self, Node, NodeParts, NodeTimes, ProviderRules, Trust};
 use crate::orchestrator::job_state::JobRules;
 use crate::signer::Signer;
 
@@ -71,8 +73,8 @@ pub enum StartupError {
     /// The key cannot be used.
     #[error("this node has no usable identity")]
     Identity(#[from] IdentityError),
-    /// Another node runs on the data directory.
-    #[error("the data directory {} is in use by another node", path.display())]
+    /// Another node runs on the data directory, or a command works with its books.
+    #[error("the data directory {} is in use by another node, or by a command that works with its books", path.display())]
     InUse {
         /// Where.
         path: PathBuf,
@@ -166,6 +168,8 @@ pub struct Ready {
 pub struct RunningNode {
     /// The Node actor.
     pub node: ActorRef<Node>,
+    /// The books on disk.
+    pub engine: Arc<dyn Engine>,
     /// The contents.
     pub blobs: Arc<BlobStore>,
     /// The clock.
@@ -242,7 +246,8 @@ pub fn register(system: &ActorSystem, node: &ActorRef<Node>) -> Result<(), Regis
         .accepts::<AllocationStatusRequest>()
         .accepts::<AllocationOutput>()
         .accepts::<Acknowledge>()
-        .accepts::<Cancel>();
+        .accepts::<Cancel>()
+        .accepts::<Reconcile>();
     Ok(())
 }
 
@@ -289,7 +294,7 @@ impl RunningNode {
             pending: pending.clone(),
         };
         let parts = NodeParts {
-            engine,
+            engine: Arc::clone(&engine),
             signer: Signer::new(Arc::new(identity.keypair), Arc::clone(&clock), &settings.network),
             clock: Arc::clone(&clock),
             trust: Trust { is_open: settings.open, peers: settings.trust.iter().copied().collect() },
@@ -305,6 +310,7 @@ impl RunningNode {
                 max_output: settings.max_output,
             },
             max_jobs: MAX_JOBS,
+            times: NodeTimes { keep_history: settings.keep_history.duration(), ..NodeTimes::default() },
             blobs: Arc::clone(&blobs),
             executor,
             network: network.clone(),
@@ -313,7 +319,7 @@ impl RunningNode {
         let node = system.spawn(move || Node::new(parts.clone()), Supervision::transient());
         register(&system, &node)?;
         network::listen(&network, &node);
-        Ok(Self { node, blobs, clock, system, p2p, pending, _lock: lock })
+        Ok(Self { node, engine, blobs, clock, system, p2p, pending, _lock: lock })
     }
 
     /// Takes nothing new, stops what runs, says the last words, and ends.
@@ -359,6 +365,7 @@ pub async fn run(
     });
     let state = ApiState {
         node: running.node.clone(),
+        engine: Arc::clone(&running.engine),
         blobs: Arc::clone(&running.blobs),
         clock: Arc::clone(&running.clock),
         defaults: JobDefaults::default(),
@@ -403,7 +410,7 @@ pub async fn onboard_offline(settings: &Settings, capability: Capability) -> Res
     let engine = open_engine(settings)?;
     let (mut store, mut books) = node::open_books(&engine)?;
     check_owner(&books, identity.did())?;
-    ledger::register(&books, &capability).map_err(StartupError::Capability)?;
+    ledger::register(&books, &capability).map_err(|error| StartupError::Capability(error.to_string()))?;
     let clock = SystemClock::shared();
     let signer = Signer::new(Arc::new(identity.keypair), Arc::clone(&clock), &settings.network);
     let card = match books.card() {
@@ -435,7 +442,7 @@ pub async fn offboard_offline(settings: &Settings) -> Result<bool, StartupError>
     if books.registered().is_none() {
         return Ok(false);
     }
-    let locks = books.locks().keys().map(|bid| Event::LockEnded { bid: *bid, end: LockEnd::Released });
+    let locks = books.locks().keys().map(|bid| Event::LockEnded { bid: *bid, end: LockEnd::Withdrawn });
     let state = AllocationState::Failed { cause: FailureCause::NodeRestarted };
     let left = books.live_allocations().map(|row| row.id).map(|allocation| Event::AllocationEnded {
         allocation,

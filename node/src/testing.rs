@@ -52,7 +52,7 @@ pub(crate) fn did(seed: u8) -> Did {
 }
 
 pub(crate) fn resources(cpu: u64, memory: u64) -> Resources {
-    Resources { cpu: CpuMillis(cpu), memory: MemoryMib(memory), disk: DiskMib(0), gpus: BTreeSet::new() }
+    Resources { cpu: CpuMillis(cpu), memory: MemoryMib(memory), disk: DiskMib(0), ..Resources::default() }
 }
 
 pub(crate) fn requirement(cpu: u64, memory: u64) -> Requirement {
@@ -64,6 +64,7 @@ pub(crate) fn requirement(cpu: u64, memory: u64) -> Requirement {
         executor: ExecutorKind::Wasm,
         locations: BTreeSet::new(),
         labels: BTreeMap::new(),
+        ..Requirement::default()
     }
 }
 
@@ -118,7 +119,7 @@ pub(crate) fn bid(request: &BidRequest, price: u64, signer: &Signer) -> Signed<B
             cpu: request.requirement.cpu,
             memory: request.requirement.memory,
             disk: request.requirement.disk,
-            gpus: BTreeSet::new(),
+            ..Resources::default()
         },
         price: Price(price),
         score: 500,

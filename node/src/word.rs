@@ -2,7 +2,7 @@
 
 use dms_messages::{
     Accepted, Acknowledge, Advert, AllocationOutput, AllocationStatus, AllocationStatusRequest, Bid,
-    BidRequest, Cancel, Decline, Did, Invocation, Refused, Release, Signed,
+    BidRequest, Cancel, Decline, Did, Invocation, Reconcile, Refused, Release, Signed,
 };
 
 /// A word for a peer's node.
@@ -34,6 +34,8 @@ pub enum Word {
     Acknowledge(Acknowledge),
     /// Stop it.
     Cancel(Cancel),
+    /// This is what we share.
+    Reconcile(Reconcile),
 }
 
 /// A word and who it is for.

@@ -17,8 +17,8 @@ use dms_messages::{
     AllocationOutput, AllocationResult, AllocationState, AllocationStatus, Contract, DiskMib, FailureCause,
     MemoryMib, Millis, OutputStream, StopCause, Task, bounded_text,
 };
-use dms_storage::Event;
 use dms_storage::books::AllocationRow;
+use dms_storage::{Event, failpoints};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
@@ -269,6 +269,7 @@ impl AllocationActor {
                 Err(text) => return actor.run_failed(text, ctx),
             };
             let Execution { output, outcome, stop } = actor.parts.executor.start(workload, limits);
+            failpoints::pass(failpoints::AFTER_SPAWN);
             actor.stop = Some(stop);
             if *actor.halt.borrow() {
                 actor.stop.take().map(|stop| stop.send(()));

@@ -3,6 +3,10 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use dms_storage::maintenance::{BackupError, RestoreError};
+use dms_storage::rows::RowError;
+use dms_storage::{EngineError, ReaderError, StoreError};
+
 use super::Session;
 use super::output::{escaped, say};
 use crate::api::client::ClientError;
@@ -12,6 +16,8 @@ use crate::errors::whole;
 use crate::host::HostError;
 use crate::identity::IdentityError;
 use crate::job_file::JobFileError;
+use crate::records::RecordsError;
+use crate::startup::offline::OfflineError;
 use crate::startup::{self, StartupError};
 
 /// Failed for another reason.
@@ -20,11 +26,13 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// The job is malformed, or a file that it names is missing or cannot be sent (`EX_USAGE`).
 pub(super) const BAD_JOB: u8 = 64;
+/// The books are damaged, or a backup is (`EX_DATAERR`).
+pub(super) const DAMAGED: u8 = 65;
 /// No node is running, or none can take the job (`EX_UNAVAILABLE`).
 pub(super) const UNAVAILABLE: u8 = 69;
 /// Internal error (`EX_SOFTWARE`).
 pub(super) const INTERNAL: u8 = 70;
-/// What a job left cannot be written here (`EX_CANTCREAT`).
+/// What was asked for cannot be written here (`EX_CANTCREAT`).
 pub(super) const CANNOT_WRITE: u8 = 73;
 /// Try again later (`EX_TEMPFAIL`).
 pub(super) const LATER: u8 = 75;
@@ -50,6 +58,10 @@ pub(super) enum CliError {
     Host(#[from] HostError),
     #[error(transparent)]
     Startup(Box<StartupError>),
+    #[error(transparent)]
+    Offline(Box<OfflineError>),
+    #[error(transparent)]
+    Records(#[from] RecordsError),
     /// An error after which this node's own command helps.
     #[error("{error}")]
     Advised {
@@ -70,6 +82,12 @@ impl From<StartupError> for CliError {
     }
 }
 
+impl From<OfflineError> for CliError {
+    fn from(error: OfflineError) -> Self {
+        Self::Offline(Box::new(error))
+    }
+}
+
 impl CliError {
     /// What was typed cannot be done.
     pub(super) fn usage(message: impl Into<String>) -> Self {
@@ -79,6 +97,11 @@ impl CliError {
     /// It failed.
     pub(super) fn failed(message: impl Into<String>) -> Self {
         Self::Plain { code: FAILED, message: message.into() }
+    }
+
+    /// It can be done later.
+    pub(super) fn later(message: impl Into<String>) -> Self {
+        Self::Plain { code: LATER, message: message.into() }
     }
 
     /// It failed because of `source`.
@@ -110,9 +133,11 @@ impl CliError {
             Self::Client(ClientError::Protocol(_)) => INTERNAL,
             Self::Client(ClientError::Refused(error)) => match error.code.as_str() {
                 "busy" | "stopping" | "timed_out" | "too_many_jobs" | "allocations_running" => LATER,
-                "ambiguous_id" | "malformed" => USAGE,
+                "ambiguous_id" | "malformed" | "unknown_family" => USAGE,
                 "invalid_job" => BAD_JOB,
                 "internal" => INTERNAL,
+                "damaged" => DAMAGED,
+                "exists" | "no_space" => CANNOT_WRITE,
                 _ => FAILED,
             },
             Self::Config(_) | Self::Identity(_) => CONFIG,
@@ -124,6 +149,14 @@ impl CliError {
                 StartupError::Api(BindError::PathTooLong { .. }) => CONFIG,
                 StartupError::P2p(ref error) if startup::is_misconfigured(error) => CONFIG,
                 _ => FAILED,
+            },
+            Self::Offline(error) => offline_code(error),
+            Self::Records(error) => match error {
+                RecordsError::Log(ReaderError::Engine(error))
+                | RecordsError::Row(RowError::Engine(error)) => engine_code(error),
+                RecordsError::Log(ReaderError::Cut { .. }) => FAILED,
+                RecordsError::Log(_) | RecordsError::Row(_) => DAMAGED,
+                RecordsError::UnknownFamily(_) | RecordsError::Malformed(_) => USAGE,
             },
             Self::Host(_) => FAILED,
             Self::Plain { code, .. } | Self::Caused { code, .. } => *code,
@@ -156,5 +189,33 @@ impl CliError {
             say(&format!("hint: {hint}"));
         }
         ExitCode::from(self.code())
+    }
+}
+
+fn offline_code(error: &OfflineError) -> u8 {
+    match error {
+        OfflineError::InUse { .. } => LATER,
+        OfflineError::ForeignBackup { .. } | OfflineError::Identity(_) => CONFIG,
+        OfflineError::Engine(error)
+        | OfflineError::Store(StoreError::Engine(error))
+        | OfflineError::Backup(BackupError::Engine(error) | BackupError::Store(StoreError::Engine(error)))
+        | OfflineError::Restore(
+            RestoreError::Engine(error) | RestoreError::Store(StoreError::Engine(error)),
+        ) => engine_code(error),
+        // What was read, and does not fit.
+        OfflineError::Store(_) | OfflineError::Backup(_) | OfflineError::Restore(_) => DAMAGED,
+        OfflineError::InMemory
+        | OfflineError::Missing { .. }
+        | OfflineError::Directory { .. }
+        | OfflineError::Startup(_) => FAILED,
+    }
+}
+
+fn engine_code(error: &EngineError) -> u8 {
+    match error {
+        EngineError::AlreadyOpen { .. } => LATER,
+        EngineError::Damaged { .. } => DAMAGED,
+        EngineError::Exists { .. } | EngineError::NoSpace { .. } => CANNOT_WRITE,
+        _ => FAILED,
     }
 }

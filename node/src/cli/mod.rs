@@ -10,10 +10,12 @@ mod bid_request;
 mod capability;
 mod config;
 mod contract;
+mod db;
 mod error;
 mod id;
 mod job;
 mod listing;
+mod log;
 mod offboard;
 mod onboard;
 pub mod output;
@@ -38,11 +40,13 @@ Exit codes:
   1    failed for another reason; an id that is not known; a contract that does not hold
   2    wrong usage
   64   the job is malformed, or a file that it names is missing or cannot be sent
+  65   the books are damaged, or a backup is
   69   no node is running, or no node can take the job
   70   internal error
-  73   the job has ended, and its files cannot be written here (`job get` fetches them again)
-  75   busy or stopping, allocations that keep it from offboarding, or nobody took the job in
-       time: try again later
+  73   what was asked for cannot be written here: a job's files (`job get` fetches them again),
+       a backup where there is something already, or on a full disk
+  75   busy or stopping, a node that runs where it must be stopped, allocations that keep it from
+       offboarding, or nobody took the job in time: try again later
   78   the configuration or the identity is not usable
   124  the program ran into its time limit
   130  interrupted; a job that was handed in goes on (with --local it is ended)";
@@ -92,6 +96,8 @@ enum Command {
     Bid(bid::Args),
     Alloc(alloc::Args),
     Contract(contract::Args),
+    Log(log::Args),
+    Db(db::Args),
     Id(id::Args),
     Config(config::Args),
 }
@@ -177,6 +183,8 @@ pub fn main() -> ExitCode {
         Command::Bid(args) => bid::run(args, &session),
         Command::Alloc(args) => alloc::run(args, &session),
         Command::Contract(args) => contract::run(args, &session),
+        Command::Log(args) => log::run(args, &session),
+        Command::Db(args) => db::run(args, &session),
         Command::Id(args) => id::run(args, &session),
         Command::Config(args) => config::run(args, &session),
     };
@@ -248,6 +256,15 @@ mod tests {
             &["job", "cancel", "0192"],
             &["job", "explain", "0192"],
             &["job", "get", "0192", "--output", "out"],
+            &["log"],
+            &["log", "-f", "--job", "0192", "--json"],
+            &["log", "--from", "first", "--limit", "1000000"],
+            &["log", "--from", "17", "--follow"],
+            &["db", "check"],
+            &["db", "rebuild", "--json"],
+            &["db", "backup", "aside"],
+            &["db", "restore", "aside"],
+            &["db", "stats"],
             &["id", "show", "--document"],
             &["config", "show", "--data", "/tmp/x"],
         ];
@@ -266,6 +283,12 @@ mod tests {
             &["bid", "ls", "--limit", "0"],
             &["alloc", "ls", "--limit", "1001"],
             &["contract", "show"],
+            &["log", "--limit", "0"],
+            &["log", "--from", "-1"],
+            &["log", "--from", "last"],
+            &["db"],
+            &["db", "backup"],
+            &["db", "restore"],
             &["run", "--listen", "localhost"],
             &["run", "--trust", "did:web:x"],
             &["run", "--engine", "paper"],

@@ -3,8 +3,10 @@
 //! The functions that make text are pure, so that tests see exactly what people see. Whatever a peer or a
 //! file may have written is escaped first: no name moves the cursor of somebody's terminal.
 
+mod database;
 mod listings;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
@@ -12,11 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dms_actors::clock::SystemClock;
-use dms_messages::{Capability, CpuInfo, JobEnd, JobPhase, NodeId, Resources, Timestamp};
+use dms_messages::{Capability, CpuInfo, ExecutorKind, JobEnd, JobPhase, NodeId, Resources, Timestamp};
 use dms_storage::Lock;
 use dms_storage::books::AttemptState;
 use serde::Serialize;
 
+pub(super) use self::database::*;
 pub(super) use self::listings::*;
 use super::id::Names;
 use crate::api::types::JobView;
@@ -89,11 +92,12 @@ impl Output {
 }
 
 /// Writes to standard output. A reader that went away has seen enough; everything else is told once.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
-        && error.kind() != std::io::ErrorKind::BrokenPipe
-    {
+    let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) else { return };
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        IS_READER_GONE.store(true, Ordering::Relaxed);
+    } else {
         say(&format!("error: cannot write to standard output: {error}"));
         IS_OUTPUT_LOST.store(true, Ordering::Relaxed);
     }
@@ -101,6 +105,14 @@ fn print(text: &str) {
 
 /// True once something could not be written to standard output, though somebody wanted it.
 static IS_OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
+
+/// True once nobody reads standard output any more.
+static IS_READER_GONE: AtomicBool = AtomicBool::new(false);
+
+/// Whether there is nobody to go on for: a command that would print for ever ends.
+pub(super) fn is_reader_gone() -> bool {
+    IS_READER_GONE.load(Ordering::Relaxed) || is_output_lost()
+}
 
 /// Whether anything that was printed is lost: then success would be a lie.
 pub(super) fn is_output_lost() -> bool {
@@ -217,7 +229,13 @@ pub(super) fn status(status: &NodeStatus, now: Timestamp) -> String {
     let mode = match &status.mode {
         NodeMode::Serving => "serving".to_owned(),
         NodeMode::Draining => "stopping: nothing new is taken".to_owned(),
-        NodeMode::ReadOnly { reason } => format!("read-only: {}", escaped(reason)),
+        NodeMode::ReadOnly { reason, since, is_retried } => {
+            let next = match is_retried {
+                true => "it is tried again every few seconds",
+                false => "it stays so until the node is restarted (see `dms db check`)",
+            };
+            format!("read-only for {}: {}; {next}", age(*since, now), escaped(reason))
+        }
     };
     let mut lines = names_of(&status.id);
     lines.push(("mode", mode));
@@ -230,12 +248,17 @@ pub(super) fn status(status: &NodeStatus, now: Timestamp) -> String {
         },
     ));
     lines.push(("up for", format!("{} (version {})", age(status.started, now), escaped(&status.version))));
-    lines.push(("jobs", format!("{} unfinished, {} in all", status.active_job_count, status.job_count)));
+    let ended = status.job_count.saturating_sub(status.active_job_count);
+    lines.push(("jobs", format!("{} unfinished, {ended} ended of late", status.active_job_count)));
     lines.push((
         "allocations",
         format!("{} running, {} locked", status.active_allocation_count, status.lock_count),
     ));
     lines.push(("events", status.event_count.to_string()));
+    if status.difference_count > 0 {
+        let times = count(usize::try_from(status.difference_count).unwrap_or(usize::MAX), "time");
+        lines.push(("reconciled", format!("{times} a peer's books differed from these, and were mended")));
+    }
     lines.extend(status.addresses.iter().map(|address| ("address", escaped(address))));
     let mut text = fields(&lines);
     for line in unreached(&status.unreached_bootstraps) {
@@ -274,14 +297,41 @@ fn rest(length: usize) -> String {
     }
 }
 
-fn resource_row(name: &str, resources: &Resources) -> Vec<String> {
-    vec![
+/// The amounts under [`RESOURCE_HEAD`].
+fn resource_row(name: &str, resources: &Resources, registered: &Resources) -> Vec<String> {
+    let mut row = vec![
         name.to_owned(),
         resources.cpu.to_string(),
         resources.memory.to_string(),
         resources.disk.to_string(),
         resources.gpus.len().to_string(),
-    ]
+        resources.ports.len().to_string(),
+    ];
+    // No column where nothing is counted: what is not limited is not 0.
+    if !registered.slots.is_empty() {
+        row.push(resources.slots.values().map(|count| u64::from(*count)).sum::<u64>().to_string());
+    }
+    row
+}
+
+/// What [`resource_row`] tells; the last only of a machine whose slots are limited.
+const RESOURCE_HEAD: [&str; 7] = ["", "CORES", "MEMORY", "DISK", "GPUS", "PORTS", "SLOTS"];
+
+/// Ports as ranges: `80, 16384-16393`.
+fn port_ranges(ports: &BTreeSet<u16>) -> String {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for port in ports {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *port => *last = *port,
+            _ => ranges.push((*port, *port)),
+        }
+    }
+    let texts = ranges.iter().map(
+        |(first, last)| {
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        },
+    );
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// `dms capability`.
@@ -291,12 +341,13 @@ pub(super) fn capability(view: &CapabilityView) -> String {
         return "this node offers nothing (see `dms onboard --help`)\n".to_owned();
     };
     let rows = [
-        resource_row("registered", &registered.resources),
-        resource_row("available", &view.available),
-        resource_row("locked", &view.locked),
-        resource_row("allocated", &view.allocated),
-    ];
-    let mut text = table(&["", "CORES", "MEMORY", "DISK", "GPUS"], &rows);
+        ("registered", &registered.resources),
+        ("available", &view.available),
+        ("locked", &view.locked),
+        ("allocated", &view.allocated),
+    ]
+    .map(|(name, resources)| resource_row(name, resources, &registered.resources));
+    let mut text = table(&RESOURCE_HEAD[..rows[0].len()], &rows);
     text.push('\n');
     if view.is_offboarding {
         text.push_str("offboarding: no new bids are made, and what runs may end\n\n");
@@ -340,13 +391,21 @@ pub(super) fn locks(locks: &[Lock], now: Timestamp) -> String {
 
 /// The part of a capability that is only described.
 fn described(capability: &Capability) -> Vec<(&'static str, String)> {
-    let CpuInfo { architecture, model, cores, clock_mhz } = &capability.cpu_info;
+    let CpuInfo { architecture, model, cores, clock_mhz, score } = &capability.cpu_info;
     let clock = if *clock_mhz == 0 { String::new() } else { format!(", {clock_mhz} MHz") };
+    let score = if *score == 0 { String::new() } else { format!(", score {score}") };
     let cores = count(usize::try_from(*cores).unwrap_or(usize::MAX), "core");
-    let processor = format!("{} ({}, {cores}{clock})", escaped(model), escaped(architecture));
+    let processor = format!("{} ({}, {cores}{clock}{score})", escaped(model), escaped(architecture));
     let mut lines = vec![("processor", processor.trim_start().to_owned())];
-    let kinds: Vec<_> = capability.executors.iter().map(ToString::to_string).collect();
+    let kind = |kind: &ExecutorKind| match capability.resources.slots.get(kind) {
+        Some(count) => format!("{kind} (at most {count} at a time)"),
+        None => kind.to_string(),
+    };
+    let kinds: Vec<_> = capability.executors.iter().map(kind).collect();
     lines.push(("runs", kinds.join(", ")));
+    if !capability.resources.ports.is_empty() {
+        lines.push(("ports", port_ranges(&capability.resources.ports)));
+    }
     if let Some(location) = &capability.location {
         lines.push(("location", escaped(location)));
     }
@@ -669,6 +728,23 @@ mod tests {
             assert_eq!(escaped(text), shown);
         }
         assert_eq!(cell(&"x".repeat(100)).chars().count(), MAX_CELL);
+    }
+
+    #[test]
+    fn ports_and_slots_are_told_as_a_person_would() {
+        assert_eq!(port_ranges(&BTreeSet::from([80, 82, 83, 84, 65534, 65535])), "80, 82-84, 65534-65535");
+        let mut view = CapabilityView {
+            registered: Some(Capability { executors: [ExecutorKind::Wasm].into(), ..Capability::default() }),
+            ..CapabilityView::default()
+        };
+        let without = capability(&view);
+        assert!(!without.contains("SLOTS") && without.contains("runs       wasm\n"), "{without}");
+        let resources = &mut view.registered.as_mut().unwrap().resources;
+        (resources.ports, resources.slots) = ((1..=9).collect(), [(ExecutorKind::Wasm, 2)].into());
+        let text = capability(&view);
+        assert!(text.contains("wasm (at most 2 at a time)\n") && text.contains("  1-9\n"), "{text}");
+        assert!(text.contains("registered  0      0 MiB   0 MiB  0     9      2\n"), "{text}");
+        assert!(text.contains("available   0      0 MiB   0 MiB  0     0      0\n"), "used up is 0: {text}");
     }
 
     #[test]

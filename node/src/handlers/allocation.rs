@@ -3,8 +3,8 @@
 
 use dms_actors::{Answer, Context, Did, Handler};
 use dms_messages::{
-    Acknowledge, AllocationOutput, AllocationStatus, AllocationStatusRequest, AttemptId, Cancel,
-    RefusedReason, Signed, StopCause,
+    Acknowledge, AllocationOutput, AllocationStatus, AllocationStatusRequest, AttemptId, AttemptStage,
+    Cancel, ProvidedAttempt, RefusedReason, Signed, StopCause,
 };
 use dms_storage::Event;
 
@@ -14,13 +14,17 @@ use crate::commands::NodeMode;
 use crate::job::{Happened, Output};
 use crate::node::Node;
 use crate::orchestrator::job_state::Input;
+use crate::orchestrator::reconcile;
 use crate::word::{Addressed, Word};
 
 impl Node {
     /// Says how an attempt stands, as the books have it, or that it is not known here. One whose
-    /// acceptance is still on its way to the disk is not spoken of: it will speak for itself.
-    fn answer_about(&mut self, requester: Did, attempt: AttemptId, ctx: &mut Context<'_, Self>) {
-        if matches!(self.mode, NodeMode::ReadOnly { .. }) {
+    /// acceptance is still on its way to the disk is not spoken of: it will speak for itself. What ended before the
+    /// disk failed has ended, and its result is here; of anything else nothing can be said any more.
+    pub(crate) fn answer_about(&mut self, requester: Did, attempt: AttemptId, ctx: &mut Context<'_, Self>) {
+        let row = self.books.allocation_of(requester, attempt);
+        let is_over_on_disk = !self.is_beyond_disk() && row.is_some_and(|row| row.state.is_terminal());
+        if matches!(self.mode, NodeMode::ReadOnly { .. }) && !is_over_on_disk {
             return self.refuse(requester, attempt, RefusedReason::ReadOnly, ctx);
         }
         let Some(row) = self.books.allocation_of(requester, attempt) else {
@@ -81,7 +85,16 @@ impl Handler<Signed<AllocationStatus>> for Node {
         }
         let provider = status.issuer();
         let attempt = status.value().attempt;
-        let Some(job) = self.books.jobs().get(&attempt.job) else { return ().into() };
+        let Some(job) = self.books.jobs().get(&attempt.job) else {
+            // Over for so long that it is archived, or forgotten with an older copy of the books.
+            let claim = ProvidedAttempt { attempt, stage: AttemptStage::from(&status.value().state) };
+            if self.mode == NodeMode::Serving
+                && let Some(difference) = reconcile::as_requester(&self.books, provider, &claim)
+            {
+                self.mend(provider, difference, ctx);
+            }
+            return ().into();
+        };
         if !job.attempts.iter().any(|row| row.id == attempt && row.provider == provider) {
             return ().into();
         }

@@ -3,6 +3,7 @@
 
 use dms_actors::{Answer, Context, Handler};
 use dms_messages::{Bid, Decline, Release, ReleaseCause, Signed};
+use dms_storage::LockEnd;
 
 use crate::capability::ledger;
 use crate::job::Happened;
@@ -53,7 +54,7 @@ impl Handler<Release> for Node {
         let sender = ctx.sender();
         if ledger::may_release(&self.books, sender, release.bid) {
             tracing::debug!(%sender, bid = %release.bid, cause = ?release.cause, "lock released");
-            self.release_lock(release.bid, ctx);
+            self.end_lock(release.bid, LockEnd::Released, ctx);
         }
         ().into()
     }

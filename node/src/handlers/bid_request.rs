@@ -7,10 +7,10 @@ use dms_actors::{Answer, Context, Did, Handler};
 use dms_messages::{Bid, BidId, BidRequest, Decline, DeclineReason, Millis, Retry, Signed, Timestamp};
 use dms_storage::{Event, Lock, LockEnd};
 
-use crate::capability::ledger::LEASE_GRACE;
+use crate::capability::ledger::{self, LEASE_GRACE, Renewal};
 use crate::commands::NodeMode;
 use crate::network::Heard;
-use crate::node::{Node, NotRecorded};
+use crate::node::{Node, NotRecorded, OVERLOAD_PAUSE};
 use crate::orchestrator::matching::{self, Offer};
 use crate::signer::ANSWER_TTL;
 use crate::word::{Addressed, Word};
@@ -60,13 +60,21 @@ impl Node {
     fn answer_request(&mut self, request: &Signed<BidRequest>, asked: Asked, ctx: &mut Context<'_, Self>) {
         let requester = request.issuer();
         // Check: a repeat gets the same answer while that holds, and no second lock.
-        if self.books.has_seen(request.id()) {
+        if self.books.has_seen(request.id()) || self.holds_for(request) {
             return self.repeat_answer(request, asked, ctx);
         }
         if !self.trusts(requester) {
             // Nothing of a stranger's is kept, and only so many get an answer a second.
             if asked == Asked::Directly && self.may_answer_stranger() {
                 self.decline(requester, request.value().id, DeclineReason::NotTrusted, ctx);
+            }
+            return;
+        }
+        if self.is_anothers(request) {
+            // Its row is the other's: nothing of this one is kept.
+            if asked == Asked::Directly {
+                let what = "a request that has the id of somebody else's".to_owned();
+                self.decline(requester, request.value().id, DeclineReason::Unsupported { what }, ctx);
             }
             return;
         }
@@ -93,6 +101,20 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// True if a lock for this very request lives, under whatever signature it was asked for.
+    fn holds_for(&self, request: &Signed<BidRequest>) -> bool {
+        let (requester, id) = (request.issuer(), request.value().id);
+        let row = self.books.requests_received().get(&id);
+        row.is_some_and(|row| row.requester == requester && row.declined.is_none())
+            && self.books.locks().values().any(|lock| lock.request == id && lock.requester == requester)
+    }
+
+    /// True if another requester has named a request so.
+    fn is_anothers(&self, request: &Signed<BidRequest>) -> bool {
+        let row = self.books.requests_received().get(&request.value().id);
+        row.is_some_and(|row| row.requester != request.issuer())
     }
 
     fn decide(&self, requester: Did, signed: &Signed<BidRequest>) -> Result<Offer, DeclineReason> {
@@ -200,20 +222,42 @@ impl Node {
             }
             return;
         }
-        let held =
-            self.books.locks().values().find(|lock| lock.request == request.value().id).map(|lock| lock.bid);
-        if let Some(row) = held.and_then(|bid| self.books.bids_sent().get(&bid))
-            && row.requester == request.issuer()
-        {
-            let word = Addressed::new(row.requester, Word::Bid(row.bid.clone()));
-            self.say(ctx, vec![word]);
+        let (requester, lease) = (request.issuer(), self.parts.provider_rules.lease);
+        let renewal = ledger::renew(&self.books, requester, self.me(), request.value().id, lease, self.now());
+        if let Some(renewal) = renewal {
+            self.say_bid_again(requester, renewal, ctx);
         }
     }
 
-    /// A bid that could not be brought to its requester holds nothing any longer.
-    pub(crate) fn release_lock(&mut self, bid: BidId, ctx: &mut Context<'_, Self>) {
+    /// Says a bid that holds once more, with what its lease is now: longer, if that may be promised and is on disk.
+    fn say_bid_again(&mut self, requester: Did, renewal: Renewal, ctx: &mut Context<'_, Self>) {
+        let Renewal { bid, expires, lease, is_longer } = renewal;
+        let Some(sent) = self.books.bids_sent().get(&bid).map(|row| row.bid.clone()) else { return };
+        if self.mode != NodeMode::Serving || self.withdrawal.is_some() {
+            // It holds as long as was said, and no longer.
+            return self.say(ctx, vec![Addressed::new(requester, Word::Bid(sent))]);
+        }
+        let again = Bid { lease: Millis::from(lease), ..sent.value().clone() };
+        let Some(again) = self.sign(again, requester, ANSWER_TTL) else { return };
+        let renewed = is_longer.then_some(Event::LockRenewed { bid, expires });
+        self.record(ctx, renewed.into_iter().collect(), move |node, outcome, ctx| {
+            // What could not be recorded is not said: the requester has the first bid, or asks again.
+            if outcome.is_ok() && node.books.locks().contains_key(&bid) {
+                tracing::debug!(%requester, %bid, ?lease, "bid said again");
+                node.say(ctx, vec![Addressed::new(requester, Word::Bid(again))]);
+            }
+        });
+    }
+
+    /// Ends a lock that was not invoked: let go by its requester, or taken back by this node. Tried again while the
+    /// disk has no room for it, so that nobody is said to have held it for longer than it did.
+    pub(crate) fn end_lock(&mut self, bid: BidId, end: LockEnd, ctx: &mut Context<'_, Self>) {
         if self.books.locks().contains_key(&bid) {
-            self.record(ctx, vec![Event::LockEnded { bid, end: LockEnd::Released }], |_, _, _| {});
+            self.record(ctx, vec![Event::LockEnded { bid, end }], move |_, outcome, ctx| {
+                if let Err(NotRecorded::Overloaded(_)) = outcome {
+                    ctx.after(OVERLOAD_PAUSE, move |node, ctx| node.end_lock(bid, end, ctx));
+                }
+            });
         }
     }
 }

@@ -6,9 +6,9 @@
 use dms_actors::wire::DecodeContext;
 use dms_actors::{Answer, Context, Did, Handler};
 use dms_messages::{
-    Accepted, AllocationId, AttemptId, Invocation, Refused, RefusedReason, Signed, StopCause,
+    Accepted, AllocationId, AttemptId, BidId, Invocation, Refused, RefusedReason, Signed, StopCause,
 };
-use dms_storage::Event;
+use dms_storage::{Event, LockEnd};
 
 use crate::capability::ledger;
 use crate::commands::NodeMode;
@@ -31,7 +31,12 @@ impl Handler<Signed<Invocation>> for Node {
                 Ok(()) => self.accept(&invocation, ctx),
                 Err(reason) => {
                     tracing::info!(%requester, %attempt, %reason, "invocation refused");
+                    // It tried: what it locked is not counted as never used.
+                    let is_ours = matches!(reason, RefusedReason::Draining | RefusedReason::ReadOnly);
                     self.refuse(requester, attempt, reason, ctx);
+                    if is_ours {
+                        self.take_back(requester, invocation.value().bid, ctx);
+                    }
                 }
             }
         }
@@ -72,7 +77,7 @@ impl Node {
     fn accept(&mut self, invocation: &Signed<Invocation>, ctx: &mut Context<'_, Self>) {
         let contract = invocation.value().contract.clone();
         let attempt = contract.value().attempt;
-        let requester = contract.value().requester;
+        let (requester, bid) = (contract.value().requester, contract.value().bid);
         let allocation = AllocationId::from_random(self.parts.clock.random());
         let accepted = Accepted { attempt, contract: contract.content_id(), allocation };
         let Some(accepted) = self.sign(accepted, requester, RECORD_TTL) else { return };
@@ -93,7 +98,11 @@ impl Node {
                         node.stop_allocation(requester, attempt, cause);
                     }
                 }
-                Err(NotRecorded::Overloaded(_)) => node.refuse(requester, attempt, RefusedReason::Busy, ctx),
+                Err(NotRecorded::Overloaded(_)) => {
+                    node.refuse(requester, attempt, RefusedReason::Busy, ctx);
+                    node.take_back(requester, bid, ctx);
+                }
+                // Whatever is held when the node goes on is not counted either (`Node::expire_locks`).
                 Err(NotRecorded::ReadOnly(_)) => {
                     node.refuse(requester, attempt, RefusedReason::ReadOnly, ctx)
                 }
@@ -101,8 +110,20 @@ impl Node {
         });
     }
 
+    /// Takes back a lock whose invocation was refused for reasons of ours.
+    fn take_back(&mut self, requester: Did, bid: BidId, ctx: &mut Context<'_, Self>) {
+        if ledger::may_release(&self.books, requester, bid) {
+            self.end_lock(bid, LockEnd::Withdrawn, ctx);
+        }
+    }
+
     /// Says the acceptance of an attempt that started once again; false if it never did.
-    fn repeat_acceptance(&mut self, requester: Did, attempt: AttemptId, ctx: &mut Context<'_, Self>) -> bool {
+    pub(crate) fn repeat_acceptance(
+        &mut self,
+        requester: Did,
+        attempt: AttemptId,
+        ctx: &mut Context<'_, Self>,
+    ) -> bool {
         let Some(row) = self.books.allocation_of(requester, attempt) else {
             return false;
         };

@@ -2,8 +2,10 @@
 
 use dms_actors::{Answer, Context, Handler, Message};
 
+use crate::commands::CommandError;
 use crate::listings::bids::{self, ListBidRequests, ListBids};
 use crate::listings::contracts::{self, ListAllocations, ListContracts, ShowAllocation, ShowContract};
+use crate::listings::past;
 use crate::node::Node;
 
 impl Handler<ListBidRequests> for Node {
@@ -26,9 +28,13 @@ impl Handler<ListAllocations> for Node {
     fn handle(
         &mut self,
         list: ListAllocations,
-        _: &mut Context<'_, Self>,
+        ctx: &mut Context<'_, Self>,
     ) -> Answer<<ListAllocations as Message>::Reply> {
-        contracts::allocations(&self.books, self.me(), &list.page).into()
+        let me = self.me();
+        match contracts::allocations_part(&self.books, me, &list.page) {
+            Ok(part) => self.answer_from_archive(ctx, move |archive| part.allocations(archive, me)),
+            Err(error) => Err(error).into(),
+        }
     }
 }
 
@@ -36,9 +42,15 @@ impl Handler<ShowAllocation> for Node {
     fn handle(
         &mut self,
         show: ShowAllocation,
-        _: &mut Context<'_, Self>,
+        ctx: &mut Context<'_, Self>,
     ) -> Answer<<ShowAllocation as Message>::Reply> {
-        contracts::allocation(&self.books, self.me(), &show.id).into()
+        let me = self.me();
+        match contracts::allocation(&self.books, me, &show.id) {
+            Err(CommandError::UnknownId { .. }) => {
+                self.answer_from_archive(ctx, move |archive| past::allocation(archive, me, &show.id))
+            }
+            known => known.into(),
+        }
     }
 }
 
@@ -46,9 +58,13 @@ impl Handler<ListContracts> for Node {
     fn handle(
         &mut self,
         list: ListContracts,
-        _: &mut Context<'_, Self>,
+        ctx: &mut Context<'_, Self>,
     ) -> Answer<<ListContracts as Message>::Reply> {
-        contracts::contracts(&self.books, self.me(), &list.page).into()
+        let me = self.me();
+        match contracts::contracts_part(&self.books, me, &list.page) {
+            Ok(part) => self.answer_from_archive(ctx, move |archive| part.contracts(archive, me)),
+            Err(error) => Err(error).into(),
+        }
     }
 }
 
@@ -56,8 +72,14 @@ impl Handler<ShowContract> for Node {
     fn handle(
         &mut self,
         show: ShowContract,
-        _: &mut Context<'_, Self>,
+        ctx: &mut Context<'_, Self>,
     ) -> Answer<<ShowContract as Message>::Reply> {
-        contracts::contract(&self.books, self.me(), &show.id).into()
+        let me = self.me();
+        match contracts::contract(&self.books, me, &show.id) {
+            Err(CommandError::UnknownId { .. }) => {
+                self.answer_from_archive(ctx, move |archive| past::contract(archive, me, &show.id))
+            }
+            known => known.into(),
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod advert;
 mod allocation;
+mod archive;
 mod bid;
 mod bid_request;
 pub(crate) mod candidates;
@@ -11,6 +12,7 @@ mod invocation;
 mod listings;
 mod offboard;
 mod peers;
+mod reconcile;
 pub(crate) mod turns;
 
 pub(crate) use bid_request::MAX_REQUESTS;

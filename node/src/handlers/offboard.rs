@@ -1,9 +1,9 @@
 //! `dms offboard`: the machine's owner offers nothing any more.
 //!
 //! ```text
-//!   at once:  refuse while anything runs ─► locks released ─► withdrawn
+//!   at once:  refuse while anything runs ─► locks taken back ─► withdrawn
 //!   wait:     no new bids ─► locks run out or are taken, allocations end ─► withdrawn
-//!   force:    no new bids ─► locks released, allocations stopped ─► withdrawn
+//!   force:    no new bids ─► locks taken back, allocations stopped ─► withdrawn
 //! ```
 //!
 //! The intention lives in memory: a node that is killed meanwhile is still onboarded when it starts again; one
@@ -37,14 +37,19 @@ impl Handler<Offboard> for Node {
         let is_idle = self.books.live_allocations().next().is_none();
         if mode != OffboardMode::Wait || (is_idle && self.books.locks().is_empty()) {
             let locks: Vec<_> = self.books.locks().keys().copied().collect();
+            let held = locks.clone();
             let mut events: Vec<Event> =
-                locks.into_iter().map(|bid| Event::LockEnded { bid, end: LockEnd::Released }).collect();
+                locks.into_iter().map(|bid| Event::LockEnded { bid, end: LockEnd::Withdrawn }).collect();
             if is_idle {
                 events.push(Event::CapabilityWithdrawn);
                 return self.withdraw(events, ctx);
             }
-            // What cannot be recorded now runs out by itself.
-            self.record(ctx, events, |_, _, _| {});
+            // What cannot be recorded now is tried again, one by one.
+            self.record(ctx, events, move |node, outcome, ctx| {
+                if let Err(NotRecorded::Overloaded(_)) = outcome {
+                    held.into_iter().for_each(|bid| node.end_lock(bid, LockEnd::Withdrawn, ctx));
+                }
+            });
         }
         let before = self.withdrawal;
         // A wait that became impatient stays so.
@@ -70,7 +75,7 @@ impl Node {
     /// What waited for its turn behind a record finds the node read-only if that did not reach the disk.
     fn check_not_lost(&self) -> Result<(), CommandError> {
         match &self.mode {
-            NodeMode::ReadOnly { reason } => Err(CommandError::ReadOnly(reason.clone())),
+            NodeMode::ReadOnly { reason, .. } => Err(CommandError::ReadOnly(reason.clone())),
             NodeMode::Serving | NodeMode::Draining => Ok(()),
         }
     }
@@ -152,7 +157,8 @@ impl Node {
                 node.withdrawal = mode;
                 ctx.after(RETRY_PAUSE, |node, ctx| node.finish_withdrawal(ctx));
             }
-            Err(NotRecorded::ReadOnly(_)) => {}
+            // Wanted still, once the disk works again.
+            Err(NotRecorded::ReadOnly(_)) => node.withdrawal = mode,
         });
     }
 

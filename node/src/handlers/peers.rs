@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use dms_actors::{Answer, Context, Did, Handler, PeerEvent};
 use dms_messages::{Millis, Timestamp};
+use dms_storage::LockEnd;
 
 use crate::commands::NodeMode;
 use crate::job::{GossipRequest, Happened, Remember};
@@ -43,25 +44,16 @@ impl Node {
         }
     }
 
-    /// On link-up: our offer, and every result that this peer has not acknowledged.
+    /// On link-up: our offer, and what is shared with this peer, every result that it has not acknowledged among it.
     fn greet(&mut self, peer: Did, ctx: &mut Context<'_, Self>) {
         // Ours, and those of others that this peer may not have heard of: so spokes of one hub meet.
         let now = self.now();
         let others = self.adverts.current(now).filter(|(did, _)| *did != peer && self.trusts(*did));
         let others = others.take(MAX_ADVERTS_TOLD).map(|(_, note)| note.signed.clone());
-        let mut words: Vec<Addressed> = self
-            .advert()
-            .into_iter()
-            .chain(others)
-            .map(|advert| Addressed::new(peer, Word::Advert(advert)))
-            .collect();
-        let unacknowledged = self
-            .books
-            .allocations()
-            .values()
-            .filter(|row| row.requester == peer && row.state.is_terminal() && !row.is_acknowledged);
-        words.extend(unacknowledged.filter_map(|row| self.status_word(row)));
+        let adverts = self.advert().into_iter().chain(others);
+        let words = adverts.map(|advert| Addressed::new(peer, Word::Advert(advert))).collect();
         self.say(ctx, words);
+        self.reconcile_with(peer, ctx);
     }
 
     fn tell_jobs(&self, input: &Input) {
@@ -76,7 +68,8 @@ impl Handler<Undelivered> for Node {
     fn handle(&mut self, undelivered: Undelivered, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let Undelivered { peer, bid, trouble, reason } = undelivered;
         if let Some(bid) = bid {
-            self.release_lock(bid, ctx);
+            // Its requester never had it.
+            self.end_lock(bid, LockEnd::Withdrawn, ctx);
         }
         match trouble {
             Trouble::LinkLost => self.tell_jobs(&Input::PeerDown(peer)),
@@ -91,9 +84,9 @@ impl Handler<Undelivered> for Node {
 impl Handler<GossipRequest> for Node {
     fn handle(&mut self, GossipRequest(request): GossipRequest, ctx: &mut Context<'_, Self>) -> Answer<()> {
         // Every word waits for what was recorded before it, and this one for its job's submission.
-        self.record(ctx, Vec::new(), move |node, _, ctx| {
+        self.record(ctx, Vec::new(), move |node, outcome, ctx| {
             let is_known = node.books.jobs().contains_key(&request.value().job);
-            if node.mode == NodeMode::Serving && is_known {
+            if outcome.is_ok() && node.mode == NodeMode::Serving && is_known {
                 node.network.gossip(bid_request_topic(ctx.system().network()), &request);
             }
         });

@@ -207,28 +207,37 @@ impl JobActor {
         let limit = self.row.job.pods.iter().map(|pod| pod.requirement.disk.bytes()).sum();
         let pulled = self.parts.network.runtime.spawn(async move {
             let (mut pause, longest) = COLLECT_PAUSE;
-            loop {
-                match blobs.fetch_result(&*transport, provider, &result, limit).await {
-                    Ok(()) => return Ok(()),
-                    Err(error @ (BlobError::Fetch { .. } | BlobError::Tree(_))) => {
-                        tracing::debug!(%attempt, error = whole(&error), "a result is not here yet");
+            let mut failure =
+                CollectFailure::Provider(format!("not within {} s", COLLECT_DEADLINE.as_secs()));
+            let tries = async {
+                loop {
+                    match blobs.fetch_result(&*transport, provider, &result, limit).await {
+                        Ok(()) => return Ok(()),
+                        Err(error) => match collect_failure(&error) {
+                            CollectFailure::Unacceptable(text) => {
+                                return Err(CollectFailure::Unacceptable(text));
+                            }
+                            CollectFailure::Local(text) => {
+                                tracing::warn!(%attempt, error = text, "a result cannot be kept yet");
+                                failure = CollectFailure::Local(text);
+                            }
+                            CollectFailure::Provider(text) => {
+                                tracing::debug!(%attempt, error = text, "a result is not here yet");
+                                failure = CollectFailure::Provider(text);
+                            }
+                        },
                     }
-                    Err(error) => return Err(CollectFailure::Local(whole(&error))),
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(longest);
-            }
-        });
-        let stop = pulled.abort_handle();
-        ctx.pipe(tokio::time::timeout(COLLECT_DEADLINE, pulled), move |actor, pulled, ctx| {
-            stop.abort();
-            let outcome = match pulled {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(error)) => Err(CollectFailure::Local(error.to_string())),
-                Err(_) => {
-                    Err(CollectFailure::Provider(format!("not within {} s", COLLECT_DEADLINE.as_secs())))
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(longest);
                 }
             };
+            match tokio::time::timeout(COLLECT_DEADLINE, tries).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(failure),
+            }
+        });
+        ctx.pipe(pulled, move |actor, pulled, ctx| {
+            let outcome = pulled.unwrap_or_else(|error| Err(CollectFailure::Local(error.to_string())));
             actor.step(Input::Collected { attempt, outcome }, ctx);
         });
     }
@@ -276,6 +285,21 @@ impl JobActor {
             actor.is_sending = false;
             actor.flush(ctx);
         });
+    }
+}
+
+/// What a try to pull a result that came to this says about the next one.
+fn collect_failure(error: &BlobError) -> CollectFailure {
+    let text = whole(error);
+    match error {
+        BlobError::Fetch { .. } | BlobError::Tree(_) => CollectFailure::Provider(text),
+        // Room is made, and disks are mended.
+        BlobError::Full { .. } | BlobError::Io { .. } | BlobError::Damaged { .. } => {
+            CollectFailure::Local(text)
+        }
+        BlobError::TooLong { .. } | BlobError::OverGrant { .. } | BlobError::Unpackable(_) => {
+            CollectFailure::Unacceptable(text)
+        }
     }
 }
 
@@ -327,5 +351,32 @@ impl Handler<ReadOutput> for JobActor {
         let from = usize::try_from(read.offset).unwrap_or(usize::MAX).min(kept.len());
         let to = kept.len().min(from + OUTPUT_PIECE);
         Ok(OutputPiece { attempt: self.attempt, offset: from as u64, bytes: kept[from..to].to_vec() }).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn only_what_can_never_be_kept_is_given_up_at_once() {
+        let io = |kind: io::ErrorKind| BlobError::Io { path: "x".into(), source: kind.into() };
+        let table = [
+            (BlobError::Full { limit: 1 }, "later"),
+            (io(io::ErrorKind::StorageFull), "later"),
+            (io(io::ErrorKind::PermissionDenied), "later"),
+            (BlobError::OverGrant { limit: 1 }, "never"),
+            (BlobError::TooLong { length: 1 }, "never"),
+            (BlobError::Unpackable("a link".to_owned()), "never"),
+        ];
+        for (error, expected) in table {
+            let found = match collect_failure(&error) {
+                CollectFailure::Local(_) => "later",
+                CollectFailure::Unacceptable(_) => "never",
+                CollectFailure::Provider(_) => "the provider's",
+            };
+            assert_eq!(found, expected, "{error}");
+        }
     }
 }

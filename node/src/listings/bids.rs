@@ -120,10 +120,12 @@ pub enum BidOutcome {
         /// The allocation that it became, while that is known.
         allocation: Option<AllocationId>,
     },
-    /// Sent: its lock was given back, or withdrawn with the capacity.
+    /// Sent: its lock was given back.
     Released,
     /// Sent: nobody took it within its lease.
     Expired,
+    /// Sent: its lock was taken back for reasons of our own.
+    Withdrawn,
     /// Received: the auction goes on.
     Waiting,
     /// Received: it won.
@@ -329,6 +331,7 @@ fn sent_view(
         }
         LockState::Ended(LockEnd::Released) => BidOutcome::Released,
         LockState::Ended(LockEnd::Expired) => BidOutcome::Expired,
+        LockState::Ended(LockEnd::Withdrawn) => BidOutcome::Withdrawn,
     };
     BidView {
         id: bid.id,
@@ -408,6 +411,7 @@ mod tests {
             |end| with_lock(&move |books, lock| apply(books, Event::LockEnded { bid: lock.bid, end }));
         assert_eq!(outcomes(&ended(LockEnd::Released), START), [BidOutcome::Released]);
         assert_eq!(outcomes(&ended(LockEnd::Expired), START), [BidOutcome::Expired]);
+        assert_eq!(outcomes(&ended(LockEnd::Withdrawn), START), [BidOutcome::Withdrawn]);
         let allocation = AllocationId::from_random([3; 16]);
         let taken = with_lock(&|books, lock| {
             let contract = sign_contract(contract(lock, &requester, provider.me(), 1), &requester);

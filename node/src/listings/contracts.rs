@@ -1,7 +1,5 @@
 //! Allocations and contracts: what runs or ran, and on what terms.
 
-use std::collections::BTreeMap;
-
 use dms_actors::{Did, Message};
 use dms_messages::{
     Accepted, AllocationId, AllocationResult, AttemptId, BidId, BidRequestId, ContentId, Contract, JobId,
@@ -11,6 +9,7 @@ use dms_storage::Books;
 use dms_storage::books::{AllocationRow, AttemptRow, AttemptState, ContractRow};
 use serde::{Deserialize, Serialize};
 
+use super::past::Part;
 use super::{Entry, Noun, Page, Role, is_in, meant, only, page};
 use crate::commands::CommandError;
 
@@ -166,7 +165,20 @@ fn rows(books: &Books) -> impl Iterator<Item = Row<'_>> {
     books.allocations().values().map(Row::Here).chain(elsewhere)
 }
 
-/// The allocations.
+/// Memory's part of a page of allocations.
+///
+/// # Errors
+/// The page begins after several allocations.
+pub(crate) fn allocations_part(
+    books: &Books,
+    me: Did,
+    query: &Page,
+) -> Result<Part<AllocationId, AllocationView>, CommandError> {
+    let entries = rows(books).map(Row::entry).collect();
+    Part::of(entries, query, Noun::Allocation, |row| allocation_view(books, me, row))
+}
+
+/// The allocations in memory.
 ///
 /// # Errors
 /// The page begins after an allocation that is not known.
@@ -175,7 +187,7 @@ pub fn allocations(books: &Books, me: Did, query: &Page) -> Result<Vec<Allocatio
     Ok(rows.into_iter().map(|row| allocation_view(books, me, row)).collect())
 }
 
-/// The one allocation that a person means.
+/// The one allocation in memory that a person means.
 ///
 /// # Errors
 /// None, or several, are meant.
@@ -192,77 +204,106 @@ fn allocation_view(books: &Books, me: Did, row: Row<'_>) -> AllocationView {
         Row::Elsewhere(_, row) => row.contract,
     };
     let terms = books.contracts().get(&cid).map(|row| row.contract.value());
-    let (price, run_time) = (terms.map(|terms| terms.price), terms.map(|terms| terms.pod.run_time()));
     match row {
-        Row::Here(row) => AllocationView {
-            id: row.id,
-            role: if row.requester == me { Role::Both } else { Role::Provider },
-            requester: row.requester,
-            provider: me,
-            attempt: row.attempt,
-            contract: cid,
-            bid: Some(row.bid),
-            resources: Some(row.resources.clone()),
-            price,
-            run_time,
-            state: AttemptState::Observed { state: row.state.clone() },
-            result: row.result.clone(),
-            began: row.accepted,
-            moved: row.moved,
-            is_acknowledged: Some(row.is_acknowledged),
-        },
-        Row::Elsewhere(id, row) => AllocationView {
-            id,
-            role: if row.provider == me { Role::Both } else { Role::Requester },
-            requester: me,
-            provider: row.provider,
-            attempt: row.id,
-            contract: cid,
-            bid: terms.map(|terms| terms.bid),
-            resources: terms.map(|terms| terms.resources.clone()),
-            price,
-            run_time,
-            state: row.state.clone(),
-            result: row.result.clone(),
-            began: row.minted,
-            moved: row.moved,
-            is_acknowledged: None,
-        },
+        Row::Here(row) => view_here(me, row, terms),
+        Row::Elsewhere(id, row) => view_elsewhere(me, id, row, terms),
     }
 }
 
-/// The contracts.
+/// An allocation that runs or ran here.
+pub(super) fn view_here(me: Did, row: &AllocationRow, terms: Option<&Contract>) -> AllocationView {
+    AllocationView {
+        id: row.id,
+        role: if row.requester == me { Role::Both } else { Role::Provider },
+        requester: row.requester,
+        provider: me,
+        attempt: row.attempt,
+        contract: row.contract,
+        bid: Some(row.bid),
+        resources: Some(row.resources.clone()),
+        price: terms.map(|terms| terms.price),
+        run_time: terms.map(|terms| terms.pod.run_time()),
+        state: AttemptState::Observed { state: row.state.clone() },
+        result: row.result.clone(),
+        began: row.accepted,
+        moved: row.moved,
+        is_acknowledged: Some(row.is_acknowledged),
+    }
+}
+
+/// An allocation that a provider runs or ran for us.
+pub(super) fn view_elsewhere(
+    me: Did,
+    id: AllocationId,
+    row: &AttemptRow,
+    terms: Option<&Contract>,
+) -> AllocationView {
+    AllocationView {
+        id,
+        role: if row.provider == me { Role::Both } else { Role::Requester },
+        requester: me,
+        provider: row.provider,
+        attempt: row.id,
+        contract: row.contract,
+        bid: terms.map(|terms| terms.bid),
+        resources: terms.map(|terms| terms.resources.clone()),
+        price: terms.map(|terms| terms.price),
+        run_time: terms.map(|terms| terms.pod.run_time()),
+        state: row.state.clone(),
+        result: row.result.clone(),
+        began: row.minted,
+        moved: row.moved,
+        is_acknowledged: None,
+    }
+}
+
+/// Memory's part of a page of contracts.
+///
+/// # Errors
+/// The page begins after several contracts.
+pub(crate) fn contracts_part(
+    books: &Books,
+    me: Did,
+    query: &Page,
+) -> Result<Part<ContentId, ContractView>, CommandError> {
+    Part::of(contract_entries(books), query, Noun::Contract, |(cid, row)| contract_view(me, cid, row))
+}
+
+/// The contracts in memory.
 ///
 /// # Errors
 /// The page begins after a contract that is not known.
 pub fn contracts(books: &Books, me: Did, query: &Page) -> Result<Vec<ContractView>, CommandError> {
-    // When it was minted or accepted here, by this node's own clock, as its allocation says: the signed time is in
-    // whole seconds, and of a contract whose allocation is forgotten nothing finer is known.
-    let here = books.allocations().values().map(|row| (row.contract, row.accepted));
-    let elsewhere = books.jobs().values().flat_map(|job| &job.attempts).map(|row| (row.contract, row.minted));
-    let times: BTreeMap<ContentId, Timestamp> = elsewhere.chain(here).collect();
-    let rows = books.contracts().iter().map(|(cid, row)| Entry {
-        at: times.get(cid).copied().unwrap_or(row.contract.header().issued_at),
-        id: *cid,
-        direction: None,
-        row: (*cid, row),
-    });
-    let rows = page(rows.collect(), query, Noun::Contract)?;
+    let rows = page(contract_entries(books), query, Noun::Contract)?;
     Ok(rows.into_iter().map(|(cid, row)| contract_view(me, cid, row)).collect())
 }
 
-/// The one contract that a person means, with its documents.
+fn contract_entries(books: &Books) -> Vec<Entry<ContentId, (ContentId, &ContractRow)>> {
+    // By this node's own clock: the signed time is in whole seconds.
+    books
+        .contracts()
+        .iter()
+        .map(|(cid, row)| Entry { at: row.first, id: *cid, direction: None, row: (*cid, row) })
+        .collect()
+}
+
+/// The one contract in memory that a person means, with its documents.
 ///
 /// # Errors
 /// None, or several, are meant.
 pub fn contract(books: &Books, me: Did, text: &str) -> Result<ContractDocuments, CommandError> {
     let (cid, row) = find_contract(books, text)?;
-    Ok(ContractDocuments {
+    Ok(documents(me, cid, row))
+}
+
+/// A contract with its documents.
+pub(super) fn documents(me: Did, cid: ContentId, row: &ContractRow) -> ContractDocuments {
+    ContractDocuments {
         view: contract_view(me, cid, row),
         terms: row.contract.value().clone(),
         contract_document: row.contract.clone(),
         accepted_document: row.accepted.clone(),
-    })
+    }
 }
 
 /// The one contract that a person means. Its CID is the key of its row: no document is hashed for it.
@@ -287,7 +328,7 @@ fn find_contract<'a>(books: &'a Books, text: &str) -> Result<(ContentId, &'a Con
     only(rows, is_meant, Noun::Contract, text)
 }
 
-fn contract_view(me: Did, cid: ContentId, row: &ContractRow) -> ContractView {
+pub(super) fn contract_view(me: Did, cid: ContentId, row: &ContractRow) -> ContractView {
     let terms = row.contract.value();
     let header = row.contract.header();
     let role = match (terms.requester == me, terms.provider == me) {

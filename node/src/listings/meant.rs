@@ -11,7 +11,7 @@ use std::str::FromStr;
 use dms_messages::{AllocationId, BidId, BidRequestId, ContentId, JobId};
 
 /// An id that people shorten. The order of its values is that of their texts.
-pub(super) trait Shortened: Copy + Ord + fmt::Display + FromStr {
+pub(crate) trait Shortened: Copy + Ord + fmt::Display + FromStr {
     /// The lowest and the highest there is.
     fn extremes() -> [Self; 2];
 }

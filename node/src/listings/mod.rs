@@ -4,23 +4,29 @@
 //! |---|---|
 //! | [`bids`] | requests for bids, bids and declines, of both directions |
 //! | [`contracts`] | allocations and contracts, of both roles |
+//! | `past` | the same, and jobs, of what is over and no longer in memory |
 //!
 //! What they share is here, and in `meant`: which ids the beginning of one stands for.
 //!
 //! Each list is a pure function over the books, called by the Node actor for the API. Lists are newest first
-//! and come in pages. Nothing here is kept: a row that was pruned from the books is in no list.
+//! and come in pages. Nothing here is kept: a row that was pruned from the books, or from the archive, is in no list.
+//! Where the beginning of an id fits something current, that is meant: what is over needs more of its id then.
 
 pub mod bids;
 pub mod contracts;
 mod meant;
+pub(crate) mod past;
 
 use std::cmp::Reverse;
 use std::fmt;
 
-use dms_messages::Timestamp;
+use dms_messages::{JobId, Timestamp};
+use dms_storage::Books;
+use dms_storage::books::JobRow;
 use serde::{Deserialize, Serialize};
 
 use self::meant::{Shortened, is_in, meant};
+use self::past::Part;
 use crate::commands::CommandError;
 
 /// Entries of a page, if nothing is said, and at most: an entry is a few hundred bytes of JSON.
@@ -94,6 +100,8 @@ pub enum Noun {
     Allocation,
     /// A contract.
     Contract,
+    /// A job of this node's.
+    Job,
 }
 
 impl Noun {
@@ -104,6 +112,7 @@ impl Noun {
             Self::Bid => "bid",
             Self::Allocation => "allocation",
             Self::Contract => "contract",
+            Self::Job => "job",
         }
     }
 
@@ -123,6 +132,7 @@ impl fmt::Display for Noun {
             Self::Bid => "bid",
             Self::Allocation => "allocation",
             Self::Contract => "contract",
+            Self::Job => "job",
         })
     }
 }
@@ -195,6 +205,27 @@ fn page<I: Shortened, R>(
     }
     entries.sort_unstable_by_key(Entry::key);
     Ok(entries.into_iter().map(|entry| entry.row).collect())
+}
+
+/// Memory's part of the newest jobs.
+///
+/// # Errors
+/// None: nothing is meant that could be unclear.
+pub(crate) fn jobs_part(books: &Books, limit: usize) -> Result<Part<JobId, JobRow>, CommandError> {
+    let entries = books.jobs().values().map(|row| {
+        let (at, id) = (row.job.submitted, row.job.id);
+        Entry { at, id, direction: None, row }
+    });
+    Part::of(entries.collect(), &Page { limit, after: None }, Noun::Job, JobRow::clone)
+}
+
+/// The one job in memory that a person means.
+///
+/// # Errors
+/// None, or several, are meant.
+pub(crate) fn job<'a>(books: &'a Books, text: &str) -> Result<&'a JobRow, CommandError> {
+    let range = meant::<JobId>(text);
+    only(books.jobs().values(), |row| is_in(&range, &row.job.id), Noun::Job, text)
 }
 
 /// The place of the only id that is meant by `after`, which may have two rows.

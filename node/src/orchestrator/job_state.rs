@@ -162,6 +162,8 @@ pub enum Input {
     },
     /// Capacity came free somewhere: a job that rests between two rounds asks now.
     AskNow,
+    /// The provider says that this attempt is not as far as we know it to be, or farther.
+    Differs(AttemptId),
     /// Somebody wants the job ended.
     Cancel,
     /// A timer fired.
@@ -173,8 +175,10 @@ pub enum Input {
 pub enum CollectFailure {
     /// The provider did not give them.
     Provider(String),
-    /// This node could not keep them; another attempt would not help.
+    /// This node could not keep them now; another attempt would not help, and they stay where they are.
     Local(String),
+    /// This node will never keep them, wherever they come from.
+    Unacceptable(String),
 }
 
 /// What the job's actor has to do.
@@ -402,6 +406,7 @@ impl JobMachine {
             Input::OutputReceived { stdout, stderr } => self.output_received((stdout, stderr), signer),
             Input::Collected { attempt, outcome } => self.collected(attempt, outcome, signer),
             Input::AskNow => self.ask_now(signer),
+            Input::Differs(attempt) => self.differs(attempt),
             Input::Cancel => self.cancel(),
             Input::Timer(timer) => self.timer(timer, signer),
         }
@@ -830,7 +835,8 @@ impl JobMachine {
         reason: RefusedReason,
         signer: &Signer,
     ) -> Vec<Effect> {
-        if self.current(attempt, from).is_none() {
+        // Once its result is known the attempt has run: whatever its provider says now, the result is fetched or lost.
+        if self.current(attempt, from).is_none_or(|current| current.collecting.is_some()) {
             return Vec::new();
         }
         self.reschedule(Event::AttemptRefused { attempt, reason }, Vec::new(), signer)
@@ -922,10 +928,16 @@ impl JobMachine {
             Err(CollectFailure::Provider(reason)) => {
                 return self.lose(&format!("its results could not be fetched: {reason}"), signer);
             }
-            Err(CollectFailure::Local(text)) => {
+            Err(failure @ (CollectFailure::Local(_) | CollectFailure::Unacceptable(_))) => {
+                let (text, is_let_go) = match failure {
+                    CollectFailure::Unacceptable(text) => (text, true),
+                    CollectFailure::Local(text) | CollectFailure::Provider(text) => (text, false),
+                };
                 let cause = FailureCause::OutputRefused { text: dms_messages::bounded_text(text) };
                 let observed = Event::AttemptObserved { attempt, state: report.state, result: None };
-                let words = vec![Addressed::new(provider, Word::Acknowledge(Acknowledge { attempt }))];
+                // The only copy of a result that may be wanted still is not thrown away.
+                let acknowledge = Addressed::new(provider, Word::Acknowledge(Acknowledge { attempt }));
+                let words = is_let_go.then_some(acknowledge).into_iter().collect();
                 let failure = JobFailure::Program { cause };
                 return self.finish(JobEnd::Failed { failure }, vec![observed], words);
             }
@@ -1041,6 +1053,16 @@ impl JobMachine {
         match &self.stage {
             Stage::Attempt(current) if current.provider == peer => {
                 vec![say(vec![Addressed::new(peer, self.status_request(current.id))])]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Asks how an attempt stands, unless its end is here and its result on the way.
+    fn differs(&mut self, attempt: AttemptId) -> Vec<Effect> {
+        match &self.stage {
+            Stage::Attempt(current) if current.id == attempt && current.collecting.is_none() => {
+                vec![say(vec![Addressed::new(current.provider, self.status_request(attempt))])]
             }
             _ => Vec::new(),
         }

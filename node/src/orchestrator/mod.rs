@@ -7,4 +7,5 @@ pub mod explain;
 pub mod job_state;
 pub mod matching;
 pub mod pricing;
+pub mod reconcile;
 pub mod turns;

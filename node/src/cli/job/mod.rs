@@ -22,11 +22,8 @@ use serde::Serialize;
 use self::follow::{Follower, Streams};
 use super::error::{CliError, FAILED, LATER, TIMED_OUT, UNAVAILABLE, USAGE};
 use super::{Session, output, small_runtime};
-use crate::api::client::ApiClient;
+use crate::api::client::{ApiClient, ClientError};
 use crate::api::types::JobView;
-
-/// Most jobs that a list asks for, and among which a shortened id is looked up.
-const MAX_JOBS: usize = 1000;
 
 /// Run jobs on the mesh and see what became of them
 #[derive(Debug, clap::Args)]
@@ -141,16 +138,16 @@ async fn find(client: &ApiClient, text: &str) -> Result<JobId, CliError> {
     if !is_prefix {
         return Err(CliError::usage(format!("{text:?} is not a job id or the beginning of one")));
     }
-    let wanted = text.to_ascii_lowercase();
-    let jobs = client.jobs(MAX_JOBS).await?;
-    let mut found = jobs.iter().map(|job| job.id).filter(|id| id.to_string().starts_with(&wanted));
-    match (found.next(), found.next()) {
-        (Some(id), None) => Ok(id),
-        (None, _) => Err(CliError::failed(format!("no job of this node begins with {text}"))),
-        (Some(_), Some(_)) => Err(CliError::Plain {
+    match client.find_job(&text.to_ascii_lowercase()).await {
+        Ok(job) => Ok(job.id),
+        Err(ClientError::Refused(error)) if error.code == "unknown_job" => {
+            Err(CliError::failed(format!("no job of this node begins with {text}")))
+        }
+        Err(ClientError::Refused(error)) if error.code == "ambiguous_id" => Err(CliError::Plain {
             code: USAGE,
             message: format!("several jobs begin with {text}; give more of the id"),
         }),
+        Err(error) => Err(error.into()),
     }
 }
 

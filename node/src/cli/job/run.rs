@@ -14,7 +14,8 @@ use crate::cli::error::{CliError, INTERRUPTED};
 use crate::cli::{Session, output};
 use crate::config::key_value;
 use crate::job_file::{
-    Attempts, Cpu, JobFile, JobResources, JobSpec, Memory, Name, Timeout, Uploads, Wanted,
+    Architecture, Attempts, Cpu, JobFile, JobResources, JobSpec, Memory, Name, Ports, Timeout, Uploads,
+    Wanted,
 };
 
 /// Run a program on some node of the mesh, and watch it
@@ -64,6 +65,12 @@ pub(in crate::cli) struct Args {
     /// Disk that it needs [default: 64MiB]
     #[arg(long, value_name = "AMOUNT")]
     disk: Option<DiskMib>,
+    /// How many ports it needs; which they are, its contract says [default: 0]
+    #[arg(long, value_name = "COUNT")]
+    ports: Option<Ports>,
+    /// Instruction set that the machine must have (x86_64, aarch64) [default: any]
+    #[arg(long, value_name = "NAME")]
+    architecture: Option<Architecture>,
     /// How long it may run (30s, 5m, 2h) [default: 10m]
     #[arg(long, value_name = "TIME")]
     timeout: Option<Timeout>,
@@ -117,7 +124,14 @@ impl Args {
             stdin: self.stdin,
             input: self.input,
             output: self.output,
-            resources: JobResources { cpu: self.cpu, memory: self.memory, disk: self.disk },
+            resources: JobResources {
+                cpu: self.cpu,
+                memory: self.memory,
+                disk: self.disk,
+                ports: self.ports,
+                architecture: self.architecture,
+                ..JobResources::default()
+            },
             timeout: self.timeout,
             max_price: self.max_price,
             wait: self.wait,

@@ -9,6 +9,7 @@ use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView
 use crate::listings::{Direction, Role};
 use crate::peers::PeerView;
 use crate::proof::Proof;
+use crate::time_text::to_the_second;
 
 /// What stands where there is nothing to say.
 const NOTHING: &str = "-";
@@ -25,25 +26,9 @@ pub(in crate::cli) fn short_cid(cid: &ContentId) -> String {
 /// An instant with its age, as people and other programs read it.
 fn instant(at: Timestamp, now: Timestamp) -> String {
     match now >= at {
-        true => format!("{} ({} ago)", date(at), age(at, now)),
-        false => format!("{} (in {})", date(at), age(now, at)),
+        true => format!("{} ({} ago)", to_the_second(at), age(at, now)),
+        false => format!("{} (in {})", to_the_second(at), age(now, at)),
     }
-}
-
-/// An instant in UTC (the civil calendar from a count of days, by Howard Hinnant's method).
-fn date(at: Timestamp) -> String {
-    let seconds = at.0 / 1000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
 fn price(price: dms_messages::Price) -> String {
@@ -67,7 +52,14 @@ pub(in crate::cli) fn peers(peers: &[PeerView]) -> String {
         let said = peer.status.as_ref().map(|report| report.age).or(advert.map(|advert| advert.age));
         let free = peer.free.map(|free| {
             let gpus = (0..free.gpus).map(GpuId).collect();
-            Resources { cpu: free.cpu, memory: free.memory, disk: free.disk, gpus }.to_string()
+            let resources = Resources {
+                cpu: free.cpu,
+                memory: free.memory,
+                disk: free.disk,
+                gpus,
+                ..Resources::default()
+            };
+            resources.to_string()
         });
         vec![
             peer.did.short(),
@@ -101,7 +93,9 @@ pub(in crate::cli) fn bid_requests(
         let (cpu, memory, disk) =
             (request.requirement.cpu, request.requirement.memory, request.requirement.disk);
         let gpus = (0..).map(GpuId).take(request.requirement.gpus.len()).collect();
-        let need = Resources { cpu, memory, disk, gpus };
+        // Which ports they will be is not known yet: as many as are asked for.
+        let ports = (1..=request.requirement.ports).collect();
+        let need = Resources { cpu, memory, disk, gpus, ports, ..Resources::default() };
         let answer = match (&request.declined, request.direction, request.winner) {
             (Some(reason), ..) => format!("declined: {reason}"),
             (None, Direction::Received, _) => "bid".to_owned(),
@@ -158,6 +152,7 @@ fn bid_row(bid: &BidView, now: Timestamp) -> Vec<String> {
         BidOutcome::Taken { allocation: None } => "taken".to_owned(),
         BidOutcome::Released => "let go".to_owned(),
         BidOutcome::Expired => "lease ended".to_owned(),
+        BidOutcome::Withdrawn => "taken back".to_owned(),
         BidOutcome::Waiting => "in the auction".to_owned(),
         BidOutcome::Chosen { attempt } => format!("won (try {attempt})"),
         BidOutcome::NotChosen => "not chosen".to_owned(),
@@ -400,13 +395,13 @@ mod tests {
             (4_107_542_400_000, "2100-03-01 00:00:00 UTC"),
         ];
         for (at, text) in table {
-            assert_eq!(date(Timestamp(at)), text);
+            assert_eq!(to_the_second(Timestamp(at)), text);
         }
         let (then, now) = (Timestamp(0), Timestamp(180_000));
         assert_eq!(instant(then, now), "1970-01-01 00:00:00 UTC (3 min ago)");
         assert_eq!(instant(now, then), "1970-01-01 00:03:00 UTC (in 3 min)");
         // The end of time is far, but a number.
-        assert!(date(Timestamp(u64::MAX)).ends_with("UTC"));
+        assert!(to_the_second(Timestamp(u64::MAX)).ends_with("UTC"));
     }
 
     #[test]

@@ -441,8 +441,26 @@ fn results_that_cannot_be_pulled_lose_the_attempt_and_those_that_cannot_be_kept_
     };
     let lost = collect(CollectFailure::Provider("gone".into()));
     assert_eq!(lost.row().phase, JobPhase::Rescheduling);
-    let full = collect(CollectFailure::Local("the store is full".into()));
-    assert!(matches!(full.end(), Some(JobEnd::Failed { failure: JobFailure::Program { .. } })));
+    let table = [
+        (CollectFailure::Local("the store is full".into()), false),
+        (CollectFailure::Unacceptable("over the grant".into()), true),
+    ];
+    for (failure, is_let_go) in table {
+        let mut kept = collect(failure.clone());
+        assert!(matches!(kept.end(), Some(JobEnd::Failed { failure: JobFailure::Program { .. } })));
+        assert_eq!(kept.said().contains(&(did(2), "acknowledge")), is_let_go, "{failure:?}");
+    }
+}
+
+#[test]
+fn a_refusal_while_the_result_is_fetched_changes_nothing() {
+    let mut story = Story::new(|_| {});
+    let attempt = story.run();
+    story.report(2, attempt, AllocationState::Succeeded);
+    story.step(Input::Refused { from: did(2), attempt, reason: RefusedReason::ReadOnly });
+    assert_eq!(story.row().phase, JobPhase::Running, "it has run");
+    story.step(Input::Collected { attempt, outcome: Ok(()) });
+    assert_eq!(story.end(), Some(JobEnd::Succeeded));
 }
 
 #[test]
