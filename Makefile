@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Sourced, not exported: it also knows where libclang is once `setup` has installed it.
 in_env = . .ci/env.sh;
 
-.PHONY: help setup build test fuzz check demo bench fmt clean
+.PHONY: help setup build test soak fuzz check demo bench fmt clean
 
 help: ## Lists these commands.
 	@printf 'make <command>:\n'
@@ -23,7 +23,10 @@ build: setup ## Builds everything, tests included.
 	@$(in_env) say "build"; cargo build --workspace --all-targets --locked
 
 test: build ## Runs every test (ARGS="name" to choose; ARGS="-- --nocapture" for output).
-	@$(in_env) say "test"; cargo test --workspace --locked --no-fail-fast $(ARGS)
+	@$(in_env) say "test"; with_proofs cargo test --workspace --locked --no-fail-fast $(ARGS)
+
+soak: build ## Runs the suites that prove the books at full size, which takes hours (NAME="slots" for one).
+	@$(in_env) with_proofs soak $(NAME)
 
 fuzz: setup ## Gives damaged frames to links for a while (FOR=60, in seconds).
 	@$(in_env) say "fuzz"; FUZZ_SECONDS=$(or $(FOR),60) cargo test --workspace --locked --test fuzz_frames -- --nocapture
@@ -35,7 +38,7 @@ check: setup ## Format, lints, documentation, dependencies: all short of running
 demo: build ## Shows a mesh at work: a picture, rendered by four nodes (KILL=1 kills one half-way; KEEP=1 keeps the logs).
 	@$(in_env) exec "$$CARGO_TARGET_DIR/debug/examples/demo" $(if $(filter-out 0,$(KILL)),--kill) $(if $(filter-out 0,$(KEEP)),--keep) $(ARGS)
 
-bench: build ## Measures and rewrites BENCHMARKS.md (NAME="job" for one group: job, idle, crates, build, actors, remote, remote_runs; STRICT=1 fails where a bar is missed).
+bench: build ## Measures and rewrites BENCHMARKS.md (NAME="job" for one group: job, idle, storage, crates, build, actors, remote, remote_runs; STRICT=1 fails where a bar is missed).
 	@$(in_env) "$$CARGO_TARGET_DIR/debug/bench" $(NAME) $(if $(filter-out 0,$(STRICT)),--strict)
 
 fmt: ## Formats the code.

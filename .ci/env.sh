@@ -34,6 +34,41 @@ skip() {
   if [ -n "${DMS_SKIP_LOG:-}" ]; then printf '%s\n' "$*" >>"$DMS_SKIP_LOG"; fi
 }
 
+# Runs a command, then prints what its suites have shown, one line each with the counts; also if some failed.
+with_proofs() {
+  local status=0 ours=""
+  if [ -z "${DMS_PROOF_LOG:-}" ]; then
+    ours="$(mktemp)"
+    export DMS_PROOF_LOG="$ours"
+  fi
+  "$@" || status=$?
+  if [ -s "$DMS_PROOF_LOG" ]; then
+    say "shown:"
+    sort "$DMS_PROOF_LOG" | sed 's/^/  /'
+  fi
+  if [ -n "$ours" ]; then rm -f "$ours"; fi
+  return "$status"
+}
+
+# The suites that have a full size, one after another: each wants the machine for itself. What else there is has one
+# size only, and `test` runs it.
+soak_suites=(torn slots model sync_before_word disk_full crash_matrix)
+soak() {
+  local suite failed=()
+  export DMS_SOAK=1
+  if [ $# -eq 0 ]; then set -- "${soak_suites[@]}"; fi
+  for suite in "$@"; do
+    say "soak: $suite"
+    if [ -e "tests/tests/$suite.rs" ]; then
+      cargo test --workspace --locked --test "$suite" -- --nocapture || failed+=("$suite")
+    else
+      # Beside the code that it is about.
+      cargo test --workspace --locked --lib -- "$suite" --nocapture || failed+=("$suite")
+    fi
+  done
+  [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"
+}
+
 # Prints the first of its arguments that exists (an unmatched pattern does not).
 first_existing() {
   local path

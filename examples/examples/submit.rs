@@ -25,6 +25,7 @@ async fn main() -> anyhow::Result<()> {
         executor: ExecutorKind::Wasm,
         locations: BTreeSet::new(),
         labels: BTreeMap::new(),
+        ..Requirement::default()
     };
     let task = Task {
         name: "submitted".into(),

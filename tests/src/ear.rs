@@ -5,7 +5,7 @@ use dms_messages::{Accepted, AllocationStatus, Bid, Decline, Refused, Signed};
 use tokio::sync::mpsc;
 
 /// More than any test is told at a time.
-const CAPACITY: usize = 64;
+const CAPACITY: usize = 1024;
 
 /// What a provider said.
 #[derive(Debug)]

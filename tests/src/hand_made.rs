@@ -20,9 +20,14 @@ impl Executor for NoExecutor {
     }
 }
 
+/// Nothing, in every dimension.
+pub fn nothing() -> Resources {
+    Resources::default()
+}
+
 /// A machine with room for more than any test asks.
 pub fn machine() -> Resources {
-    Resources { cpu: CpuMillis(8000), memory: MemoryMib(8000), disk: DiskMib(8000), gpus: BTreeSet::new() }
+    Resources { cpu: CpuMillis(8000), memory: MemoryMib(8000), disk: DiskMib(8000), ..Resources::default() }
 }
 
 /// The whole machine, offered for WebAssembly.
@@ -30,6 +35,9 @@ pub fn capability() -> Capability {
     let executors = BTreeSet::from([ExecutorKind::Wasm]);
     Capability { resources: machine(), executors, ..Capability::default() }
 }
+
+/// What stands for a module; only who says so has it.
+pub const MODULE: &[u8] = b"nowhere";
 
 /// A small pod whose module nobody has.
 pub fn pod(timeout: Millis) -> Pod {
@@ -41,10 +49,11 @@ pub fn pod(timeout: Millis) -> Pod {
         executor: ExecutorKind::Wasm,
         locations: BTreeSet::new(),
         labels: BTreeMap::new(),
+        ..Requirement::default()
     };
     let task = Task {
         name: "held".into(),
-        module: ContentId::of_bytes(b"nowhere"),
+        module: ContentId::of_bytes(MODULE),
         args: vec![],
         env: BTreeMap::new(),
         stdin: None,

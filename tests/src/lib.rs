@@ -6,6 +6,8 @@
 
 pub mod ear;
 pub mod hand_made;
+pub mod pair;
+pub mod stage;
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -118,7 +120,13 @@ impl Home {
     /// Runs a node on this directory that must end by itself, in time.
     #[track_caller]
     pub fn run_in_vain(&self, arguments: &[&str]) -> Run {
-        let mut command = self.run_command(&[], arguments);
+        self.run_in_vain_under(&[], arguments)
+    }
+
+    /// The same in surroundings of its own; see [`Home::start_under`].
+    #[track_caller]
+    pub fn run_in_vain_under(&self, wrapper: &[&str], arguments: &[&str]) -> Run {
+        let mut command = self.run_command(wrapper, arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Killed(command.spawn().expect("the program can be run"));
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -202,10 +210,33 @@ impl Drop for Killed {
 /// Says that a scenario was left out, and why: to whoever watches, and to the log that `make test` repeats.
 pub fn skip(what: &str) {
     println!("skipped: {what}");
-    let Some(log) = std::env::var_os("DMS_SKIP_LOG") else { return };
-    let written =
-        OpenOptions::new().create(true).append(true).open(log).and_then(|mut log| writeln!(log, "{what}"));
-    written.expect("the log of what is skipped can be written");
+    append_to_log("DMS_SKIP_LOG", what);
+}
+
+/// Adds a line to the file that an environment variable names, if it names one.
+fn append_to_log(variable: &str, line: &str) {
+    let Some(log) = std::env::var_os(variable) else { return };
+    let opened = OpenOptions::new().create(true).append(true).open(log);
+    // In one write, so that lines of several test programs do not mix.
+    let written = opened.and_then(|mut log| log.write_all(format!("{line}\n").as_bytes()));
+    written.unwrap_or_else(|error| panic!("the log named by {variable} cannot be written: {error}"));
+}
+
+/// Whether the suites run at full size: `make soak`.
+pub fn is_soak() -> bool {
+    std::env::var_os("DMS_SOAK").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// How much of something a suite does: a little in `make test`, all of it in `make soak`.
+pub fn size(small: usize, full: usize) -> usize {
+    if is_soak() { full } else { small }
+}
+
+/// Says with its counts what a suite has shown: to whoever watches, and to the log that `make test` and `make soak`
+/// print at their end.
+pub fn proof(what: &str) {
+    println!("proof: {what}");
+    append_to_log("DMS_PROOF_LOG", what);
 }
 
 /// A node that runs; killed when dropped.
@@ -297,6 +328,11 @@ impl<'h> Node<'h> {
                 && books["allocations"] == serde_json::json!([]);
             if is_free { Ok(()) } else { Err(books) }
         });
+    }
+
+    /// Its process.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Sends a signal by name (`KILL`, `TERM`, `STOP`).

@@ -26,6 +26,7 @@ async fn a_crowd_of_jobs_that_fit_one_at_a_time_all_run_once() -> Result<(), Box
         executor: ExecutorKind::Wasm,
         locations: Default::default(),
         labels: Default::default(),
+        ..Requirement::default()
     };
     let task = Task {
         name: "one of many".to_owned(),

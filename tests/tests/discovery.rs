@@ -24,7 +24,7 @@ use dms_node::commands::{GetCapability, Onboard, ShowJob, SubmitJob};
 use dms_node::directory::{WordCheck, advert_key, class_key};
 use dms_node::job::FindCandidates;
 use dms_node::network::{self, NetworkParts, advert_topic, bid_request_topic, status_topic};
-use dms_node::node::{Node, NodeParts, ProviderRules, Trust, open_books};
+use dms_node::node::{Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::peers::{GetPeers, PeerView};
 use dms_node::signer::Signer;
@@ -129,6 +129,7 @@ impl World {
             job_rules: JobRules::default(),
             provider_rules: ProviderRules { lease: MINUTE, max_output: 1024 },
             max_jobs: 10,
+            times: NodeTimes::default(),
             blobs: Arc::new(BlobStore::open(data.path(), did, 1 << 20).unwrap()),
             executor: Arc::new(NoExecutor),
             network: NetworkParts {

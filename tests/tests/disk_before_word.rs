@@ -22,7 +22,7 @@ use dms_node::commands::{
     Onboard, SubmitJob,
 };
 use dms_node::network::{NetworkParts, PeerChanged, bid_request_topic};
-use dms_node::node::{Node, NodeParts, ProviderRules, Trust, open_books};
+use dms_node::node::{Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::signer::Signer;
 use dms_storage::committer::QUEUE_CAPACITY;
@@ -123,6 +123,7 @@ impl Stage {
             job_rules: JobRules { auction: Duration::from_millis(20), ..JobRules::default() },
             provider_rules: ProviderRules { lease: Duration::from_secs(60), max_output: 1024 },
             max_jobs: 10,
+            times: NodeTimes::default(),
             blobs: Arc::new(BlobStore::open(data.path(), provider, 1 << 20).unwrap()),
             executor: Arc::new(NoExecutor),
             network: NetworkParts {

@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dms_actors::clock::{SharedClock, SystemClock};
@@ -154,12 +153,79 @@ async fn words_said_twice_have_one_effect() {
     assert_eq!(requester.bid().await.value().id, bid.value().id, "the same bid, not a second lock");
     let books = home.json(&["capability"]);
     assert_eq!(books["locks"].as_array().map(Vec::len), Some(1), "{books}");
+    let expires = books["locks"][0]["expires"].as_u64();
+
+    // Signed anew it is the same request still: its lock holds longer, and the bid says for how long.
+    requester.tell(requester.sign(request(1))).await;
+    let again = requester.bid().await.into_value();
+    assert_eq!(
+        (again.id, &again.resources, again.price),
+        (bid.value().id, &bid.value().resources, bid.value().price)
+    );
+    assert_eq!(again.lease, Millis(30_000), "a whole lease from now on");
+    let books = home.json(&["capability"]);
+    assert_eq!(books["locks"].as_array().map(Vec::len), Some(1), "{books}");
+    assert!(books["locks"][0]["expires"].as_u64() >= expires && expires.is_some(), "{books}");
 
     let invocation = invocation(&requester, contract(&requester, bid.value(), 1, 1));
     requester.tell(invocation.clone()).await;
     let first = requester.accepted().await;
     requester.tell(invocation).await;
     assert_eq!(requester.accepted().await.allocation, first.allocation, "not started twice");
+    requester.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_has_the_id_of_anothers_is_declined_and_disturbs_nothing() {
+    let home = Home::new();
+    provider(&home, "30s");
+    let node = home.start(&["--open"]);
+    let mut owner = Requester::new(1, &node).await;
+    let mut thief = Requester::new(2, &node).await;
+    owner.tell(owner.sign(request(1))).await;
+    let bid = owner.bid().await.into_value();
+    // It would run for no time at all, and so make the owner's invocation differ from what was asked.
+    thief.tell(thief.sign(BidRequest { run_time: Millis(1), ..request(1) })).await;
+    let decline = |answer| if let Said::Decline(decline) = answer { Some(decline) } else { None };
+    let declined = thief.hear(decline).await;
+    assert!(matches!(declined.reason, DeclineReason::Unsupported { .. }), "{declined:?}");
+    assert_eq!(home.json(&["capability"])["locks"].as_array().map(Vec::len), Some(1));
+    owner.tell(invocation(&owner, contract(&owner, &bid, 1, 1))).await;
+    owner.accepted().await;
+    owner.stop().await;
+    thief.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_node_is_resized_but_not_below_what_is_promised() {
+    let home = Home::new();
+    provider(&home, "30s");
+    let node = home.start(&["--open"]);
+    let run = |flags: &[&str]| home.dms(&[&["onboard", "--yes"], flags].concat());
+    assert_eq!(run(&["--ports", "8000-8003", "--slots", "2"]).code(), Some(0));
+    let mut requester = Requester::new(1, &node).await;
+    let mut asked = request(1);
+    asked.requirement.ports = 2;
+    requester.tell(requester.sign(asked)).await;
+    let bid = requester.bid().await.into_value();
+    assert_eq!(bid.resources.ports, [8000, 8001].into(), "ports by name");
+    for (flags, reason) in [
+        (["--cpu", "0.4"], "0.4 cores would be too few"),
+        (["--memory", "63MiB"], "63 MiB memory would be too little"),
+        (["--ports", "8001-8003"], "port 8000 is in use"),
+        (["--slots", "none"], "the limit of wasm slots can be lifted when none is taken"),
+    ] {
+        let refused = run(&flags);
+        assert!(refused.code() != Some(0) && refused.stderr.contains(reason), "{refused}");
+    }
+    let smaller = run(&["--cpu", "1", "--memory", "64MiB", "--ports", "8000-8001", "--slots", "1"]);
+    assert_eq!(smaller.code(), Some(0), "{smaller}");
+    let books = home.json(&["capability"]);
+    assert_eq!(books["registered"]["resources"]["cpu"], 1000, "{books}");
+    assert_eq!(books["available"]["cpu"], 500, "{books}");
+    assert!(books["available"]["ports"].is_null() && books["available"]["slots"].is_null(), "{books}");
+    requester.tell(Release { bid: bid.id, cause: ReleaseCause::NotChosen }).await;
+    tokio::task::block_in_place(|| node.wait_until_all_is_free());
     requester.stop().await;
 }
 
@@ -209,7 +275,7 @@ fn pod_resources(cpu: u64) -> dms_messages::Resources {
         cpu: CpuMillis(cpu),
         memory: MemoryMib(64),
         disk: DiskMib(1),
-        gpus: BTreeSet::new(),
+        ..Default::default()
     }
 }
 

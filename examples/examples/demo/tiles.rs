@@ -132,6 +132,7 @@ fn job(plan: &Plan, module: ContentId, tile: usize) -> NewJob {
         executor: ExecutorKind::Wasm,
         locations: BTreeSet::new(),
         labels: BTreeMap::new(),
+        ..Requirement::default()
     };
     let task = Task {
         name: name.clone(),

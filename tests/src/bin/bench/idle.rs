@@ -36,7 +36,7 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// Resident memory in MiB.
-fn memory(process: u32) -> anyhow::Result<f64> {
+pub(crate) fn memory(process: u32) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;

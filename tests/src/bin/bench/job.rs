@@ -193,6 +193,7 @@ async fn no_op(api: &ApiClient, cpu: CpuMillis) -> Result<NewJob, ClientError> {
         executor: ExecutorKind::Wasm,
         locations: Default::default(),
         labels: Default::default(),
+        ..Requirement::default()
     };
     let task = Task {
         name: "no-op".to_owned(),

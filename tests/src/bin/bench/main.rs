@@ -13,6 +13,7 @@ mod idle;
 mod job;
 mod mesh;
 mod report;
+mod storage;
 
 use std::process::ExitCode;
 
@@ -22,9 +23,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::report::{Figure, Measured};
 
 /// What is measured together. The names are those of `make bench NAME=…`.
-const GROUPS: [(&str, Cost); 7] = [
+const GROUPS: [(&str, Cost); 8] = [
     ("job", Cost::Minutes),
     ("idle", Cost::Minutes),
+    ("storage", Cost::Minutes),
     ("crates", Cost::Minutes),
     ("build", Cost::Long),
     ("actors", Cost::Long),
@@ -110,6 +112,7 @@ async fn measure(group: &str) -> anyhow::Result<(Vec<Figure>, String)> {
     match group {
         "job" => job::measure().await.map(dev),
         "idle" => idle::measure().await.map(dev),
+        "storage" => storage::measure().await.map(dev),
         "crates" => build::crate_count().map(dev),
         "build" => build::measure().map(dev),
         "actors" => compare::actors().await.map(compared),

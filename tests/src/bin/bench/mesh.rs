@@ -38,7 +38,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn start(home: &Path, engine: Engine, arguments: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) fn start(home: &Path, engine: Engine, arguments: &[&str]) -> anyhow::Result<Self> {
         std::fs::create_dir_all(home)?;
         let log = home.join("log");
         let mut command = dms(home);
@@ -63,7 +63,7 @@ impl Node {
     }
 
     /// Looks until its status is as wanted.
-    async fn wait_until(
+    pub(crate) async fn wait_until(
         &mut self,
         what: &str,
         is_there: impl Fn(&NodeStatus) -> bool,
@@ -139,7 +139,7 @@ impl Mesh {
 /// What each provider offers: what any machine has. Jobs are small beside it, so that all in flight have room.
 const ONBOARD: [&str; 8] = ["onboard", "--yes", "--cpu", "1", "--memory", "1GiB", "--disk", "1GiB"];
 
-fn onboard(home: &Path, engine: Engine) -> anyhow::Result<()> {
+pub(crate) fn onboard(home: &Path, engine: Engine) -> anyhow::Result<()> {
     // Books in memory begin with the node: it is onboarded when it runs.
     if engine == Engine::Disk { run(home, &ONBOARD) } else { Ok(()) }
 }
@@ -171,7 +171,7 @@ fn bootstrap(addresses: &[String]) -> Vec<&str> {
 
 /// A directory with a short path (sockets have room for 107 bytes) on a real disk: `/tmp` may be memory, and
 /// then a sync would cost nothing.
-fn directory() -> anyhow::Result<TempDir> {
+pub(crate) fn directory() -> anyhow::Result<TempDir> {
     let builder = || tempfile::Builder::new().prefix("dms").tempdir_in("/var/tmp");
     builder().or_else(|_| tempfile::Builder::new().prefix("dms").tempdir()).context("no temporary directory")
 }

@@ -73,6 +73,12 @@ impl Figure {
         self
     }
 
+    /// Says what it should be, and whether it is.
+    pub(crate) fn bar(mut self, text: &str, is_met: bool) -> Self {
+        self.bar = Some(Bar { text: text.to_owned(), is_met });
+        self
+    }
+
     /// Says what was done to get it.
     pub(crate) fn means(mut self, text: impl Into<String>) -> Self {
         self.means = text.into();
@@ -99,6 +105,9 @@ impl Figure {
         for (name, ratio) in &self.ratios {
             // Writing to a string does not fail.
             let _ = write!(line, ",\"{name}\":{}", short(*ratio));
+        }
+        if let Some(bar) = &self.bar {
+            let _ = write!(line, ",\"bar\":\"{}\",\"met\":{}", bar.text, bar.is_met);
         }
         line.push('}');
         line
