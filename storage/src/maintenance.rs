@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::books::{Books, ContractRow};
-use crate::engine::{Engine, EngineError, ScanRange, Sizes};
+use crate::engine::{Engine, Sizes};
 use crate::log::EventLog;
 use crate::migration;
 use crate::rows::{ROW_FAMILIES, all_rows, row_value};
@@ -78,25 +78,6 @@ fn expected_rows(books: &Books) -> BTreeMap<Family, BTreeMap<Vec<u8>, Vec<u8>>> 
 /// The key of a contract in [`Family::ContractsByPeer`].
 fn peer_key(row: &ContractRow) -> Vec<u8> {
     [&row.peer.public_key()[..], &row.contract.content_id().to_bytes()].concat()
-}
-
-/// Hands every row of a family to `row`, in the order of their keys.
-fn for_each_row<E: From<EngineError>>(
-    engine: &dyn Engine,
-    family: Family,
-    mut row: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), E>,
-) -> Result<(), E> {
-    /// Rows read at a time.
-    const PAGE: usize = 1024;
-    let mut from = Vec::new();
-    loop {
-        let page = engine.scan(family, ScanRange::from(from), PAGE)?;
-        let Some((last, _)) = page.last() else { return Ok(()) };
-        from = [last.as_slice(), &[0]].concat();
-        for (key, value) in page {
-            row(key, value)?;
-        }
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -20,16 +20,13 @@ use dms_messages::{Timestamp, from_canonical, to_canonical};
 use serde::{Deserialize, Serialize};
 
 use crate::books::{Books, Row};
-use crate::engine::{Batch, Durability, Engine, EngineError, ScanRange};
+use crate::engine::{Batch, Durability, Engine, EngineError, for_each_row};
 use crate::log::EventLog;
 use crate::rows::{RowError, all_rows, row_value};
 use crate::schema::Family;
 
 /// The row of [`Family::Meta`] that says how far the snapshot goes.
 pub const SNAPSHOT_KEY: &[u8] = b"snapshot";
-
-/// How many rows are read at a time.
-const PAGE: usize = 1_024;
 
 /// Most events that are cut with one snapshot: twice what comes between two of them, so that a long log becomes short,
 /// and few enough that nobody waits for it.
@@ -185,21 +182,4 @@ pub(crate) fn restore(engine: &dyn Engine) -> Result<(Books, u64), RowError> {
 
 fn snapshot_key(family: Family, key: &[u8]) -> Vec<u8> {
     [&[family.tag()], key].concat()
-}
-
-/// Hands every row of a family to `row`, in the order of their keys and a page at a time.
-fn for_each_row<E: From<EngineError>>(
-    engine: &dyn Engine,
-    family: Family,
-    mut row: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut from = Vec::new();
-    loop {
-        let page = engine.scan(family, ScanRange::from(from), PAGE)?;
-        let Some((last, _)) = page.last() else { return Ok(()) };
-        from = [last.as_slice(), &[0]].concat();
-        for (key, value) in page {
-            row(key, value)?;
-        }
-    }
 }

@@ -16,7 +16,7 @@ use dms_messages::{CborError, Timestamp, to_canonical_within};
 use crate::MAX_ENTRY_LENGTH;
 use crate::books::{Books, BooksError, Change, Entry, Row};
 use crate::committer::{CommitTicket, Committer, Overloaded};
-use crate::engine::{Batch, Durability, Engine, EngineError, ScanRange};
+use crate::engine::{Batch, Durability, Engine, EngineError, for_each_row};
 use crate::log::EventLog;
 use crate::migration;
 use crate::replay::{FIRST_SEQUENCE, replay_remembering};
@@ -25,9 +25,6 @@ use crate::schema::{Family, SCHEMA_VERSION};
 use crate::snapshot::{self, Dirty, SnapshotMark};
 
 pub use crate::replay::{Replayed, replay};
-
-/// How many rows are compared at a time after a rebuild.
-const CHECK_PAGE: usize = 1024;
 
 /// Why the books could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -327,18 +324,10 @@ fn compare_rows(engine: &dyn Engine, books: &Books, outdated: &BTreeSet<Family>)
         }
     }
     for family in ROW_FAMILIES.into_iter().filter(|family| !outdated.contains(family)) {
-        let mut from = Vec::new();
-        loop {
-            let page = engine.scan(family, ScanRange::from(from.clone()), CHECK_PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            from = [last.as_slice(), &[0]].concat();
-            for (key, value) in page {
-                match expected.remove(&(family, key)) {
-                    Some(wanted) if wanted == value => {}
-                    _ => return Err(StoreError::RowDiffers { family: family.name() }),
-                }
-            }
-        }
+        for_each_row(engine, family, |key, value| match expected.remove(&(family, key)) {
+            Some(wanted) if wanted == value => Ok(()),
+            _ => Err(StoreError::RowDiffers { family: family.name() }),
+        })?;
     }
     // Current and archived contracts share this family: here the current ones are looked up.
     let by_peer: Vec<_> =

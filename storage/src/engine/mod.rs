@@ -250,6 +250,25 @@ impl EngineError {
     }
 }
 
+/// Hands every row of a family to `row`, in the order of their keys and a page at a time.
+pub(crate) fn for_each_row<E: From<EngineError>>(
+    engine: &dyn Engine,
+    family: Family,
+    mut row: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    /// Rows read at a time.
+    const PAGE: usize = 1_024;
+    let mut from = Vec::new();
+    loop {
+        let page = engine.scan(family, ScanRange::from(from), PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        from = [last.as_slice(), &[0]].concat();
+        for (key, value) in page {
+            row(key, value)?;
+        }
+    }
+}
+
 /// Refuses to write where something is, even if it is a link to nothing.
 pub(crate) fn refuse_existing(path: &Path) -> Result<(), EngineError> {
     match fs::symlink_metadata(path) {

@@ -11,6 +11,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -233,7 +235,7 @@ fn open_database(path: &Path, options: &RocksOptions, expected: Expected) -> Res
     let family = family_options(options, &mut database);
     let families = Family::ALL.iter().map(|f| ColumnFamilyDescriptor::new(f.name(), family.clone()));
     let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| open_error(path, error))?;
-    settle_schema(&db)?;
+    settle_schema(&db, path)?;
     if is_new {
         sync_parent(path)?;
     }
@@ -242,7 +244,7 @@ fn open_database(path: &Path, options: &RocksOptions, expected: Expected) -> Res
 
 /// Checks the schema version, or writes it as the first batch of a new database. An older one stays: the store
 /// brings the rows up to date.
-fn settle_schema(db: &DB) -> Result<(), EngineError> {
+fn settle_schema(db: &DB, path: &Path) -> Result<(), EngineError> {
     if let Some(row) = get(db, Family::Meta, schema::SCHEMA_VERSION_KEY)? {
         schema::check_version(&row)?;
         return Ok(());
@@ -258,7 +260,7 @@ fn settle_schema(db: &DB) -> Result<(), EngineError> {
     }
     let mut first = Batch::new();
     first.put(Family::Meta, schema::SCHEMA_VERSION_KEY, schema::version_row());
-    write(db, &first, Durability::Synced)
+    write(db, path, &first, Durability::Synced)
 }
 
 /// The family's handle; none if the database was opened for reading and is too old to have it.
@@ -266,7 +268,44 @@ fn handle(db: &DB, family: Family) -> Option<&ColumnFamily> {
     db.cf_handle(family.name())
 }
 
-fn write(db: &DB, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
+/// Writes a batch; waits while RocksDB has to flush or compact first, but not for a disk that is full.
+///
+/// Left to itself RocksDB would: a writer that waits for a flush, which then fails for lack of space, waits on until
+/// there is space again, and nobody is told.
+fn write(db: &DB, path: &Path, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
+    /// Between two attempts.
+    const PAUSE: Duration = Duration::from_millis(2);
+    /// After this long, and again, it is asked whether the disk is full: a flush of 4 MiB takes a fraction of it.
+    const ASK_AFTER: Duration = Duration::from_secs(1);
+    /// The disk does not work, although it says nothing.
+    const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+
+    let mut options = WriteOptions::default();
+    options.set_sync(durability == Durability::Synced);
+    // Says that it would wait instead of waiting.
+    options.set_no_slowdown(true);
+    let mut waiting_since = None;
+    let mut ask_at = ASK_AFTER;
+    loop {
+        let error = match db.write_opt(write_batch(db, batch), &options) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Incomplete => error,
+            Err(error) => return Err(use_error(error)),
+        };
+        let waited = waiting_since.get_or_insert_with(Instant::now).elapsed();
+        if waited >= ask_at {
+            access::check_room(path)?;
+            ask_at = waited + ASK_AFTER;
+        }
+        if waited >= GIVE_UP_AFTER {
+            return Err(use_error(error));
+        }
+        #[expect(clippy::disallowed_methods, reason = "RocksDB tells nobody when it goes on")]
+        thread::sleep(PAUSE);
+    }
+}
+
+fn write_batch(db: &DB, batch: &Batch) -> WriteBatch {
     let mut rows = WriteBatch::with_capacity_bytes(batch.byte_len());
     for Write { family, key, value } in batch.writes() {
         let family = handle(db, *family).expect("opening for writing opens every family");
@@ -275,9 +314,7 @@ fn write(db: &DB, batch: &Batch, durability: Durability) -> Result<(), EngineErr
             None => rows.delete_cf(family, key),
         }
     }
-    let mut write = WriteOptions::default();
-    write.set_sync(durability == Durability::Synced);
-    db.write_opt(rows, &write).map_err(use_error)
+    rows
 }
 
 fn get(db: &DB, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
@@ -322,7 +359,7 @@ impl fmt::Debug for RocksEngine {
 
 impl Engine for RocksEngine {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
-        write(self.lock().writable("writing")?, &batch, durability)
+        write(self.lock().writable("writing")?, &self.path, &batch, durability)
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
@@ -609,6 +646,10 @@ fn family_options(options: &RocksOptions, database: &mut Options) -> Options {
     family.set_compression_type(DBCompressionType::Lz4);
     family.set_write_buffer_size(options.family_write_buffer_bytes);
     family.set_max_write_buffer_number(2);
+    // `write` waits while writes are stopped; slowed down before that, they would have to wait for their turn in a
+    // queue that it does not stand in. The trigger is that of the stop.
+    family.set_level_zero_slowdown_writes_trigger(36);
+    family.set_soft_pending_compaction_bytes_limit(0);
     // Memory is taken in pieces of this size by every family written to; the default would be an eighth of 4 MiB.
     family.set_arena_block_size(64 * 1024);
     family

@@ -11,10 +11,10 @@ use dms_messages::{CborError, from_canonical_within, without_verifying};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{expected_rows, for_each_row, hex, peer_key};
+use super::{expected_rows, hex, peer_key};
 use crate::MAX_ENTRY_LENGTH;
 use crate::books::{Archived, ArchivedRow, Books, ContractRow, Entry, Event};
-use crate::engine::{Batch, Engine, EngineError, ScanRange, Write};
+use crate::engine::{Batch, Engine, EngineError, ScanRange, Write, for_each_row};
 use crate::log::EventLog;
 use crate::migration;
 use crate::replay::{FIRST_SEQUENCE, replay};

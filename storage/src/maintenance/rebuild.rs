@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use dms_messages::without_verifying;
 use serde::{Deserialize, Serialize};
 
-use super::{expected_rows, for_each_row, peer_key};
+use super::{expected_rows, peer_key};
 use crate::books::{Archived, ArchivedRow};
-use crate::engine::{Batch, Durability, Engine, EngineError};
+use crate::engine::{Batch, Durability, Engine, EngineError, for_each_row};
 use crate::replay::replay;
 use crate::rows;
 use crate::schema::{Family, SCHEMA_VERSION_KEY, version_row};

@@ -15,6 +15,7 @@ use crate::MAX_ENTRY_LENGTH;
 use crate::books::{Entry, Event};
 use crate::committer::Committer;
 use crate::engine::{Batch, Durability, Engine, MemoryEngine, RocksEngine, RocksOptions};
+use crate::engine::{EngineError, ScanRange};
 use crate::schema::{SCHEMA_VERSION, SCHEMA_VERSION_KEY};
 use crate::store::{Store, StoreOptions};
 

@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use super::story::Story;
 use super::*;
 use crate::books::Event;
+use crate::engine::ScanRange;
 use crate::engine::tests::engines;
 use crate::engine::{Engine, MemoryEngine};
 use crate::snapshot::SNAPSHOT_KEY;

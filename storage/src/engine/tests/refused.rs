@@ -138,9 +138,7 @@ fn child_with_a_small_disk() {
 
 #[test]
 fn a_full_disk_is_named_and_left_behind() {
-    // It stood still once on a busy machine, in RocksDB, which is not explained: with a full run there is time for that.
-    // `tests/tests/disk_full.rs` fills the disk of a whole node each time.
-    if std::env::var_os("DMS_SOAK").is_none() || !has_namespaces("a full disk under the books") {
+    if !has_namespaces("a full disk under the books") {
         return;
     }
     let directory = temporary();
