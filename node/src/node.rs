@@ -729,11 +729,21 @@ impl Node {
         Timestamp(self.now().0.saturating_sub(age))
     }
 
-    /// Forgets what has been over for `age`; what is to be found later is archived first.
-    fn prune(&mut self, age: Duration, ctx: &mut Context<'_, Self>) {
+    /// Forgets what has been over for `age`, what is to be found later being archived first, and then goes on if that
+    /// is on disk.
+    fn prune(
+        &mut self,
+        age: Duration,
+        ctx: &mut Context<'_, Self>,
+        then: impl FnOnce(&mut Self, &mut Context<'_, Self>) + 'static,
+    ) {
         let before = self.before(age);
         self.settle(before, ctx, move |node, ctx| {
-            node.record(ctx, vec![Event::Pruned { before }], |_, _, _| {});
+            node.record(ctx, vec![Event::Pruned { before }], |node, outcome, ctx| {
+                if outcome.is_ok() {
+                    then(node, ctx);
+                }
+            });
         });
     }
 
@@ -761,7 +771,7 @@ impl Node {
     fn tidy(&mut self, ctx: &mut Context<'_, Self>) {
         let remembered = self.books.requests_received().len().max(self.books.seen_count());
         if remembered > MAX_REQUESTS / 2 {
-            self.prune(PRUNE_EARLY_AFTER, ctx);
+            self.prune(PRUNE_EARLY_AFTER, ctx, |_, _| {});
         }
         if self.books.ended_job_count().max(self.books.ended_allocation_count()) > MAX_ENDED {
             self.settle(self.before(SETTLE_EARLY_AFTER), ctx, |_, _| {});
@@ -807,14 +817,7 @@ impl Node {
             return;
         }
         self.forget(ctx);
-        let before = self.before(PRUNE_AFTER);
-        self.settle(before, ctx, move |node, ctx| {
-            node.record(ctx, vec![Event::Pruned { before }], |node, outcome, ctx| {
-                if outcome.is_ok() {
-                    node.sweep_contents(ctx);
-                }
-            });
-        });
+        self.prune(PRUNE_AFTER, ctx, Self::sweep_contents);
     }
 
     /// Removes contents that nothing needs any more, neither what is current nor what is archived. Only books that are

@@ -76,16 +76,8 @@ pub(crate) fn behaviour(limits: &ConnectionLimits) -> connection_limits::Behavio
 #[derive(Debug, Default)]
 pub(crate) struct Admission;
 
-/// The peer's key is no usable Ed25519 key.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} is not the peer id of a usable Ed25519 key")]
-struct NotEd25519(PeerId);
-
 fn admit(peer: &PeerId) -> Result<(), ConnectionDenied> {
-    match peer::did(peer) {
-        Some(_) => Ok(()),
-        None => Err(ConnectionDenied::new(NotEd25519(*peer))),
-    }
+    peer::did_of_peer(peer).map(|_| ()).map_err(ConnectionDenied::new)
 }
 
 impl NetworkBehaviour for Admission {

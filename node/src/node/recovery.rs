@@ -27,19 +27,8 @@ pub(super) type Opened = (Store, Books);
 
 /// True if the disk may work again by itself, or by what its owner does about it.
 fn may_pass(error: &EngineError) -> bool {
-    match error {
-        EngineError::NoSpace { .. }
-        | EngineError::Io { .. }
-        | EngineError::ReadOnlyDirectory { .. }
-        | EngineError::NotOurs { .. }
-        | EngineError::Missing { .. }
-        | EngineError::AlreadyOpen { .. } => true,
-        EngineError::Damaged { .. }
-        | EngineError::NewerSchema { .. }
-        | EngineError::Exists { .. }
-        | EngineError::Unsupported { .. }
-        | EngineError::Panicked { .. } => false,
-    }
+    // A database that was there while this node ran may come back, with the disk that it lies on.
+    error.may_pass() || matches!(error, EngineError::Missing { .. })
 }
 
 /// True if books that could not be opened for this reason are to be opened again.
