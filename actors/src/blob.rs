@@ -25,7 +25,7 @@ use tracing::debug;
 
 use crate::Did;
 use crate::identity::ContentId;
-use crate::runtime::lock;
+use crate::runtime::{Workers, lock};
 use crate::transport::{BLOB_PROTOCOL, OpenError, Pipe, Transport};
 
 /// Longest blob in bytes: a large WASM module fits, and 16 at once fit into memory.
@@ -197,20 +197,21 @@ async fn write_answer(pipe: &mut Pipe, answer: Result<Vec<u8>, BlobRefusal>) -> 
 /// Serves the requests of all peers of a system, within bounds.
 pub(crate) struct BlobServer {
     source: Option<Arc<dyn BlobSource>>,
+    workers: Workers,
     slots: Arc<Semaphore>,
     peers: Arc<Mutex<BTreeMap<Did, usize>>>,
 }
 
 impl BlobServer {
-    pub(crate) fn new(source: Option<Arc<dyn BlobSource>>) -> Self {
-        Self { source, slots: Arc::new(Semaphore::new(MAX_SERVES)), peers: Arc::default() }
+    pub(crate) fn new(source: Option<Arc<dyn BlobSource>>, workers: Workers) -> Self {
+        Self { source, workers, slots: Arc::new(Semaphore::new(MAX_SERVES)), peers: Arc::default() }
     }
 
     /// Answers one request; `Busy` when a bound is reached.
     pub(crate) fn serve(&self, mut pipe: Pipe, peer: Did) -> impl Future<Output = ()> + Send + use<> {
         // Taken before the future runs, so that a burst cannot pass the bound.
         let turn = Turn::take(self, peer);
-        let source = self.source.clone();
+        let (source, workers) = (self.source.clone(), self.workers.clone());
         async move {
             let served = async {
                 let Some(_turn) = turn else {
@@ -220,7 +221,7 @@ impl BlobServer {
                 let id = read_request(&mut pipe).await?;
                 let answer = match (source, id) {
                     (Some(source), Some(id)) => {
-                        let opened = tokio::task::spawn_blocking(move || source.open(peer, &id)).await;
+                        let opened = workers.run(move || source.open(peer, &id)).await;
                         // A source that panics has said so in the log.
                         opened.unwrap_or(Err(BlobRefusal::NotFound))
                     }

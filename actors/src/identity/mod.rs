@@ -6,6 +6,8 @@
 mod content_id;
 mod did;
 mod keypair;
+#[cfg(feature = "testing")]
+pub(crate) mod memo;
 
 pub use content_id::{ContentId, ContentIdError};
 pub use did::{Did, DidError};

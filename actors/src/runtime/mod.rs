@@ -109,6 +109,7 @@ mod supervision;
 mod system;
 mod topic;
 mod trace;
+mod workers;
 
 pub use actor_ref::{ActorId, ActorRef, WeakRef};
 pub use address::{ActorPath, Address, AddressError};
@@ -135,6 +136,7 @@ pub use supervision::{ExitReason, Restart, Supervision};
 pub use system::{ActorSystem, ActorSystemBuilder, Counters, PeerEvent, StartError, StopError};
 pub use topic::{OpenTopic, Published, Slow, Subscribe, SubscribeError, Subscription, Topic, Unsubscribe};
 pub use trace::{TraceContext, TraceError};
+pub use workers::{Workers, Working};
 
 #[cfg(feature = "testing")]
 pub(crate) use system::Observer;

@@ -20,9 +20,10 @@ use super::registry::Registry;
 use super::send::Until;
 use super::{
     Actor, ActorId, ActorPath, ActorRef, Address, AdmitAll, Arbiter, AskError, DeadLetter, ExitReason,
-    Policy, Recipient, RegisterError, Registration, SendFailure, Supervision, TellError, lock, metrics,
+    Policy, Recipient, RegisterError, Registration, SendFailure, Supervision, TellError, Workers, lock,
+    metrics,
 };
-use crate::blob::BlobSource;
+use crate::blob::{BlobServer, BlobSource};
 use crate::clock::{SharedClock, SystemClock};
 use crate::transport::Transport;
 use crate::wire::DecodeContext;
@@ -171,6 +172,7 @@ pub struct ActorSystemBuilder {
     blobs: Option<Arc<dyn BlobSource>>,
     limits: Limits,
     runtime: Option<Handle>,
+    workers: Option<Workers>,
 }
 
 impl ActorSystemBuilder {
@@ -208,6 +210,12 @@ impl ActorSystemBuilder {
     /// [`Self::start`], or else the actors' own thread.
     pub fn network_runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
+        self
+    }
+
+    /// Where blobs are read. By default the threads that the links' runtime keeps for such work.
+    pub fn workers(mut self, workers: Workers) -> Self {
+        self.workers = Some(workers);
         self
     }
 
@@ -273,7 +281,9 @@ impl ActorSystemBuilder {
                     engine.stop();
                     return Err(StartError::TransportInUse);
                 };
-                Some(Links::start(shared.clone(), transport, events, self.blobs, runtime))
+                let workers = self.workers.unwrap_or_else(|| Workers::threads(runtime.clone()));
+                let blobs = BlobServer::new(self.blobs, workers);
+                Some(Links::start(shared.clone(), transport, events, blobs, runtime))
             }
         };
         let inner = Inner {
@@ -353,6 +363,7 @@ impl ActorSystem {
             blobs: None,
             limits: Limits::default(),
             runtime: None,
+            workers: None,
         }
     }
 

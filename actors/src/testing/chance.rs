@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 /// A stream of numbers (SplitMix64): small, quick, and the same on every machine. Nothing secret is drawn
 /// from it.
 #[derive(Debug, Clone)]
-pub(super) struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
     /// A stream of its own for whatever `parts` name, so that what happens elsewhere does not change it.
-    pub(super) fn of(seed: u64, parts: &[&[u8]]) -> Self {
+    pub fn of(seed: u64, parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
         hash.update(seed.to_be_bytes());
         for part in parts {
@@ -22,7 +22,9 @@ impl Chance {
         Self(u64::from_be_bytes(digest[..8].try_into().expect("eight of thirty-two bytes")))
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -31,7 +33,7 @@ impl Chance {
     }
 
     /// One of `0..=most`. A little uneven for huge ranges, which no fault minds.
-    pub(super) fn up_to(&mut self, most: u64) -> u64 {
+    pub fn up_to(&mut self, most: u64) -> u64 {
         match most.checked_add(1) {
             Some(count) => self.next() % count,
             None => self.next(),
@@ -39,12 +41,12 @@ impl Chance {
     }
 
     /// A duration up to `most`.
-    pub(super) fn duration(&mut self, most: Duration) -> Duration {
+    pub fn duration(&mut self, most: Duration) -> Duration {
         Duration::from_nanos(self.up_to(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// True once in `many` times; never for 0.
-    pub(super) fn one_in(&mut self, many: u32) -> bool {
+    pub fn one_in(&mut self, many: u32) -> bool {
         many > 0 && self.up_to(u64::from(many) - 1) == 0
     }
 }

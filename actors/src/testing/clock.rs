@@ -22,22 +22,31 @@ pub struct VirtualClock {
     /// which may be behind.
     latest: AtomicU64,
     chance: Mutex<Chance>,
+    /// What the wall clock showed at the start.
+    beginning: Timestamp,
 }
 
 impl VirtualClock {
     /// A clock that begins now.
     pub fn shared(seed: u64) -> SharedClock {
-        Arc::new(Self {
-            start: Instant::now(),
-            latest: AtomicU64::new(0),
-            chance: Mutex::new(Chance::of(seed, &[b"clock"])),
-        })
+        Self::begin(Chance::of(seed, &[b"clock"]), 0, Instant::now())
+    }
+
+    /// The clock of whoever is called `name`, in a world that began at `start`: its wall clock is so many milliseconds
+    /// ahead of the world's (or behind it), and its chance is its own.
+    pub fn of(seed: u64, name: &str, ahead_ms: i64, start: Instant) -> SharedClock {
+        Self::begin(Chance::of(seed, &[b"clock", name.as_bytes()]), ahead_ms, start)
+    }
+
+    fn begin(chance: Chance, ahead_ms: i64, start: Instant) -> SharedClock {
+        let beginning = Timestamp(BEGINNING.0.saturating_add_signed(ahead_ms));
+        Arc::new(Self { start, latest: AtomicU64::new(0), chance: Mutex::new(chance), beginning })
     }
 }
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        BEGINNING.saturating_add(self.monotonic())
+        self.beginning.saturating_add(self.monotonic())
     }
 
     fn monotonic(&self) -> Duration {

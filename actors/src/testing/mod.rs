@@ -40,9 +40,12 @@ mod leaks;
 mod probe;
 mod world;
 
+pub use chance::Chance;
 pub use clock::VirtualClock;
 pub use conformance::{Member, transport_conformance};
 pub use faulty::{Faults, FaultyNetwork, InjectedFault, PARTITION_TIMEOUT, Stall, WhatFailed};
 pub use leaks::{Leak, LeakCheck};
 pub use probe::{Probe, Received};
 pub use world::{World, run};
+
+pub use crate::identity::memo::{Remembering, remember as remember_proofs};

@@ -19,7 +19,7 @@ use super::incoming;
 use super::outgoing::Link;
 use super::replies::Replies;
 use crate::Did;
-use crate::blob::{BlobServer, BlobSource};
+use crate::blob::BlobServer;
 use crate::transport::{BLOB_PROTOCOL, LINK_PROTOCOL, OpenError, Pipe, Transport, TransportEvent};
 
 /// Links in each direction. Each costs at most about 100 KiB when idle; a node has far fewer neighbours.
@@ -59,14 +59,14 @@ impl Links {
         shared: Arc<Shared>,
         transport: Arc<dyn Transport>,
         events: mpsc::Receiver<TransportEvent>,
-        blobs: Option<Arc<dyn BlobSource>>,
+        blobs: BlobServer,
         runtime: Handle,
     ) -> Arc<Self> {
         let links = Arc::new(Self {
             shared,
             transport,
             runtime: runtime.clone(),
-            blobs: BlobServer::new(blobs),
+            blobs,
             state: Mutex::default(),
             closing: Notify::new(),
         });
