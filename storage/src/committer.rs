@@ -14,6 +14,9 @@
 //! After one failed write nothing is tried again: what reached the disk is unknown, and a later batch may be
 //! built on a lost one. The committer refuses to queue without bound and to acknowledge out of order.
 //!
+//! The thread may be a task instead ([`Committer::on_task`]), whose writes take as long as it is told: a disk in virtual
+//! time. Queue, groups, order and failure are the same.
+//!
 //! A batch may also be made at its turn ([`CommitPermit::commit_with`]), from what the engine holds then: all that was
 //! committed before it and nothing of what comes after. That is how rows are copied as of one event while the owner
 //! goes on recording.
@@ -27,7 +30,9 @@ use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout_at;
 
 use crate::engine::{Batch, Durability, Engine, EngineError};
 use crate::failpoints;
@@ -93,8 +98,17 @@ pub struct CommitterStats {
 /// The one writer of an engine. Dropping it writes what is queued and syncs, which may block for some syncs.
 pub struct Committer {
     shared: Arc<Shared>,
-    /// `None`: commits on the caller's thread.
+    /// `None`: commits on the caller's thread, or in a task.
     thread: Option<JoinHandle<()>>,
+}
+
+/// How long the disk takes, where it is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteTime {
+    /// Until the write is done: a crash before that finds nothing of it.
+    pub write: Duration,
+    /// From then until anybody is told.
+    pub answer: Duration,
 }
 
 /// What the callers and the thread share. A mutex and not a channel, because a place must be reservable apart from
@@ -106,6 +120,8 @@ struct Shared {
     state: Mutex<State>,
     /// Signalled when a commit has been queued or the committer is closed; only the thread waits for it.
     changed: Condvar,
+    /// The same for a task.
+    changed_for_task: Notify,
 }
 
 #[derive(Default)]
@@ -120,8 +136,11 @@ struct State {
 struct Queued {
     work: Work,
     durability: Durability,
-    answer: oneshot::Sender<Result<(), CommitError>>,
+    answer: Tell,
 }
+
+type Tell = oneshot::Sender<Result<(), CommitError>>;
+type Written = Result<(), Arc<EngineError>>;
 
 /// What a commit writes.
 enum Work {
@@ -160,6 +179,18 @@ impl Committer {
     /// until a synced commit follows.
     pub fn inline(engine: Arc<dyn Engine>) -> Self {
         Self { shared: Shared::new(engine, true), thread: None }
+    }
+
+    /// A committer whose thread is a task of `runtime`: for simulations. `disk` says how long each write takes, in the
+    /// runtime's time. Dropping it writes what is queued at once.
+    pub fn on_task(
+        engine: Arc<dyn Engine>,
+        runtime: &Handle,
+        disk: impl FnMut(Durability) -> WriteTime + Send + 'static,
+    ) -> Self {
+        let shared = Shared::new(engine, false);
+        runtime.spawn(Arc::clone(&shared).run_as_task(disk));
+        Self { shared, thread: None }
     }
 
     /// Reserves a place for one commit. Take it before changing memory: with it, the commit cannot be turned away.
@@ -214,11 +245,15 @@ impl fmt::Debug for Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         self.shared.lock().is_closed = true;
-        self.shared.changed.notify_one();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the committer's thread panicked");
+        self.shared.notify();
+        match self.thread.take() {
+            Some(thread) => {
+                if thread.join().is_err() {
+                    tracing::error!("the committer's thread panicked");
+                }
+            }
+            // Whoever opens the engine next must find what was queued.
+            None => self.shared.finish(),
         }
     }
 }
@@ -260,7 +295,7 @@ impl CommitPermit {
         let (answer, receiver) = oneshot::channel();
         state.queue.push_back(Queued { work, durability, answer });
         drop(state);
-        shared.changed.notify_one();
+        shared.notify();
         CommitTicket { answer: Answer::Awaited(receiver) }
     }
 }
@@ -365,7 +400,18 @@ impl State {
 
 impl Shared {
     fn new(engine: Arc<dyn Engine>, is_inline: bool) -> Arc<Self> {
-        Arc::new(Self { engine, is_inline, state: Mutex::new(State::default()), changed: Condvar::new() })
+        Arc::new(Self {
+            engine,
+            is_inline,
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+            changed_for_task: Notify::new(),
+        })
+    }
+
+    fn notify(&self) {
+        self.changed.notify_one();
+        self.changed_for_task.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -378,32 +424,76 @@ impl Shared {
         // When the sync of what is written but not synced is due.
         let mut sync_due: Option<Instant> = None;
         loop {
-            let mut state = self.wait_for_work(sync_due);
-            let group = state.take_group();
-            let poison = state.poison.clone();
-            let is_closed = state.is_closed;
-            drop(state);
-            if let Some(cause) = poison {
-                if group.is_empty() && is_closed {
+            let state = self.wait_for_work(sync_due);
+            let is_overdue = sync_due.is_some_and(|due| due <= Instant::now());
+            sync_due = match next_turn(state, sync_due.is_some(), is_overdue) {
+                Turn::End => return,
+                Turn::Refused => None,
+                Turn::Write(group, durability) => {
+                    self.commit_group(group, durability);
+                    (durability == Durability::Unsynced)
+                        .then(|| sync_due.unwrap_or_else(|| Instant::now() + MAX_UNSYNCED))
+                }
+            };
+        }
+    }
+
+    /// The same as a task; a write begins when there is something to write, takes its time, and then carries what has
+    /// come until its end.
+    async fn run_as_task(self: Arc<Self>, mut disk: impl FnMut(Durability) -> WriteTime) {
+        type Instant = tokio::time::Instant;
+        let mut sync_due: Option<Instant> = None;
+        loop {
+            self.wait_as_task(sync_due).await;
+            let asked = self.lock().queue.iter().map(|queued| queued.durability).max();
+            let time = disk(asked.unwrap_or(Durability::Synced));
+            tokio::time::sleep(time.write).await;
+            let is_overdue = sync_due.is_some_and(|due| due <= Instant::now());
+            let turn = next_turn(self.lock(), sync_due.is_some(), is_overdue);
+            sync_due = match turn {
+                Turn::End => return,
+                Turn::Refused => None,
+                Turn::Write(group, durability) => {
+                    let (answers, result) = self.write_group(group, durability);
+                    tokio::time::sleep(time.answer).await;
+                    acknowledge(answers, &result);
+                    (durability == Durability::Unsynced)
+                        .then(|| sync_due.unwrap_or_else(|| Instant::now() + MAX_UNSYNCED))
+                }
+            };
+        }
+    }
+
+    async fn wait_as_task(&self, sync_due: Option<tokio::time::Instant>) {
+        loop {
+            let changed = self.changed_for_task.notified();
+            {
+                let state = self.lock();
+                if !state.queue.is_empty() || state.is_closed {
                     return;
                 }
-                sync_due = None;
-                answer(group, Err(CommitError::Poisoned(cause)));
-                continue;
             }
-            let is_overdue = sync_due.is_some_and(|due| due <= Instant::now());
-            let asked = group.iter().map(|queued| queued.durability).max();
-            let durability = match asked {
-                Some(asked) if !is_overdue => asked,
-                None if sync_due.is_none() && is_closed => return,
-                // Due, or the last chance: the next commits carry the sync, or nothing does.
-                _ => Durability::Synced,
-            };
-            self.commit_group(group, durability);
-            sync_due = match durability {
-                Durability::Synced => None,
-                Durability::Unsynced => sync_due.or_else(|| Some(Instant::now() + MAX_UNSYNCED)),
-            };
+            match sync_due {
+                Some(due) => {
+                    if timeout_at(due, changed).await.is_err() {
+                        return;
+                    }
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Writes what is queued, and syncs, on the caller's thread, when nobody will any more.
+    fn finish(&self) {
+        let mut is_unsynced = true;
+        loop {
+            match next_turn(self.lock(), is_unsynced, false) {
+                Turn::Write(group, _) => self.commit_group(group, Durability::Synced),
+                Turn::Refused => {}
+                Turn::End => return,
+            }
+            is_unsynced = false;
         }
     }
 
@@ -426,6 +516,11 @@ impl Shared {
     }
 
     fn commit_group(&self, group: Vec<Queued>, durability: Durability) {
+        let (answers, result) = self.write_group(group, durability);
+        acknowledge(answers, &result);
+    }
+
+    fn write_group(&self, group: Vec<Queued>, durability: Durability) -> (Vec<Tell>, Written) {
         let mut merged = Work::Now(Batch::new());
         let mut answers = Vec::with_capacity(group.len());
         for queued in group {
@@ -450,11 +545,7 @@ impl Shared {
                 Err(cause) => state.poison = Some(Arc::clone(cause)),
             }
         }
-        for answer in answers {
-            failpoints::pass(failpoints::BEFORE_ACKNOWLEDGE);
-            // Whoever dropped the ticket does not want to know.
-            let _ = answer.send(result.clone().map_err(CommitError::Failed));
-        }
+        (answers, result)
     }
 
     fn commit_inline(
@@ -501,6 +592,45 @@ impl Shared {
             tracing::error!(%error, "a commit failed, nothing more will be written");
             Arc::new(error)
         })
+    }
+}
+
+/// What comes next for whoever writes.
+enum Turn {
+    /// This group, with this durability at least.
+    Write(Vec<Queued>, Durability),
+    /// Nothing: a write has failed, and those who waited were told.
+    Refused,
+    /// The end: closed, drained and synced.
+    End,
+}
+
+fn next_turn(mut state: MutexGuard<'_, State>, is_unsynced: bool, is_overdue: bool) -> Turn {
+    let group = state.take_group();
+    let poison = state.poison.clone();
+    let is_closed = state.is_closed;
+    drop(state);
+    if let Some(cause) = poison {
+        if group.is_empty() && is_closed {
+            return Turn::End;
+        }
+        answer(group, Err(CommitError::Poisoned(cause)));
+        return Turn::Refused;
+    }
+    let asked = group.iter().map(|queued| queued.durability).max();
+    match asked {
+        Some(asked) if !is_overdue => Turn::Write(group, asked),
+        None if !is_unsynced && is_closed => Turn::End,
+        // Due, or the last chance: the next commits carry the sync, or nothing does.
+        _ => Turn::Write(group, Durability::Synced),
+    }
+}
+
+fn acknowledge(answers: Vec<Tell>, result: &Written) {
+    for answer in answers {
+        failpoints::pass(failpoints::BEFORE_ACKNOWLEDGE);
+        // Whoever dropped the ticket does not want to know.
+        let _ = answer.send(result.clone().map_err(CommitError::Failed));
     }
 }
 

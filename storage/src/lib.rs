@@ -28,12 +28,13 @@ mod migration;
 pub mod reader;
 mod replay;
 pub mod rows;
+pub mod sabotage;
 pub mod schema;
 pub mod snapshot;
 pub mod store;
 
 pub use books::{Accounts, Archived, ArchivedRow, Books, BooksError, Change, Entry, Event, Lock, LockEnd};
-pub use committer::{CommitError, CommitTicket, Committer};
+pub use committer::{CommitError, CommitTicket, Committer, WriteTime};
 pub use engine::{
     Batch, Durability, Engine, EngineError, FamilySize, MemoryEngine, RocksEngine, RocksOptions, Sizes,
 };

@@ -18,6 +18,7 @@ use dms_messages::{BidId, Did, Resources, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Lock, LockEnd};
+use crate::sabotage::{self, Bug};
 
 /// How late a lock that ran out may be swept to count against its requester: a node that sweeps later was away, and
 /// nobody could have invoked it.
@@ -172,7 +173,11 @@ impl Accounts {
         if self.locks.contains_key(&lock.bid) {
             return Err(Locked);
         }
-        let available = self.available.checked_sub(&lock.resources).ok_or(Overcommitted)?;
+        let available = self.available.checked_sub(&lock.resources);
+        let available = match available {
+            None if sabotage::has(Bug::OverCommits) => Resources::default(),
+            available => available.ok_or(Overcommitted)?,
+        };
         let locked = self.locked.checked_add(&lock.resources).ok_or(Overcommitted)?;
         let holding = self.holders.get(&lock.requester);
         let held = match holding {

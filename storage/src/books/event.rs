@@ -11,6 +11,7 @@ use dms_messages::{
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Durability;
+use crate::sabotage::{self, Bug};
 
 /// One line of the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -256,6 +257,9 @@ impl Event {
     /// an acknowledgement be (its requester is told the result again, and acknowledges again), and a provider's
     /// acceptance (nothing is said on its strength, the job's end takes it along, and asking brings back how it stands).
     pub fn durability(&self) -> Durability {
+        if sabotage::has(Bug::NeverSyncs) {
+            return Durability::Unsynced;
+        }
         match self {
             Self::BidRequestReceived { .. }
             | Self::BidReceived { .. }

@@ -19,6 +19,7 @@ use super::{Books, BooksError};
 use crate::rows::Row;
 use crate::rows::contracts_by_peer::PeerContract;
 use crate::rows::locks_by_expiry::LockExpiry;
+use crate::sabotage::{self, Bug};
 
 /// Most nodes whose answers a job row keeps: a gossiped request may be answered by a whole mesh, and the
 /// row is rewritten with every change.
@@ -105,6 +106,9 @@ impl Books {
                 let lock = self.accounts.end_lock(*bid, *end, held, at).map_err(refused(name, bid))?;
                 if let Some(row) = self.bids_sent.get_mut(bid) {
                     row.lock = LockState::Ended(*end);
+                }
+                if sabotage::has(Bug::StaleRows) {
+                    return Ok(Vec::new());
                 }
                 Ok(lock_rows(&lock))
             }
@@ -196,7 +200,9 @@ impl Books {
                 if row.state.is_terminal() || !state.is_terminal() {
                     return Err(out_of_order(allocation));
                 }
-                self.accounts.release(&row.resources).map_err(refused(name, allocation))?;
+                if !sabotage::has(Bug::LosesRelease) {
+                    self.accounts.release(&row.resources).map_err(refused(name, allocation))?;
+                }
                 row.state = state.clone();
                 row.result.clone_from(result);
                 row.moved = at;

@@ -489,3 +489,70 @@ fn a_batch_that_cannot_be_made_is_a_failed_write() {
         }
     }
 }
+
+/// How many events an engine has.
+fn count(engine: &dyn Engine) -> usize {
+    EventLog::read(engine, 1, usize::MAX).expect("no holes").len()
+}
+
+/// A committer in a task of the current runtime, each of whose writes takes so long.
+fn on_task(engine: &Arc<MemoryEngine>, write: Duration, answer: Duration) -> Committer {
+    let engine: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(engine);
+    Committer::on_task(engine, &Handle::current(), move |_| WriteTime { write, answer })
+}
+
+#[tokio::test]
+async fn in_a_task_a_write_takes_what_has_come_until_its_end_and_order_holds() {
+    let engine = Arc::new(MemoryEngine::new());
+    let committer = on_task(&engine, Duration::from_millis(1), Duration::ZERO);
+    let tickets: Vec<CommitTicket> =
+        (1..=10).map(|number| committer.commit(event(number), Durability::Synced)).collect();
+    assert_eq!(count(&*engine), 0, "nothing is written before the disk has had its time");
+    for ticket in tickets {
+        ticket.await.expect("it is written");
+    }
+    assert_eq!(count(&*engine), 10);
+    let stats = committer.stats();
+    assert_eq!((stats.commits, stats.writes), (10, 1));
+}
+
+#[tokio::test]
+async fn in_a_task_what_is_not_synced_is_synced_a_little_later() {
+    let engine = Arc::new(MemoryEngine::new());
+    let committer = on_task(&engine, Duration::ZERO, Duration::ZERO);
+    committer.commit(event(1), Durability::Unsynced).await.expect("it is written");
+    assert_eq!((count(&*engine), count(&engine.crash())), (1, 0));
+    let synced = async {
+        while count(&engine.crash()) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, synced).await.expect("it is synced by itself");
+}
+
+#[tokio::test]
+async fn a_committer_in_a_task_that_is_dropped_writes_what_is_queued_and_syncs() {
+    let engine = Arc::new(MemoryEngine::new());
+    let committer = on_task(&engine, Duration::from_secs(3600), Duration::ZERO);
+    let tickets = [Durability::Unsynced, Durability::Synced, Durability::Unsynced]
+        .into_iter()
+        .zip(1..)
+        .map(|(durability, number)| committer.commit(event(number), durability))
+        .collect::<Vec<_>>();
+    drop(committer);
+    assert_eq!(count(&engine.crash()), 3);
+    for ticket in tickets {
+        ticket.wait().expect("it is written");
+    }
+}
+
+#[tokio::test]
+async fn in_a_task_after_a_failed_write_nothing_is_tried_again() {
+    let engine = Arc::new(MemoryEngine::new());
+    let committer = on_task(&engine, Duration::from_millis(1), Duration::from_millis(1));
+    engine.fail_writes(true);
+    assert!(matches!(committer.commit(event(1), Durability::Synced).await, Err(CommitError::Failed(_))));
+    engine.fail_writes(false);
+    assert!(matches!(committer.commit(event(2), Durability::Synced).await, Err(CommitError::Poisoned(_))));
+    assert_eq!(count(&*engine), 0);
+}
