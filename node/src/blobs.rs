@@ -21,6 +21,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use dms_actors::blob::{BlobRefusal, BlobSource, FetchError, MAX_BLOB_LENGTH, fetch};
+use dms_actors::clock::{SharedClock, SystemClock};
 use dms_actors::transport::Transport;
 use dms_messages::{
     AllocationId, AllocationResult, AttemptId, ContentId, Did, FileEntry, FileTree, FileTreeError, Pod,
@@ -126,6 +127,8 @@ pub struct BlobStore {
     grants: Mutex<BTreeMap<GrantId, Grant>>,
     /// Held while a file is touched or removed, so that a sweep takes nothing that was just wanted again.
     sweeping: Mutex<()>,
+    is_inline: bool,
+    clock: SharedClock,
 }
 
 /// What a grant is for; it ends with it.
@@ -173,7 +176,29 @@ impl BlobStore {
             serial: AtomicU64::new(0),
             grants: Mutex::default(),
             sweeping: Mutex::default(),
+            is_inline: false,
+            clock: SystemClock::shared(),
         })
+    }
+
+    /// The same store on another clock, and on one thread: for simulations.
+    pub fn simulated(self, clock: SharedClock) -> Self {
+        Self { is_inline: true, clock, ..self }
+    }
+
+    /// Does what blocks, off the threads that drive the links.
+    fn block<T>(&self, work: impl FnOnce() -> T) -> T {
+        if self.is_inline { work() } else { tokio::task::block_in_place(work) }
+    }
+
+    /// The wall clock, as files have it.
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.clock.now().0)
+    }
+
+    /// How long ago it was touched; none if its clock is ahead.
+    fn age(&self, found: &fs::Metadata) -> io::Result<Option<Duration>> {
+        Ok(self.now().duration_since(found.modified()?).ok())
     }
 
     fn path(&self, id: &ContentId) -> PathBuf {
@@ -203,7 +228,12 @@ impl BlobStore {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let beside = self.directory.join(format!(".{serial}.new"));
         let written = fs::File::create(&beside)
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()))
+            .and_then(|mut file| {
+                file.write_all(bytes)?;
+                // By our clock; if it cannot be said, it is by the system's.
+                let _ = file.set_modified(self.now());
+                file.sync_data()
+            })
             // A link, not a rename: it says if somebody else kept the same content meanwhile.
             .and_then(|()| fs::hard_link(&beside, &path))
             .and_then(|()| fs::File::open(&self.directory)?.sync_all());
@@ -222,7 +252,7 @@ impl BlobStore {
         let _held = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path(id);
         let Ok(file) = fs::File::open(&path) else { return false };
-        if let Err(error) = file.set_modified(SystemTime::now()) {
+        if let Err(error) = file.set_modified(self.now()) {
             tracing::warn!(path = %path.display(), %error, "a content could not be touched");
         }
         true
@@ -316,7 +346,7 @@ impl BlobStore {
             }
         };
         // A disk write of at most 16 MiB: off the threads that drive the links.
-        tokio::task::block_in_place(|| self.keep(id, &bytes))
+        self.block(|| self.keep(id, &bytes))
     }
 
     /// Pulls a tree and all its files from `peer`.
@@ -352,7 +382,7 @@ impl BlobStore {
         }
         if let Some(input) = plan.input {
             let tree = self.pull_tree(transport, plan.from, input, plan.max_bytes).await?;
-            tokio::task::block_in_place(|| self.unpack(&tree, &plan.work.join("input")))?;
+            self.block(|| self.unpack(&tree, &plan.work.join("input")))?;
         }
         Ok(())
     }
@@ -470,12 +500,12 @@ impl BlobStore {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            let is_old = metadata.modified()?.elapsed().is_ok_and(|elapsed| elapsed > age);
+            let is_old = self.age(&metadata)?.is_some_and(|elapsed| elapsed > age);
             let id = entry.file_name().to_str().and_then(|name| name.parse::<ContentId>().ok());
             if is_old && id.is_some_and(|id| !needed.contains(&id)) {
                 let _held = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
                 // Somebody may have touched it since.
-                if entry.path().metadata()?.modified()?.elapsed().is_ok_and(|elapsed| elapsed <= age) {
+                if self.age(&entry.path().metadata()?)?.is_some_and(|elapsed| elapsed <= age) {
                     continue;
                 }
                 fs::remove_file(entry.path())?;

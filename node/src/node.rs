@@ -19,6 +19,7 @@ use std::time::Duration;
 use dms_actors::clock::{SharedClock, Timestamp};
 use dms_actors::{
     Actor, ActorId, ActorRef, Answer, Context, Did, ExitReason, Handler, Message, Responder, Supervision,
+    Workers,
 };
 use dms_messages::{
     Advert, AllocationId, AllocationState, AllocationStatus, AttemptId, FailureCause, JobId, NodeCard,
@@ -26,9 +27,10 @@ use dms_messages::{
 };
 use dms_storage::books::AllocationRow;
 use dms_storage::rows::archive::ArchiveKind;
+use dms_storage::sabotage::Bug;
 use dms_storage::{
     Archive, Books, CommitError, CommitTicket, Committer, Engine, Entry, Event, RecordError, Store,
-    StoreError, failpoints,
+    StoreError, failpoints, sabotage,
 };
 
 use crate::allocation::{AllocationActor, Stop};
@@ -45,14 +47,17 @@ use crate::job::JobActor;
 use crate::network::{Network, NetworkParts};
 use crate::notes::Notes;
 use crate::orchestrator::job_state::JobRules;
+use crate::orchestrator::reconcile::Round;
 use crate::orchestrator::turns::Turns;
 use crate::signer::{RECORD_TTL, Signer};
 use crate::word::{Addressed, Word};
 
 /// How long an advert is believed.
 pub(crate) const ADVERT_TTL: Duration = Duration::from_secs(30 * 60);
-/// How long a status is believed.
+/// How long a status is believed in a mesh of a few hundred nodes.
 pub(crate) const STATUS_TTL: Duration = Duration::from_secs(3 * 60);
+/// How long it is believed at most: in a large mesh it is said less often.
+pub(crate) const MAX_STATUS_TTL: Duration = Duration::from_secs(30 * 60);
 /// How long what is over is kept, for repeats and for people; longer than any word is fresh.
 const PRUNE_AFTER: Duration = Duration::from_secs(3600);
 /// How long it is kept when there is much of it: a request is answered for 5 minutes and a word is fresh for one, so
@@ -150,6 +155,10 @@ pub struct NodeParts {
     pub max_jobs: usize,
     /// How often it looks after itself.
     pub times: NodeTimes,
+    /// How the books are opened again.
+    pub opener: BooksOpener,
+    /// Who does what blocks.
+    pub workers: Workers,
     /// The contents.
     pub blobs: Arc<BlobStore>,
     /// What runs workloads.
@@ -160,9 +169,40 @@ pub struct NodeParts {
     pub opened: Arc<Mutex<Option<(Store, Books)>>>,
 }
 
-/// Opens the books and their committer.
+/// Opens the books, and a committer with a thread of its own.
 pub fn open_books(engine: &Arc<dyn Engine>) -> Result<(Store, Books), StoreError> {
-    Store::open(Arc::clone(engine), Committer::start(Arc::clone(engine)))
+    BooksOpener::default().open(engine)
+}
+
+/// Opens books, with the committer that it is made for.
+#[derive(Clone)]
+pub struct BooksOpener(Arc<dyn Fn(Arc<dyn Engine>) -> Committer + Send + Sync>);
+
+impl BooksOpener {
+    /// Books that are written by what `start` makes.
+    pub fn new(start: impl Fn(Arc<dyn Engine>) -> Committer + Send + Sync + 'static) -> Self {
+        Self(Arc::new(start))
+    }
+
+    /// Opens the books, as [`open_books`] does.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn open(&self, engine: &Arc<dyn Engine>) -> Result<(Store, Books), StoreError> {
+        Store::open(Arc::clone(engine), (self.0)(Arc::clone(engine)))
+    }
+}
+
+impl Default for BooksOpener {
+    fn default() -> Self {
+        Self::new(Committer::start)
+    }
+}
+
+impl fmt::Debug for BooksOpener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BooksOpener")
+    }
 }
 
 /// The Node actor.
@@ -192,6 +232,8 @@ pub struct Node {
     stranger_answers: u32,
     /// How many differences of each peer were mended this second; bounded as the connections are.
     pub(crate) mended: BTreeMap<Did, usize>,
+    /// Whose turn it is to be dialled because of a result that waits here.
+    pub(crate) absent_requesters: Round,
     /// Differences mended since the start.
     pub(crate) difference_count: u64,
     /// Counts how often memory was thrown away for what the disk has: what was decided before is not said after.
@@ -277,7 +319,7 @@ impl Node {
     /// A node as its books have it. Books that cannot be opened again make it read-only.
     pub fn new(parts: NodeParts) -> Self {
         let opened = parts.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (store, books, mode) = match opened.map_or_else(|| open_books(&parts.engine), Ok) {
+        let (store, books, mode) = match opened.map_or_else(|| parts.opener.open(&parts.engine), Ok) {
             Ok((store, books)) => (Some(store), books, NodeMode::Serving),
             Err(error) => {
                 let (reason, is_retried) = (whole(&error), recovery::may_open_later(&error));
@@ -297,13 +339,14 @@ impl Node {
             waiting_turns: BTreeMap::new(),
             allocations: BTreeMap::new(),
             adverts: Notes::new(ADVERT_TTL),
-            statuses: Notes::new(STATUS_TTL),
+            statuses: Notes::new(MAX_STATUS_TTL),
             announcements: Announcements::new(),
             class_look_ups: ClassLookUps::default(),
             peers: BTreeSet::new(),
             started: parts.clock.now(),
             stranger_answers: STRANGER_ANSWERS,
             mended: BTreeMap::new(),
+            absent_requesters: Round::default(),
             difference_count: 0,
             life: 0,
             lease_timer: None,
@@ -419,6 +462,9 @@ impl Node {
                 Some(Step::Ready(_, then)) => {
                     let reason = "what it was to say is not on the disk".to_owned();
                     then(self, Err(NotRecorded::ReadOnly(reason)), ctx);
+                }
+                Some(Step::Written(_, then)) if sabotage::has(Bug::SpeaksBeforeSync) => {
+                    then(self, Ok(()), ctx)
                 }
                 Some(Step::Written(ticket, then)) => {
                     self.is_waiting = true;
@@ -685,6 +731,10 @@ impl Node {
         self.expire_locks(ctx);
         let orphans: Vec<AllocationId> = self.books.live_allocations().map(|row| row.id).collect();
         for allocation in orphans {
+            if sabotage::has(Bug::RestartsWhatRan) {
+                self.spawn_allocation(ctx, allocation);
+                continue;
+            }
             let state = AllocationState::Failed { cause: FailureCause::NodeRestarted };
             self.end_allocation(ctx, allocation, state);
         }
@@ -707,10 +757,12 @@ impl Node {
         let (attempts, results): (Vec<_>, Vec<_>) = (attempts.collect(), results.collect());
         let blobs = Arc::clone(&self.parts.blobs);
         // Trees are read from the disk.
-        self.network.runtime().spawn_blocking(move || {
+        let granted = self.parts.workers.run(move || {
             attempts.iter().for_each(|(id, provider, pods)| blobs.grant_pods(*id, *provider, pods));
             results.iter().for_each(|(id, requester, result)| blobs.grant_result(*id, *requester, result));
         });
+        // Nobody waits for it.
+        drop(granted);
     }
 
     /// Introduces the node to the world, once in its life.
@@ -797,12 +849,12 @@ impl Node {
             return;
         };
         let archive = Archive::new(self.parts.engine.clone());
-        let runtime = self.network.runtime().clone();
+        let workers = self.parts.workers.clone();
         let forgotten = async move {
             if ticket.await.is_err() {
                 return false;
             }
-            runtime.spawn_blocking(move || has_older(&archive, before)).await.unwrap_or(false)
+            workers.run(move || has_older(&archive, before)).await.unwrap_or(false)
         };
         ctx.pipe(forgotten, move |node, has_more, ctx| {
             node.forget_on(if has_more { rounds - 1 } else { 0 }, ctx);
@@ -962,6 +1014,15 @@ impl Node {
         }
     }
 
+    /// Those of a child's words that may be said now. A child goes on while the disk fails, and what it knows may be
+    /// ahead of the books: a result that it has seen and that is nowhere on disk is not given up.
+    fn sayable(&self, mut words: Vec<Addressed>) -> Vec<Addressed> {
+        if matches!(self.mode, NodeMode::ReadOnly { .. }) {
+            words.retain(|said| !matches!(said.word, Word::Acknowledge(_)));
+        }
+        words
+    }
+
     /// Records a child's events; when the committer is full, holds all messages until there is room.
     fn commit(&mut self, ctx: &mut Context<'_, Self>, commit: Commit, responder: Responder<()>) {
         let Commit { author, events, words } = commit;
@@ -971,7 +1032,7 @@ impl Node {
         }
         self.record(ctx, events, move |node, outcome, ctx| match outcome {
             Ok(()) => {
-                node.say(ctx, words);
+                node.say(ctx, node.sayable(words));
                 responder.reply(());
             }
             Err(NotRecorded::Overloaded(events)) => {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dms_actors::clock::{SharedClock, SystemClock};
-use dms_actors::{ActorRef, ActorSystem, RegisterError, StartError, Supervision};
+use dms_actors::{ActorRef, ActorSystem, RegisterError, StartError, Supervision, Workers};
 use dms_messages::{
     Accepted, Acknowledge, Advert, AllocationOutput, AllocationState, AllocationStatus,
     AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did, FailureCause, Invocation,
@@ -42,7 +42,7 @@ use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
 use crate::files::close_directory;
 use crate::identity::{BOOKS, Identity, IdentityError};
 use crate::network::{self, NODE_PATH, NetworkParts};
-use crate::node::{self, Node, NodeParts, NodeTimes, ProviderRules, Trust};
+use crate::node::{self, BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust};
 use crate::orchestrator::job_state::JobRules;
 use crate::signer::Signer;
 
@@ -311,6 +311,8 @@ impl RunningNode {
             },
             max_jobs: MAX_JOBS,
             times: NodeTimes { keep_history: settings.keep_history.duration(), ..NodeTimes::default() },
+            opener: BooksOpener::default(),
+            workers: Workers::threads(Handle::current()),
             blobs: Arc::clone(&blobs),
             executor,
             network: network.clone(),

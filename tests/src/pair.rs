@@ -20,7 +20,7 @@ use dms_actors::directory::memory::MemoryDirectory;
 use dms_actors::mesh::memory::MemoryMesh;
 use dms_actors::transport::memory::{MemoryNetwork, MemoryTransport};
 use dms_actors::transport::{OpenError, Pipe, Transport, TransportEvent};
-use dms_actors::{ActorRef, ActorSystem, Keypair, Supervision};
+use dms_actors::{ActorRef, ActorSystem, Keypair, Supervision, Workers};
 use dms_messages::*;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{GetStatus, NodeStatus, Onboard, ShowJob, SubmitJob};
@@ -28,7 +28,7 @@ use dms_node::executors::{Execution, ExecutionUsage, Executor, Exit, Limits, Out
 use dms_node::listings::Page;
 use dms_node::listings::contracts::{AllocationView, ListAllocations};
 use dms_node::network::{self, NetworkParts};
-use dms_node::node::{Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
+use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::signer::Signer;
 use dms_storage::books::{AttemptState, JobRow};
@@ -258,6 +258,8 @@ impl World {
             provider_rules: ProviderRules { lease: DEADLINE, max_output: 1024 },
             max_jobs: 10,
             times: self.times,
+            opener: BooksOpener::default(),
+            workers: Workers::threads(tokio::runtime::Handle::current()),
             blobs: Arc::clone(&blobs),
             executor: Arc::<HeldExecutor>::clone(&executor),
             network: NetworkParts {

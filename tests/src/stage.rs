@@ -11,7 +11,7 @@ use dms_actors::mesh::Mesh;
 use dms_actors::mesh::memory::MemoryMesh;
 use dms_actors::transport::Transport;
 use dms_actors::transport::memory::MemoryNetwork;
-use dms_actors::{ActorRef, ActorSystem, Address, Keypair, Recipient, Supervision};
+use dms_actors::{ActorRef, ActorSystem, Address, Keypair, Recipient, Supervision, Workers};
 use dms_messages::{
     AttemptId, Bid, BidRequest, BidRequestId, Capability, Contract, Did, Invocation, JobId, Message, Millis,
     Pod, Signed, WireMessage,
@@ -20,7 +20,7 @@ use dms_node::blobs::BlobStore;
 use dms_node::commands::{CapabilityView, GetCapability, GetStatus, NodeStatus, Onboard};
 use dms_node::executors::{Execution, ExecutionUsage, Executor, Exit, Limits, Outcome, Workload};
 use dms_node::network::NetworkParts;
-use dms_node::node::{Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
+use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::signer::Signer;
 use dms_storage::Engine;
@@ -103,6 +103,8 @@ impl Provider {
             provider_rules: ProviderRules { lease, max_output: 1024 },
             max_jobs: 10,
             times: NodeTimes::default(),
+            opener: BooksOpener::default(),
+            workers: Workers::threads(Handle::current()),
             blobs: Arc::new(blobs),
             executor,
             network: NetworkParts {

@@ -17,14 +17,14 @@ use dms_actors::mesh::Mesh;
 use dms_actors::mesh::memory::MemoryMesh;
 use dms_actors::transport::memory::{MemoryNetwork, MemoryTransport};
 use dms_actors::transport::{OpenError, Pipe, Transport, TransportEvent};
-use dms_actors::{ActorRef, ActorSystem, Keypair, Supervision};
+use dms_actors::{ActorRef, ActorSystem, Keypair, Supervision, Workers};
 use dms_messages::*;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{GetCapability, Onboard, ShowJob, SubmitJob};
 use dms_node::directory::{WordCheck, advert_key, class_key};
 use dms_node::job::FindCandidates;
 use dms_node::network::{self, NetworkParts, advert_topic, bid_request_topic, status_topic};
-use dms_node::node::{Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
+use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::peers::{GetPeers, PeerView};
 use dms_node::signer::Signer;
@@ -130,6 +130,8 @@ impl World {
             provider_rules: ProviderRules { lease: MINUTE, max_output: 1024 },
             max_jobs: 10,
             times: NodeTimes::default(),
+            opener: BooksOpener::default(),
+            workers: Workers::threads(tokio::runtime::Handle::current()),
             blobs: Arc::new(BlobStore::open(data.path(), did, 1 << 20).unwrap()),
             executor: Arc::new(NoExecutor),
             network: NetworkParts {

@@ -14,7 +14,7 @@ use dms_actors::directory::memory::MemoryDirectory;
 use dms_actors::mesh::memory::MemoryMesh;
 use dms_actors::mesh::{Gossip, Mesh};
 use dms_actors::transport::memory::MemoryNetwork;
-use dms_actors::{ActorRef, ActorSystem, Address, Keypair, PeerEvent, Recipient, Supervision};
+use dms_actors::{ActorRef, ActorSystem, Address, Keypair, PeerEvent, Recipient, Supervision, Workers};
 use dms_messages::*;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{
@@ -22,7 +22,7 @@ use dms_node::commands::{
     Onboard, SubmitJob,
 };
 use dms_node::network::{NetworkParts, PeerChanged, bid_request_topic};
-use dms_node::node::{Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
+use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::signer::Signer;
 use dms_storage::committer::QUEUE_CAPACITY;
@@ -124,6 +124,8 @@ impl Stage {
             provider_rules: ProviderRules { lease: Duration::from_secs(60), max_output: 1024 },
             max_jobs: 10,
             times: NodeTimes::default(),
+            opener: BooksOpener::default(),
+            workers: Workers::threads(tokio::runtime::Handle::current()),
             blobs: Arc::new(BlobStore::open(data.path(), provider, 1 << 20).unwrap()),
             executor: Arc::new(NoExecutor),
             network: NetworkParts {

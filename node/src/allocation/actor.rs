@@ -18,6 +18,7 @@ use dms_messages::{
     MemoryMib, Millis, OutputStream, StopCause, Task, bounded_text,
 };
 use dms_storage::books::AllocationRow;
+use dms_storage::sabotage::{self, Bug};
 use dms_storage::{Event, failpoints};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -262,12 +263,15 @@ impl AllocationActor {
             timeout: task.timeout.duration(),
             output_bytes: self.parts.provider_rules.max_output,
         };
-        let loaded = self.parts.network.runtime.spawn_blocking(move || load(&blobs, &task, work));
+        let loaded = self.parts.workers.run(move || load(&blobs, &task, work));
         ctx.pipe(loaded, move |actor, loaded, ctx| {
             let workload = match loaded.map_err(|error| error.to_string()).and_then(|loaded| loaded) {
                 Ok(workload) => workload,
                 Err(text) => return actor.run_failed(text, ctx),
             };
+            if sabotage::has(Bug::StartsTwice) {
+                drop(actor.parts.executor.start(workload.clone(), limits));
+            }
             let Execution { output, outcome, stop } = actor.parts.executor.start(workload, limits);
             failpoints::pass(failpoints::AFTER_SPAWN);
             actor.stop = Some(stop);
@@ -353,7 +357,7 @@ impl AllocationActor {
         let work = self.work.clone();
         let usage = outcome.usage;
         let (allocation, requester) = (self.row.id, self.row.requester);
-        let kept = self.parts.network.runtime.spawn_blocking(move || {
+        let kept = self.parts.workers.run(move || {
             let result = AllocationResult {
                 stdout: blobs.put(&stdout)?,
                 stderr: blobs.put(&stderr)?,
@@ -420,7 +424,7 @@ impl Drop for AllocationActor {
         // Also after a panic: what was fetched and written must not stay behind.
         let blobs = Arc::clone(&self.parts.blobs);
         let work = std::mem::take(&mut self.work);
-        self.parts.network.runtime.spawn_blocking(move || blobs.remove_work_directory(&work));
+        drop(self.parts.workers.run(move || blobs.remove_work_directory(&work)));
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use dms_messages::{
     AllocationResult, AllocationState, FailureCause, MemoryMib, Millis, StopCause, bounded_text,
 };
+use dms_storage::sabotage::{self, Bug};
 
 use crate::executors::{ExecutionFailure, Exit};
 
@@ -119,6 +120,7 @@ impl AllocationMachine {
                 self.stop_wanted = Some(cause);
                 vec![Effect::Halt]
             }
+            (Input::Silence(_), _) if sabotage::has(Bug::KeepsOrphans) => Vec::new(),
             (Input::Silence(silence), _) if silence >= self.orphan_after => {
                 self.step(Input::Stop(StopCause::Orphaned))
             }

@@ -23,6 +23,7 @@ use dms_messages::{
     BidId, BidRequestId, Capability, DeclineReason, Did, GpuId, Invocation, RefusedReason, Requirement,
     Resources, Timestamp,
 };
+use dms_storage::sabotage::{self, Bug};
 use dms_storage::{Accounts, Books, Lock, LockEnd};
 
 pub use self::shares::{Asker, Company};
@@ -60,7 +61,8 @@ pub fn hold_within(
     if !too_big.is_empty() {
         return Err(DeclineReason::TooBig { shortfalls: too_big });
     }
-    let available = accounts.available();
+    let has_no_regard = sabotage::has(Bug::OverCommits);
+    let available = if has_no_regard { &registered.resources } else { accounts.available() };
     let shortfalls = registered.shortfalls(available, requirement);
     let gpus = gpus::pick(registered, &available.gpus, &requirement.gpus);
     let (true, Ok(gpus)) = (shortfalls.is_empty(), gpus) else {
@@ -187,6 +189,9 @@ pub fn take<'a>(
 
 /// The locks whose lease and grace are over, to be recorded as expired.
 pub fn expired(books: &Books, now: Timestamp) -> Vec<BidId> {
+    if sabotage::has(Bug::NeverEndsLocks) {
+        return Vec::new();
+    }
     books.accounts().by_expiry().iter().take_while(|(at, _)| *at <= now).map(|(_, bid)| *bid).collect()
 }
 

@@ -7,6 +7,7 @@ use dms_messages::{
     Cancel, ProvidedAttempt, RefusedReason, Signed, StopCause,
 };
 use dms_storage::Event;
+use dms_storage::sabotage::{self, Bug};
 
 use crate::allocation::{self, OutputFrom};
 use crate::blobs::GrantId;
@@ -66,6 +67,9 @@ impl Handler<Cancel> for Node {
 
 impl Handler<Acknowledge> for Node {
     fn handle(&mut self, acknowledge: Acknowledge, ctx: &mut Context<'_, Self>) -> Answer<()> {
+        if sabotage::has(Bug::LosesAcknowledgements) {
+            return ().into();
+        }
         let row = self.books.allocation_of(ctx.sender(), acknowledge.attempt);
         if let Some(row) = row.filter(|row| row.state.is_terminal() && !row.is_acknowledged) {
             let allocation = row.id;

@@ -33,7 +33,7 @@ impl Node {
                 return then(node, Err(error.into()), ctx);
             }
             let archive = Archive::new(node.parts.engine.clone());
-            let reading = node.network.runtime().spawn_blocking(move || read(&archive));
+            let reading = node.parts.workers.run(move || read(&archive));
             ctx.pipe(reading, move |node, found, ctx| {
                 let found = found.unwrap_or_else(|error| Err(CommandError::Archive(error.to_string())));
                 then(node, found, ctx);

@@ -6,6 +6,7 @@ use dms_actors::{Answer, Context, Handler, Message};
 use dms_messages::JobId;
 use dms_storage::Event;
 use dms_storage::books::ContractRow;
+use dms_storage::sabotage::{self, Bug};
 
 use super::archive;
 use crate::capability::ledger;
@@ -69,6 +70,11 @@ impl Handler<SubmitJob> for Node {
         }
         let (responder, answer) = Answer::later();
         let id = submit.job.id;
+        if sabotage::has(Bug::AnswersBeforeDisk) {
+            self.record(ctx, vec![Event::JobSubmitted { job: submit.job }], |_, _, _| {});
+            self.spawn_job(ctx, id);
+            return Ok(id).into();
+        }
         self.record(ctx, vec![Event::JobSubmitted { job: submit.job }], move |node, outcome, ctx| {
             if outcome.is_err() {
                 node.abandon_job(id, ctx);

@@ -262,7 +262,7 @@ impl JobActor {
         let node = self.node.clone();
         let is_last = self.is_finished && self.outgoing.is_empty();
         let blobs = Arc::clone(&self.parts.blobs);
-        let runtime = self.parts.network.runtime.clone();
+        let workers = self.parts.workers.clone();
         let pods = self.row.job.pods.clone();
         let sent = async move {
             // What fails here fails because the Node has ended; so will this actor, then.
@@ -274,7 +274,7 @@ impl JobActor {
                 Outgoing::Commit(commit) => node.tell(commit).await.is_ok(),
                 Outgoing::Grant(attempt, provider) => {
                     let grant = move || blobs.grant_pods(attempt, provider, &pods);
-                    runtime.spawn_blocking(grant).await.is_ok()
+                    workers.run(grant).await.is_ok()
                 }
                 Outgoing::Gossip(request) => node.tell(*request).await.is_ok(),
                 Outgoing::Remember(candidate) => node.tell(candidate).await.is_ok(),

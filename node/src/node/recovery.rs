@@ -19,7 +19,7 @@ use dms_actors::Context;
 use dms_messages::StopCause;
 use dms_storage::{Books, CommitError, EngineError, Store, StoreError};
 
-use super::{Node, NodeMode, Turns, open_books, whole};
+use super::{Node, NodeMode, Turns, whole};
 use crate::allocation::Stop;
 
 /// Books that were opened again, while the children of the life before end.
@@ -86,9 +86,10 @@ impl Node {
             return;
         }
         let engine = self.parts.engine.clone();
-        let opening = self.network.runtime().spawn_blocking(move || {
+        let opener = self.parts.opener.clone();
+        let opening = self.parts.workers.run(move || {
             engine.reopen()?;
-            open_books(&engine)
+            opener.open(&engine)
         });
         ctx.pipe(opening, |node, opened, ctx| match opened {
             Ok(Ok(opened)) => {

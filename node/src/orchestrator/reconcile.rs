@@ -11,7 +11,7 @@
 //!
 //! Nothing here is recorded: what is said brings words for which there are handlers, and those record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dms_messages::{
     AttemptId, AttemptStage, Did, MAX_RECONCILED, ProvidedAttempt, Reconcile, RequestedAttempt,
@@ -73,6 +73,28 @@ pub fn shared(books: &Books, is_peer: impl Fn(Did) -> bool) -> BTreeMap<Did, Vec
         }
     }
     pages.0
+}
+
+/// The requesters whose results wait here to be acknowledged.
+pub fn requesters_waited_for(books: &Books) -> BTreeSet<Did> {
+    let rows = books.allocations().values();
+    rows.filter(|row| row.state.is_terminal() && !row.is_acknowledged).map(|row| row.requester).collect()
+}
+
+/// Goes round in a set that changes, a few of it at a time.
+#[derive(Debug, Default)]
+pub struct Round {
+    last: Option<Did>,
+}
+
+impl Round {
+    /// The next `count` of `all` behind those that were given out last, then from the beginning again.
+    pub fn next(&mut self, all: &BTreeSet<Did>, count: usize) -> BTreeSet<Did> {
+        let behind = all.iter().filter(|did| self.last.is_none_or(|last| **did > last));
+        let next: Vec<Did> = behind.chain(all).take(count.min(all.len())).copied().collect();
+        self.last = next.last().copied().or(self.last);
+        next.into_iter().collect()
+    }
 }
 
 #[derive(Default)]
@@ -298,6 +320,19 @@ mod tests {
         };
         assert_eq!(all, BTreeMap::from([(did(2), vec![page])]));
         assert_eq!(shared(&books, |_| false), BTreeMap::new());
+    }
+
+    #[test]
+    fn everybody_has_a_turn_however_the_set_changes() {
+        let all: BTreeSet<Did> = (1..=5).map(did).collect();
+        let mut round = Round::default();
+        let turns: Vec<BTreeSet<Did>> = (0..5).map(|_| round.next(&all, 2)).collect();
+        assert!(turns.iter().all(|turn| turn.len() == 2));
+        for did in &all {
+            assert_eq!(turns.iter().filter(|turn| turn.contains(did)).count(), 2, "in five turns of two");
+        }
+        assert_eq!(round.next(&BTreeSet::from([did(1)]), 2), BTreeSet::from([did(1)]), "once, not twice");
+        assert_eq!(round.next(&BTreeSet::new(), 2), BTreeSet::new());
     }
 
     #[test]
