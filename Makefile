@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Sourced, not exported: it also knows where libclang is once `setup` has installed it.
 in_env = . .ci/env.sh;
 
-.PHONY: help setup build test soak fuzz check demo bench fmt clean
+.PHONY: help setup build test soak sim fuzz check demo bench fmt clean
 
 help: ## Lists these commands.
 	@printf 'make <command>:\n'
@@ -28,6 +28,9 @@ test: build ## Runs every test (ARGS="name" to choose; ARGS="-- --nocapture" for
 soak: build ## Runs the suites that prove the books at full size, which takes hours (NAME="slots" for one).
 	@$(in_env) with_proofs soak $(NAME)
 
+sim: build ## Runs simulated worlds (SEEDS=200 NODES=7), or one: SEED=42 TRACE=1 tells and draws it, KEEP=1 keeps it as a test, FILE="my.toml" runs a scenario.
+	@$(in_env) "$$CARGO_TARGET_DIR/debug/sim" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) $(if $(NODES),--nodes $(NODES)) $(if $(SEED),--seed $(SEED)) $(if $(FILE),--file "$(FILE)") $(if $(LARGE),--large $(LARGE)) $(if $(filter-out 0,$(TRACE)),--trace) $(if $(NODE),--node $(NODE)) $(if $(JOB),--job $(JOB)) $(if $(filter-out 0,$(KEEP)),--keep)
+
 fuzz: setup ## Gives damaged frames to links for a while (FOR=60, in seconds).
 	@$(in_env) say "fuzz"; FUZZ_SECONDS=$(or $(FOR),60) cargo test --workspace --locked --test fuzz_frames -- --nocapture
 
@@ -38,7 +41,7 @@ check: setup ## Format, lints, documentation, dependencies: all short of running
 demo: build ## Shows a mesh at work: a picture, rendered by four nodes (KILL=1 kills one half-way; KEEP=1 keeps the logs).
 	@$(in_env) exec "$$CARGO_TARGET_DIR/debug/examples/demo" $(if $(filter-out 0,$(KILL)),--kill) $(if $(filter-out 0,$(KEEP)),--keep) $(ARGS)
 
-bench: build ## Measures and rewrites BENCHMARKS.md (NAME="job" for one group: job, idle, storage, crates, build, actors, remote, remote_runs; STRICT=1 fails where a bar is missed).
+bench: build ## Measures and rewrites BENCHMARKS.md (NAME="job" for one group: job, idle, storage, crates, build, sim, actors, remote, remote_runs; STRICT=1 fails where a bar is missed).
 	@$(in_env) "$$CARGO_TARGET_DIR/debug/bench" $(NAME) $(if $(filter-out 0,$(STRICT)),--strict)
 
 fmt: ## Formats the code.

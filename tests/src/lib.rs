@@ -7,6 +7,7 @@
 pub mod ear;
 pub mod hand_made;
 pub mod pair;
+pub mod sim;
 pub mod stage;
 
 use std::fmt;

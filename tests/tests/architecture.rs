@@ -168,6 +168,43 @@ const RULES: &[Rule] = &[
         in_tests_too: false,
         reason: "the fold never reads the disk or a clock: live and at rebuild it must do the same",
     },
+    Rule {
+        forbidden: &[
+            Forbidden::Word("SystemTime"),
+            Forbidden::Word("spawn_blocking"),
+            Forbidden::Word("block_in_place"),
+            Forbidden::Path("thread", "spawn"),
+            Forbidden::Path("Uuid", "new_v4"),
+            Forbidden::Word("HashMap"),
+            Forbidden::Word("HashSet"),
+        ],
+        places: SIMULATED,
+        // Work that blocks is handed over here; files have times of the system's kind.
+        except: &["actors/src/runtime/blocking.rs", "actors/src/runtime/workers.rs", "node/src/blobs.rs"],
+        in_tests_too: false,
+        reason: "a simulated node takes time, chance, order and threads from its seams alone: one seed is one run",
+    },
+];
+
+/// What runs in simulated worlds.
+const SIMULATED: &[&str] = &[
+    "actors/src/runtime/",
+    "messages/src/",
+    "node/src/allocation/",
+    "node/src/announce.rs",
+    "node/src/blobs.rs",
+    "node/src/capability/",
+    "node/src/directory.rs",
+    "node/src/handlers/",
+    "node/src/job/",
+    "node/src/listings/",
+    "node/src/network.rs",
+    "node/src/node",
+    "node/src/notes.rs",
+    "node/src/orchestrator/",
+    "node/src/signer.rs",
+    "storage/src/books",
+    "storage/src/store",
 ];
 
 /// Where only pure decisions live.
@@ -253,6 +290,17 @@ fn lines_saying(tokens: &[Token], forbidden: Forbidden) -> Vec<usize> {
     }
 }
 
+/// The lines of `select! {` that `biased` does not follow.
+fn unbiased_selects(tokens: &[Token]) -> Vec<usize> {
+    let is_select = |window: &[Token]| {
+        window[0].text == "select"
+            && window[1].text == "!"
+            && window[2].text == "{"
+            && window[3].text != "biased"
+    };
+    tokens.windows(4).filter(|window| is_select(window)).map(|window| window[0].line).collect()
+}
+
 /// The lines of `word` where a name stands directly in the group whose inside begins at `tokens`.
 fn lines_in_use_group(tokens: &[Token], word: &str) -> Vec<usize> {
     let mut lines = Vec::new();
@@ -293,6 +341,10 @@ fn refuse_source(path: &str, source: &str) -> Vec<String> {
     let mut shipped = Vec::new();
     if !is_test_file {
         flatten(stream, false, &mut shipped);
+    }
+    for line in unbiased_selects(&shipped) {
+        refusals
+            .push(format!("{path}:{line}: `select!` without `biased`: which branch wins must not be chance"));
     }
     for rule in RULES {
         if !rule.places.iter().any(|place| path.starts_with(place)) || rule.except.contains(&path) {
@@ -517,6 +569,10 @@ fn forbidden_words_are_refused() {
         ("p2p/src/a.rs", "use tokio::sync::mpsc::{Receiver, UnboundedSender};"),
         ("p2p/src/a.rs", "fn f() { let (a, b) = futures::channel::mpsc::unbounded(); }"),
         ("actors/src/a.rs", "fn f() { address.do_send(message); }"),
+        ("p2p/src/a.rs", "async fn f() { tokio::select! { () = g() => {} } }"),
+        ("node/src/handlers/a.rs", "fn f() { let now = std::time::SystemTime::now(); }"),
+        ("node/src/job/a.rs", "fn f() { tokio::task::spawn_blocking(g); }"),
+        ("messages/src/a.rs", "use std::collections::{BTreeMap, HashMap};"),
         ("node/src/api/a.rs", "use dms_p2p::Event;"),
         ("node/src/api/a.rs", "#[cfg(test)] mod tests { use dms_p2p::Event; }"),
         ("node/src/network.rs", "use dms_storage::RocksEngine;"),
@@ -558,6 +614,8 @@ fn what_only_looks_forbidden_is_let_through() {
         ("node/src/network.rs", "use dms_p2p::Event; async fn f() {}"),
         ("node/src/startup.rs", "use dms_p2p::Event; use dms_storage::RocksEngine;"),
         ("node/src/handlers/a.rs", "async fn f() { std::fs::read(path); }"),
+        ("p2p/src/a.rs", "async fn f() { tokio::select! { biased; () = g() => {} } }"),
+        ("node/src/host.rs", "fn f() { let now = std::time::SystemTime::now(); }"),
         ("node/src/orchestrator/a.rs", "#[cfg(test)] mod tests { use std::fs; async fn f() {} }"),
         ("node/src/orchestrator/a.rs", "#[cfg(test)] #[derive(Debug)] struct A { b: tokio::time::Instant }"),
         ("node/src/orchestrator/tests.rs", "use tokio::time::Instant;"),

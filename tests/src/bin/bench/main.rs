@@ -13,6 +13,7 @@ mod idle;
 mod job;
 mod mesh;
 mod report;
+mod sim;
 mod storage;
 
 use std::process::ExitCode;
@@ -23,12 +24,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::report::{Figure, Measured};
 
 /// What is measured together. The names are those of `make bench NAME=…`.
-const GROUPS: [(&str, Cost); 8] = [
+const GROUPS: [(&str, Cost); 9] = [
     ("job", Cost::Minutes),
     ("idle", Cost::Minutes),
     ("storage", Cost::Minutes),
     ("crates", Cost::Minutes),
     ("build", Cost::Long),
+    ("sim", Cost::Long),
     ("actors", Cost::Long),
     ("remote", Cost::Long),
     ("remote_runs", Cost::Long),
@@ -113,6 +115,7 @@ async fn measure(group: &str) -> anyhow::Result<(Vec<Figure>, String)> {
         "job" => job::measure().await.map(dev),
         "idle" => idle::measure().await.map(dev),
         "storage" => storage::measure().await.map(dev),
+        "sim" => tokio::task::spawn_blocking(sim::measure).await?.map(dev),
         "crates" => build::crate_count().map(dev),
         "build" => build::measure().map(dev),
         "actors" => compare::actors().await.map(compared),

@@ -16,7 +16,7 @@ pub(crate) const PROFILE: &str = "dev (dependencies optimised at level 2, our cr
 const HEAD: &str = "# Benchmarks\n\n\
     Written by `make bench`; edits are lost. Each section says when, where and of what it was measured. `time_vs_x` is our\n\
     time over x's, `rate_vs_x` our rate over x's, `size_vs_x` our size over x's, all of the same run. `make bench NAME=job`\n\
-    shows one group and writes nothing; the groups `actors`, `remote`, `remote_runs` and `build` run, and are written, only\n\
+    shows one group and writes nothing; the groups `actors`, `remote`, `remote_runs`, `sim` and `build` run, and are written, only\n\
     when they are named (`make bench NAME=actors`).\n";
 
 /// What a figure should be at least or at most.
