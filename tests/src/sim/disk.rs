@@ -23,18 +23,29 @@ pub struct SimDisk {
     sink: Sink,
     /// The power is gone: nobody writes to it any more.
     is_dead: AtomicBool,
+    /// Writes since the last sync, in order, each with its last event: some of them reach the disk by themselves.
+    unsynced: Mutex<Vec<(Batch, Option<u64>)>>,
 }
 
 impl SimDisk {
     /// A disk that holds what `inner` does.
     pub fn new(inner: MemoryEngine, node: NodeIndex, sink: Sink) -> Self {
-        Self { inner, node, sink, is_dead: AtomicBool::new(false) }
+        Self { inner, node, sink, is_dead: AtomicBool::new(false), unsynced: Mutex::default() }
     }
 
-    /// The power goes: what was synced.
-    pub fn crash(&self) -> MemoryEngine {
+    /// The power goes: what was synced, and of what was not a part from its beginning.
+    pub fn crash(&self, chance: &mut Chance) -> MemoryEngine {
         self.is_dead.store(true, Ordering::Relaxed);
-        self.inner.crash()
+        let left = self.inner.crash();
+        let mut unsynced = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        unsynced.truncate(usize::try_from(chance.up_to(unsynced.len() as u64)).unwrap_or(0));
+        for (batch, last_event) in unsynced {
+            left.write(batch, Durability::Synced).expect("a disk in memory writes");
+            if let Some(last_event) = last_event {
+                self.sink.tell(self.node, Fact::Survived { last_event });
+            }
+        }
+        left
     }
 
     /// From now on it is full, or has room again.
@@ -72,8 +83,15 @@ impl Engine for SimDisk {
             return Err(EngineError::Io { reason: "there is no power".to_owned() });
         }
         let entries = entries(&batch);
-        self.inner.write(batch, durability)?;
         let is_synced = durability == Durability::Synced;
+        let kept = (!is_synced).then(|| batch.clone());
+        self.inner.write(batch, durability)?;
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept {
+            Some(batch) => unsynced.push((batch, entries.last().map(|(number, _)| *number))),
+            None => unsynced.clear(),
+        }
+        drop(unsynced);
         if is_synced || !entries.is_empty() {
             self.sink.tell(self.node, Fact::Written { entries, is_synced });
         }

@@ -35,7 +35,13 @@ pub enum Fact {
         /// The number of the last event.
         last_event: u64,
     },
-    /// It lost its power: whatever was not synced is gone, and so is what ran.
+    /// Of what was not synced, this much had reached the disk by itself when the power went: the log is one file, written
+    /// from its beginning. What the disk does may not be relied upon, and not be counted on to be gone.
+    Survived {
+        /// The number of the last event that did.
+        last_event: u64,
+    },
+    /// It lost its power: whatever was not synced, and did not survive, is gone, and so is what ran.
     Crashed,
     /// It was stopped in order, with everything synced.
     Stopped,

@@ -68,6 +68,8 @@ pub struct SimNode {
     did: Did,
     clock: SharedClock,
     pace: DiskPace,
+    /// How much of what was not synced survives.
+    chance: Chance,
     surroundings: Surroundings,
     data: PathBuf,
     /// What its disk held when it died.
@@ -119,6 +121,7 @@ impl SimNode {
     ) -> Self {
         let chance = Chance::of(seed, &[b"disk", &index.to_be_bytes()]);
         let pace = DiskPace::new(chance, Duration::from_millis(plan.sync_ms));
+        let chance = Chance::of(seed, &[b"power", &index.to_be_bytes()]);
         let did = keypair(index).did();
         let left = Some(MemoryEngine::new());
         Self {
@@ -128,6 +131,7 @@ impl SimNode {
             did,
             clock,
             pace,
+            chance,
             surroundings,
             data,
             left,
@@ -253,7 +257,7 @@ impl SimNode {
     /// The power goes, between two steps of whatever the node does.
     pub fn crash(&mut self) {
         let Some(life) = self.life.take() else { return };
-        self.left = Some(life.disk.crash());
+        self.left = Some(life.disk.crash(&mut self.chance));
         self.vanish(&life);
         self.surroundings.sink.tell(self.index, Fact::Crashed);
     }
@@ -269,7 +273,7 @@ impl SimNode {
         let stopped = life.system.stop(Duration::from_secs(2)).await;
         // A full disk does not take the last sync.
         let fact = if stopped.is_ok() && !self.is_full.get() { Fact::Stopped } else { Fact::Crashed };
-        self.left = Some(life.disk.crash());
+        self.left = Some(life.disk.crash(&mut self.chance));
         self.vanish(&life);
         self.surroundings.sink.tell(self.index, fact);
     }

@@ -187,6 +187,10 @@ impl Oracle {
                 self.healths[node].started(moment.at);
                 self.model.restarted(node, *last_event)
             }
+            Fact::Survived { last_event } => {
+                self.model.sync_to(node, *last_event);
+                Ok(())
+            }
             Fact::Crashed => {
                 self.counts.crashes += 1;
                 self.healths[node].ended();
@@ -274,8 +278,8 @@ impl Oracle {
             return Ok(());
         }
         let capacity = &self.model.node(look.node).capacity;
-        let locks = look.capability.locks.iter();
-        locks.map(|lock| capacity.check_lease(lock.bid, lock.expires, moment, slack)).collect()
+        let mut locks = look.capability.locks.iter();
+        locks.try_for_each(|lock| capacity.check_lease(lock.bid, lock.expires, moment, slack))
     }
 }
 

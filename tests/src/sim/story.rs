@@ -157,6 +157,12 @@ impl Told {
                     self.disks.insert(*node, Disk { last_written: *last_event, last_synced: *last_event });
                 line(Mark::Start, None, started(*life, before, *last_event))
             }
+            Fact::Survived { last_event } => {
+                if let Some(disk) = self.disks.get_mut(node) {
+                    disk.last_synced = disk.last_synced.max(*last_event);
+                }
+                return;
+            }
             Fact::Crashed => {
                 self.lanes.crash(*node, *at);
                 line(Mark::Crash, None, lost(self.disks.get(node).copied().unwrap_or_default()))

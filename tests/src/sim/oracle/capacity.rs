@@ -153,8 +153,8 @@ impl Capacity {
 
     /// No lock in the log outlives its lease; of a node that could have ended it.
     pub(super) fn check_leases(&self, moment: Moment, slack: Duration) -> Judged {
-        let late = self.by_expiry.iter().take_while(|(expires, _)| is_late(*expires, moment, slack));
-        late.map(|(expires, bid)| self.check_lease(*bid, *expires, moment, slack)).collect()
+        let mut late = self.by_expiry.iter().take_while(|(expires, _)| is_late(*expires, moment, slack));
+        late.try_for_each(|(expires, bid)| self.check_lease(*bid, *expires, moment, slack))
     }
 
     /// A lock with this end does not outlive it.

@@ -108,7 +108,7 @@ struct Changing<'a> {
 impl Changing<'_> {
     fn remember(&mut self, undo: Undo) {
         if !self.is_synced {
-            self.model.node_mut(self.node).tail.push(undo);
+            self.model.push_undo(self.node, undo);
         }
     }
 

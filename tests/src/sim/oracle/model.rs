@@ -88,8 +88,8 @@ pub(super) struct NodeLog {
     last: u64,
     /// The newest event that survives a loss of power.
     synced: u64,
-    /// What to put back if what is not synced is lost, the newest last.
-    pub(super) tail: Vec<Undo>,
+    /// What to put back if what is not synced is lost, the newest last, with the event that changed it.
+    tail: Vec<(u64, Undo)>,
 }
 
 /// What was there before an event.
@@ -202,9 +202,22 @@ impl Model {
         log.tail.clear();
     }
 
+    /// Everything up to this event survives, and what is behind it does not unless it is synced.
+    pub(super) fn sync_to(&mut self, node: NodeIndex, last_event: u64) {
+        let log = &mut self.nodes[node];
+        log.synced = log.synced.max(last_event);
+        log.tail.retain(|(sequence, _)| *sequence > last_event);
+    }
+
+    /// Remembers what was there before the newest event.
+    pub(super) fn push_undo(&mut self, node: NodeIndex, undo: Undo) {
+        let log = &mut self.nodes[node];
+        log.tail.push((log.last, undo));
+    }
+
     /// What is not synced is lost.
     pub(super) fn lose_tail(&mut self, node: NodeIndex) {
-        for undo in std::mem::take(&mut self.nodes[node].tail).into_iter().rev() {
+        for (_, undo) in std::mem::take(&mut self.nodes[node].tail).into_iter().rev() {
             let capacity = &mut self.nodes[node].capacity;
             match undo {
                 Undo::Registered(resources) => drop(capacity.register(resources)),

@@ -103,7 +103,11 @@ impl Runs {
     pub(super) fn power_off(&mut self, at: Duration, node: NodeIndex) -> Judged {
         let ended = self.running.iter().filter(|(_, run)| run.node == node).map(|(id, _)| *id);
         let ended: Vec<AllocationId> = ended.collect();
-        ended.into_iter().fold(Ok(()), |judged, allocation| first_of(judged, self.end(at, allocation)))
+        let mut judged = Ok(());
+        for allocation in ended {
+            judged = first_of(judged, self.end(at, allocation));
+        }
+        judged
     }
 
     /// No two attempts of a pod have run at the same time for too long.

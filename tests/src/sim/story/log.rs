@@ -59,6 +59,7 @@ fn write_line(seen: &Seen, out: &mut Vec<u8>) -> std::io::Result<()> {
     write!(out, "{} {} n{node} life {life} ", at.as_nanos(), wall.0)?;
     match fact {
         Fact::Started { last_event } => write!(out, "started {last_event}")?,
+        Fact::Survived { last_event } => write!(out, "survived {last_event}")?,
         Fact::Crashed => write!(out, "crashed")?,
         Fact::Stopped => write!(out, "stopped")?,
         Fact::Written { entries, is_synced } => {

@@ -177,7 +177,9 @@ impl Traffic {
         }
         let side = 640.0;
         let cell = side / rows as f64;
-        let maps: [(f64, &str, fn(&Heard) -> u64); 2] =
+        /// Where it begins, what it is called, and what it shows.
+        type Map = (f64, &'static str, fn(&Heard) -> u64);
+        let maps: [Map; 2] =
             [(110.0, "on direct streams", |heard| heard.stream), (900.0, "by gossip", |heard| heard.gossip)];
         let y = top + 46.0;
         for (x, name, amount) in maps {
