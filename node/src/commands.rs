@@ -290,6 +290,13 @@ pub struct NodeStatus {
     /// Attempts, since the start, on which a peer's books and ours differed; each was mended.
     #[serde(default)]
     pub difference_count: u64,
+    /// Messages that wait for the Node actor, behind the question itself.
+    #[serde(default)]
+    pub waiting_messages: usize,
+    /// Tasks of the process's tokio runtime that have not ended. The actor runs on other threads and says 0; whoever
+    /// answers through the API knows it.
+    #[serde(default)]
+    pub task_count: usize,
     /// When it was started.
     pub started: Timestamp,
     /// The program's version.

@@ -31,6 +31,7 @@ use dms_storage::Engine;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::listings::LimitQuery;
@@ -444,7 +445,9 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
 }
 
 async fn status(State(shared): State<Shared>) -> Result<Response, Failure> {
-    Ok(Json(shared.ask(GetStatus).await?).into_response())
+    let mut status = shared.ask(GetStatus).await?;
+    status.task_count = Handle::current().metrics().num_alive_tasks();
+    Ok(Json(status).into_response())
 }
 
 async fn capability(State(shared): State<Shared>) -> Result<Response, Failure> {

@@ -222,7 +222,7 @@ impl Node {
 }
 
 impl Handler<GetStatus> for Node {
-    fn handle(&mut self, _: GetStatus, _: &mut Context<'_, Self>) -> Answer<NodeStatus> {
+    fn handle(&mut self, _: GetStatus, ctx: &mut Context<'_, Self>) -> Answer<NodeStatus> {
         let now = self.now();
         let peers = self.peers.iter().map(|did| PeerStatus {
             did: *did,
@@ -249,6 +249,8 @@ impl Handler<GetStatus> for Node {
             lock_count: self.books.locks().len(),
             event_count: self.event_count(),
             difference_count: self.difference_count,
+            waiting_messages: ctx.me().depth(),
+            task_count: 0,
             started: self.started,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
