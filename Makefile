@@ -25,8 +25,8 @@ build: setup ## Builds everything, tests included.
 test: build ## Runs every test (ARGS="name" to choose; ARGS="-- --nocapture" for output).
 	@$(in_env) say "test"; with_proofs cargo test --workspace --locked --no-fail-fast $(ARGS)
 
-soak: build ## Runs the suites that prove the books at full size, which takes hours (NAME="slots" for one).
-	@$(in_env) with_proofs soak $(NAME)
+soak: build ## Runs the suites that prove the books at full size, which takes hours (NAME="slots" for one; HOURS=2 for twenty nodes under load for so long, and nothing else).
+	@$(in_env) with_proofs $(if $(HOURS),endure $(HOURS),soak $(NAME))
 
 sim: build ## Runs simulated worlds (SEEDS=200 NODES=7), or one: SEED=42 TRACE=1 tells and draws it, KEEP=1 keeps it as a test, FILE="my.toml" runs a scenario.
 	@$(in_env) "$$CARGO_TARGET_DIR/debug/sim" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) $(if $(NODES),--nodes $(NODES)) $(if $(SEED),--seed $(SEED)) $(if $(FILE),--file "$(FILE)") $(if $(LARGE),--large $(LARGE)) $(if $(filter-out 0,$(TRACE)),--trace) $(if $(NODE),--node $(NODE)) $(if $(JOB),--job $(JOB)) $(if $(filter-out 0,$(KEEP)),--keep)

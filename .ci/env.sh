@@ -69,6 +69,12 @@ soak() {
   [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"
 }
 
+# Twenty nodes under load for so many hours: the one suite that is about time.
+endure() {
+  say "soak: endurance, $1 h"
+  DMS_SOAK_HOURS="$1" cargo test --workspace --locked --test endurance -- --nocapture
+}
+
 # Prints the first of its arguments that exists (an unmatched pattern does not).
 first_existing() {
   local path

@@ -8,13 +8,16 @@ pub mod ear;
 pub mod hand_made;
 pub mod pair;
 pub mod sim;
+pub mod small_disk;
 pub mod stage;
 
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -62,6 +65,18 @@ pub fn wait_for<T, E: fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T
 )]
 fn pause() {
     std::thread::sleep(POLL);
+}
+
+/// A port of loopback that nobody has now and that nobody is given who asks for any: a node that is started again finds
+/// it free, and others find the node.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 8_000).expect("it is small");
+    // Held for no longer than the question; the next caller asks for the next one.
+    (0..1_000)
+        .map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("not every port is taken")
 }
 
 /// A directory for one node, with a short path: sockets have room for 107 bytes.

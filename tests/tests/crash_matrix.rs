@@ -4,7 +4,11 @@
 //! One real `dms` process bids on its own jobs, gets 200 commands a second through its API, dies by SIGKILL and is
 //! started again on the same directory. Outside of it an oracle remembers every acknowledged submission and
 //! cancellation and every end that was shown. From time to time the node is left in peace until every job has ended;
-//! then nothing may be locked or running, and its event log is read behind its back.
+//! then nothing may be locked or running, and its event log is read behind its back and judged by the rules of the
+//! simulated worlds. Other harm than sudden death is done to two nodes that work for each other: see [`harms`].
+
+#[path = "crash_matrix/harms.rs"]
+mod harms;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,13 +21,16 @@ use std::time::{Duration, Instant};
 
 use dms_messages::{
     AllocationId, AllocationState, AttemptId, BidId, ContentId, CpuMillis, Did, DiskMib, JobId, JobPhase,
-    MemoryMib, Millis, Pod, from_canonical_within,
+    MemoryMib, Millis, Pod,
 };
 use dms_node::api::client::{ApiClient, ClientError};
 use dms_node::api::types::NewJob;
-use dms_storage::log::EventLog;
+use dms_node::identity::BOOKS;
+use dms_storage::reader::{MAX_PAGE_EVENTS, Reader};
 use dms_storage::{Entry, Event, RocksEngine, RocksOptions, failpoints};
-use dms_tests::{DEADLINE, Home, Killed, dms, hand_made, proof, size};
+use dms_tests::sim::oracle::rules::DISAGREE;
+use dms_tests::sim::post_mortem::PostMortem;
+use dms_tests::{DEADLINE, Home, Killed, dms, hand_made, is_soak, proof, size};
 use tokio::task::JoinSet;
 
 /// Commands in a second, as long as the node keeps up.
@@ -37,6 +44,9 @@ const REST_EVERY: usize = 12;
 const STARTED_TWICE: i32 = 99;
 /// How long a failpoint may take to be passed often enough, before the node is killed anyway.
 const LONGEST_LIFE: Duration = Duration::from_secs(10);
+/// How long a node lives before it has compared what it has with itself, which it does every half a minute. With
+/// others it does so when they meet.
+const AGREES_WITH_ITSELF: Duration = Duration::from_secs(35);
 const SIGKILL: i32 = 9;
 
 /// Makes a file that must not be there yet, then ends, or goes on for ever.
@@ -105,17 +115,23 @@ struct Life {
 impl Life {
     /// Starts it and waits until it answers; the exit status if it died before.
     async fn start(home: &Home, log: &Path, failpoint: Option<(&str, u64)>) -> Result<Self, ExitStatus> {
-        let log = File::options().create(true).append(true).open(log).expect("a log can be written");
         let mut command = Command::new(dms());
         command.arg("--data").arg(home.path());
-        // Its end of the pipe: whatever becomes of this test, no node stays behind.
-        command.args(["run", "--no-mdns", "--stop-on-eof", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+        command.args(["run", "--listen", "/ip4/127.0.0.1/tcp/0"]);
         if let Some((name, count)) = failpoint {
             command.env(failpoints::VARIABLE, format!("{name}:{count}"));
         }
+        Self::of(command, home.path(), log).await
+    }
+
+    /// The same for a command that is complete but for what every node here is told; its socket lies in `data`.
+    async fn of(mut command: Command, data: &Path, log: &Path) -> Result<Self, ExitStatus> {
+        let log = File::options().create(true).append(true).open(log).expect("a log can be written");
+        // Its end of the pipe: whatever becomes of this test, no node stays behind.
+        command.args(["--no-mdns", "--stop-on-eof"]);
         command.env("DMS_LOG", "info").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let process = Killed(command.spawn().expect("the program can be run"));
-        let mut life = Self { process, client: ApiClient::new(home.path().join("api.sock")) };
+        let mut life = Self { process, client: ApiClient::new(data.join("api.sock")) };
         let start = Instant::now();
         loop {
             if let Some(status) = life.ended() {
@@ -268,10 +284,25 @@ fn known(oracle: &SharedOracle, only_recent: bool) -> Vec<(JobId, Known)> {
     }
 }
 
-/// What the event log has shown so far; read while no node runs.
+/// Reads the log in a data directory on from the event `next`; no node runs there.
+fn read_log(data: &Path, next: &mut u64) -> Vec<(u64, Entry)> {
+    let engine =
+        RocksEngine::open_read_only(data.join(BOOKS), &RocksOptions::default()).expect("the books open");
+    let mut reader = Reader::new(Arc::new(engine), *next);
+    let mut entries = Vec::new();
+    loop {
+        let page = reader.next_entries(MAX_PAGE_EVENTS).expect("the log has no hole");
+        if page.is_empty() {
+            *next = reader.next_sequence();
+            return entries;
+        }
+        entries.extend(page);
+    }
+}
+
+/// What one log has shown so far.
 #[derive(Debug, Default)]
 struct LogCheck {
-    next: u64,
     attempts: BTreeSet<(Did, AttemptId)>,
     live: BTreeSet<AllocationId>,
     run: BTreeSet<AllocationId>,
@@ -281,20 +312,9 @@ struct LogCheck {
 }
 
 impl LogCheck {
-    /// Reads on to the end; at rest nothing may be open.
-    fn read(&mut self, home: &Home, oracle: &SharedOracle) {
-        let path = home.path().join(dms_node::identity::BOOKS);
-        let engine = RocksEngine::open(path, &RocksOptions::default()).expect("the books open");
-        self.next = self.next.max(1);
-        loop {
-            let page = EventLog::read(&engine, self.next, 1024).expect("the log has no hole");
-            let Some((last, _)) = page.last() else { break };
-            self.next = last + 1;
-            for (sequence, bytes) in page {
-                let entry: Entry = from_canonical_within(&bytes, 4 << 20).expect("an event can be read");
-                self.apply(sequence, entry.event);
-            }
-        }
+    /// Takes what was read since the last time; at rest nothing may be open.
+    fn check(&mut self, entries: &[(u64, Entry)], oracle: &SharedOracle) {
+        entries.iter().for_each(|(sequence, entry)| self.apply(*sequence, &entry.event));
         assert!(self.live.is_empty(), "allocations that never ended: {:?}", self.live);
         assert!(self.locks.is_empty(), "locks that never ended: {:?}", self.locks);
         for id in &lock(oracle).recent {
@@ -303,37 +323,40 @@ impl LogCheck {
         }
     }
 
-    fn apply(&mut self, sequence: u64, event: Event) {
+    fn apply(&mut self, sequence: u64, event: &Event) {
         match event {
             Event::BidSent { lock, .. } => assert!(self.locks.insert(lock.bid), "event {sequence}"),
-            Event::LockEnded { bid, .. } => assert!(self.locks.remove(&bid), "event {sequence}"),
+            Event::LockEnded { bid, .. } => assert!(self.locks.remove(bid), "event {sequence}"),
             Event::AllocationAccepted { allocation, contract, .. } => {
                 let terms = contract.value();
                 assert!(self.locks.remove(&terms.bid), "event {sequence}: a lock is taken once");
                 let is_new = self.attempts.insert((terms.requester, terms.attempt));
                 assert!(is_new, "event {sequence}: {} is started twice", terms.attempt);
-                assert!(self.live.insert(allocation), "event {sequence}");
+                assert!(self.live.insert(*allocation), "event {sequence}");
             }
             Event::AllocationMoved { allocation, state: AllocationState::Running } => {
-                assert!(self.live.contains(&allocation), "event {sequence}");
-                assert!(self.run.insert(allocation), "event {sequence}: {allocation} runs twice");
+                assert!(self.live.contains(allocation), "event {sequence}");
+                assert!(self.run.insert(*allocation), "event {sequence}: {allocation} runs twice");
             }
             Event::AllocationEnded { allocation, .. } => {
-                assert!(self.live.remove(&allocation), "event {sequence}")
+                assert!(self.live.remove(allocation), "event {sequence}")
             }
             Event::JobSubmitted { job } => assert!(self.submitted.insert(job.id), "event {sequence}"),
-            Event::JobEnded { job, .. } => assert!(self.ended.insert(job), "event {sequence}"),
+            Event::JobEnded { job, .. } => assert!(self.ended.insert(*job), "event {sequence}"),
             _ => {}
         }
     }
 }
 
 /// Waits until every job has ended and everything is free, and checks all that can be seen from outside.
-async fn rest(client: &ApiClient, home: &Home, oracle: &SharedOracle, only_recent: bool) {
+async fn rest(client: &ApiClient, data: &Path, oracle: &SharedOracle, only_recent: bool) {
     let start = Instant::now();
     loop {
-        let status = client.status().await.expect("the node answers");
-        let books = client.capability().await.expect("the node answers");
+        // A machine that does much else may not answer at once.
+        let (Ok(status), Ok(books)) = (client.status().await, client.capability().await) else {
+            assert!(start.elapsed() < DEADLINE * 3, "no answer");
+            continue;
+        };
         let registered = books.registered.as_ref().expect("it stays onboarded");
         let is_free = books.available == registered.resources
             && books.locks.is_empty()
@@ -347,7 +370,7 @@ async fn rest(client: &ApiClient, home: &Home, oracle: &SharedOracle, only_recen
     }
     check_acknowledged(client, known(oracle, only_recent), false, true).await;
     // Removed by a thread of its own, a moment after the end.
-    let work = home.path().join("work");
+    let work = data.join("work");
     let start = Instant::now();
     loop {
         let left: Vec<_> = std::fs::read_dir(&work).expect("it is there").flatten().collect();
@@ -414,6 +437,7 @@ async fn a_node_that_is_killed_at_any_moment_loses_and_leaks_nothing() {
     let log = logs.path().join("log");
     let oracle = SharedOracle::default();
     let mut log_check = LogCheck::default();
+    let (mut next, mut judge) = (1, None);
     let mut killed: BTreeMap<&str, usize> = BTreeMap::new();
     let mut loaded = Duration::ZERO;
     for number in 0..kills {
@@ -441,11 +465,29 @@ async fn a_node_that_is_killed_at_any_moment_loses_and_leaks_nothing() {
         };
         assert_eq!(status.signal(), Some(SIGKILL), "the node ended by itself: see {}", log.display());
         *killed.entry(at).or_default() += 1;
-        if (number + 1) % REST_EVERY == 0 || number + 1 == kills {
-            let life = Life::start(&home, &log, None).await.expect("it starts");
-            rest(&life.client, &home, &oracle, number + 1 < kills).await;
-            life.kill();
-            log_check.read(&home, &oracle);
+        let is_last = number + 1 == kills;
+        if (number + 1) % REST_EVERY == 0 || is_last {
+            let start = Instant::now();
+            loop {
+                let life = Life::start(&home, &log, None).await.expect("it starts");
+                if is_last && is_soak() {
+                    tokio::time::sleep(AGREES_WITH_ITSELF).await;
+                }
+                rest(&life.client, home.path(), &oracle, !is_last).await;
+                let did = life.client.status().await.expect("the node answers").id.did;
+                life.kill();
+                let entries = read_log(home.path(), &mut next);
+                log_check.check(&entries, &oracle);
+                let judge = judge.get_or_insert_with(|| PostMortem::new(vec![did]));
+                assert_eq!(judge.read(vec![entries]), [], "DMS_SEED={seed}");
+                let mut unsettled = judge.finish();
+                // Its last word to itself, that a result has arrived, may have been on its way when it was killed.
+                unsettled.retain(|breach| breach.rule != DISAGREE || (is_last && is_soak()));
+                if unsettled.is_empty() {
+                    break;
+                }
+                assert!(start.elapsed() < DEADLINE * 3, "DMS_SEED={seed}: {unsettled:?}");
+            }
             lock(&oracle).recent.clear();
         }
     }
@@ -459,11 +501,13 @@ async fn a_node_that_is_killed_at_any_moment_loses_and_leaks_nothing() {
     }
     proof(&format!(
         "crashes: {kills} kills ({}), {commands} commands at {:.0}/s, {acknowledged} acknowledged and 0 lost, {} jobs \
-         all ended, {} attempts and {run} runs none twice, 0 locks and 0 workloads left",
+         all ended, {} attempts and {run} runs none twice, 0 locks and 0 workloads left; {} events of its log judged, 0 \
+         breaches",
         at.trim_start_matches(", "),
         *commands as f64 / loaded.as_secs_f64(),
         jobs.len(),
         log_check.attempts.len(),
+        judge.map_or(0, |judge| judge.summary().events),
     ));
 }
 

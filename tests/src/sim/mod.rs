@@ -14,6 +14,7 @@ pub mod mesh;
 pub mod node;
 pub mod oracle;
 pub mod overheard;
+pub mod post_mortem;
 pub mod scenario;
 pub mod seeds;
 pub mod sink;

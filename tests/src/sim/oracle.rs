@@ -164,6 +164,12 @@ impl Oracle {
         settlement::is_quiet(&self.model, &self.healths, &self.runs, &self.answers)
     }
 
+    /// True if an event that `node` could write now says nothing of others that their logs do not say: for whoever
+    /// has logs and no order of them.
+    pub(super) fn is_founded(&self, node: NodeIndex, event: &Event) -> bool {
+        promises::check(&self.model, node, event).is_ok()
+    }
+
     /// What was seen, in numbers; walks over all jobs.
     pub fn summary(&self) -> Summary {
         let mut summary = Summary { runs: self.runs.begun(), ..self.counts };

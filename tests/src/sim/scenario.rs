@@ -121,7 +121,6 @@ fn wait() -> u64 {
 
 /// A fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct FaultPlan {
     /// When.
     pub at_ms: u64,
@@ -134,7 +133,7 @@ pub struct FaultPlan {
 
 /// What goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "fault", rename_all = "snake_case")]
+#[serde(tag = "fault", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
     /// A node loses its power, and comes back afterwards.
     Crash {

@@ -34,7 +34,7 @@ struct Arguments {
     /// Runs the large world: this many jobs in an hour of virtual time.
     #[arg(long, requires = "seed")]
     large: Option<usize>,
-    /// Tells what happens, line by line, and draws who talked to whom to sim-<seed>.svg.
+    /// Tells what happens, line by line, and draws who talked to whom to `sim-SEED.svg`.
     #[arg(long)]
     trace: bool,
     /// Of the story, only what concerns this node (0 is the first).

@@ -1,6 +1,7 @@
 //! For every rule a story that keeps it and one that breaks it.
 
 mod hand;
+mod logs;
 mod words;
 
 use dms_messages::*;
@@ -233,16 +234,16 @@ fn two_attempts_run_side_by_side_for_no_longer_than_an_orphan() {
         hand
     };
     let mut hand = both();
-    hand.wait(REQUESTER, seconds(90)).unwrap();
+    hand.wait(REQUESTER, seconds(65)).unwrap();
     hand.see(PROVIDER, run_ended(1)).unwrap();
     hand.wait(REQUESTER, seconds(1000)).unwrap();
     // The judge hears of it with whatever happens next, anywhere.
     let mut hand = both();
-    let breach = hand.wait(REQUESTER, seconds(91)).unwrap_err();
+    let breach = hand.wait(REQUESTER, seconds(66)).unwrap_err();
     assert_eq!((breach.rule, breach.node), (OVERLAP, OTHER));
     assert!(breach.text.contains(&format!("{} on node {PROVIDER}", attempt(1, 1))), "{breach}");
     let mut hand = both();
-    hand.at += seconds(91);
+    hand.at += seconds(66);
     assert_eq!(rule(hand.see(PROVIDER, run_ended(1))), Some(OVERLAP));
     // With the power it ends.
     let mut hand = both();
@@ -328,7 +329,7 @@ impl Chance {
 fn any_event(chance: &mut Chance, hand: &Hand) -> (usize, Event) {
     let number = 1 + chance.below(6);
     let (of, try_number) = (1 + number % 2, 1 + u32::from(number / 2));
-    let provider = if number % 2 == 0 { OTHER } else { PROVIDER };
+    let provider = if number.is_multiple_of(2) { OTHER } else { PROVIDER };
     let id = attempt(of, try_number);
     match chance.below(14) {
         0 => (provider, registered(cores(u64::from(number) + 2))),

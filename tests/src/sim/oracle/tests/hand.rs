@@ -313,6 +313,8 @@ impl Hand {
             lock_count: 0,
             event_count: 0,
             difference_count: 0,
+            waiting_messages: 0,
+            task_count: 0,
             started: Timestamp(1),
             version: String::new(),
         };
