@@ -252,7 +252,8 @@ impl Drop for Committer {
                     tracing::error!("the committer's thread panicked");
                 }
             }
-            // Whoever opens the engine next must find what was queued.
+            None if self.shared.is_inline => {}
+            // A task: whoever opens the engine next must find what was queued.
             None => self.shared.finish(),
         }
     }

@@ -142,7 +142,7 @@ fn a_full_disk_is_named_and_left_behind() {
         return;
     }
     let directory = temporary();
-    let mount = "mount -t tmpfs -o size=24m tmpfs \"$D\"";
+    let mount = "mount -t tmpfs -o size=48m tmpfs \"$D\"";
     assert_passed(&run("child_with_a_small_disk", directory.path(), true, mount));
 }
 
