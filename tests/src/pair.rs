@@ -161,6 +161,7 @@ impl Executor for HeldExecutor {
         let mut may_end = self.may_end.subscribe();
         self.runtime.spawn(async move {
             let exit = tokio::select! {
+                biased;
                 _ = stopped => Exit::Stopped,
                 _ = may_end.wait_for(|may| *may) => Exit::Code(0),
             };

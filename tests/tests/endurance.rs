@@ -360,22 +360,7 @@ async fn a_mesh_that_works_for_long_needs_no_more_of_anything() {
     let mut submissions = JoinSet::new();
     while start.elapsed() < plan.time {
         tokio::select! {
-            _ = work.tick() => {
-                while let Some(is_taken) = submissions.try_join_next() {
-                    taken += usize::from(is_taken.expect("it is answered or fails"));
-                }
-                if submissions.len() >= IN_FLIGHT {
-                    // One more than that waits for whoever is dead.
-                    continue;
-                }
-                let client = members[submitted % plan.nodes].client.clone();
-                let pod = pods[submitted / plan.nodes % pods.len()].1.clone();
-                let name = format!("job {submitted}");
-                submitted += 1;
-                submissions.spawn(async move {
-                    client.submit(&new_job(name, pod)).await.is_ok()
-                });
-            }
+            biased;
             _ = looks.tick() => {
                 for member in &mut members {
                     member.look(start.elapsed().as_secs_f64()).await;
@@ -393,6 +378,22 @@ async fn a_mesh_that_works_for_long_needs_no_more_of_anything() {
                 members[number].kill();
                 killed += 1;
                 dead = Some((number, tokio::time::Instant::now() + DEAD));
+            }
+            _ = work.tick() => {
+                while let Some(is_taken) = submissions.try_join_next() {
+                    taken += usize::from(is_taken.expect("it is answered or fails"));
+                }
+                if submissions.len() >= IN_FLIGHT {
+                    // One more than that waits for whoever is dead.
+                    continue;
+                }
+                let client = members[submitted % plan.nodes].client.clone();
+                let pod = pods[submitted / plan.nodes % pods.len()].1.clone();
+                let name = format!("job {submitted}");
+                submitted += 1;
+                submissions.spawn(async move {
+                    client.submit(&new_job(name, pod)).await.is_ok()
+                });
             }
         }
     }

@@ -2,7 +2,13 @@
 
 use dms_messages::*;
 use dms_storage::books::AttemptState;
-use dms_tests::pair::{PROVIDER, REQUESTER, World, is_state, is_whole};
+use dms_tests::pair::{HandMade, PROVIDER, REQUESTER, World, is_state, is_whole};
+
+/// One of the two has found that their books differ, and says so: which of them depends on whose word came first.
+async fn assert_found(requester: &HandMade, provider: &HandMade) {
+    let found = requester.status().await.difference_count + provider.status().await.difference_count;
+    assert!(found > 0, "nobody says that the books differed");
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_acceptance_is_given_again() {
@@ -21,7 +27,7 @@ async fn a_lost_acceptance_is_given_again() {
             row.attempts[0].state == AttemptState::Observed { state: AllocationState::Running }
         })
         .await;
-    assert!(provider.status().await.difference_count > 0, "the provider found it and says so");
+    assert_found(&requester, &provider).await;
 
     provider.executor.may_end.send_replace(true);
     let row = requester.job("the end", |row| row.phase.is_terminal()).await;
@@ -64,7 +70,7 @@ async fn a_lost_acknowledgement_is_said_again() {
     assert_eq!(view.is_acknowledged, Some(false));
     requester.lose(&[]);
     provider.allocation("the acknowledgement", |view| view.is_acknowledged == Some(true)).await;
-    assert!(requester.status().await.difference_count > 0, "the requester found it and says so");
+    assert_found(&requester, &provider).await;
     requester.stop().await;
     provider.stop().await;
 }

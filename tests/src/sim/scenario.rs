@@ -204,8 +204,11 @@ impl Scenario {
     /// Without a node.
     pub fn of_seed(seed: u64, node_count: usize) -> Self {
         assert!(node_count > 0, "a world without nodes has nothing to show");
-        let mut draw = Draw(Chance::of(seed, &[b"scenario"]));
-        let safety_ms = draw.between(60_000, 180_000);
+        let mut chance = Chance::of(seed, &[b"scenario"]);
+        // Some worlds have long jobs and are parted for long: what one part does not know of the other counts there.
+        let is_long = chance.one_in(4);
+        let mut draw = Draw { chance, is_long };
+        let safety_ms = if is_long { draw.between(150_000, 200_000) } else { draw.between(60_000, 180_000) };
         let network = draw.network();
         let nodes: Vec<NodePlan> = (0..node_count).map(|index| draw.node(index)).collect();
         let job_count = draw.between(1, 6 * node_count as u64);
@@ -221,7 +224,7 @@ impl Scenario {
     /// The large world of the figures: `node_count` nodes for `minutes`, `job_count` jobs, 5 % loss, 0 to 500 ms delay,
     /// a tenth of the nodes crashing and three partitions.
     pub fn large(seed: u64, node_count: usize, job_count: usize, minutes: u64) -> Self {
-        let mut draw = Draw(Chance::of(seed, &[b"large"]));
+        let mut draw = Draw { chance: Chance::of(seed, &[b"large"]), is_long: false };
         let safety_ms = minutes * 60_000;
         let network = NetworkPlan {
             delay_ms: 0,
@@ -252,11 +255,14 @@ impl Scenario {
 }
 
 /// Draws the parts of a scenario.
-struct Draw(Chance);
+struct Draw {
+    chance: Chance,
+    is_long: bool,
+}
 
 impl Draw {
     fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.0.up_to(most - least)
+        least + self.chance.up_to(most - least)
     }
 
     fn index(&mut self, count: usize) -> NodeIndex {
@@ -291,7 +297,7 @@ impl Draw {
 
     fn node(&mut self, index: usize) -> NodePlan {
         // The first one always offers something.
-        let is_provider = index == 0 || !self.0.one_in(4);
+        let is_provider = index == 0 || !self.chance.one_in(4);
         let (cpu, memory) =
             if is_provider { (self.between(1, 8) * 1_000, self.between(1, 8) * 1_024) } else { (0, 0) };
         let ahead_ms = match self.pick(&[0, 0, 1]) {
@@ -303,24 +309,33 @@ impl Draw {
 
     fn job(&mut self, node_count: usize, safety_ms: u64) -> JobPlan {
         JobPlan {
-            at_ms: self.between(4_000, safety_ms - 5_000),
+            at_ms: self.between(4_000, if self.is_long { 40_000 } else { safety_ms - 5_000 }),
             node: self.index(node_count),
             cpu: self.between(1, 30) * 100,
             memory: self.between(1, 20) * 100,
-            run_ms: self.pick(&[0, 200, 3_000, 20_000, 70_000, 130_000]),
-            exit: i32::from(self.0.one_in(10)),
+            run_ms: match self.is_long {
+                true => self.pick(&[20_000, 130_000]),
+                false => self.pick(&[0, 200, 3_000, 20_000, 70_000, 130_000]),
+            },
+            exit: i32::from(self.chance.one_in(10)),
             attempts: self.between(1, 5) as u32,
             wait_ms: self.pick(&[5_000, 30_000, 60_000]),
-            cancel_after_ms: self.0.one_in(8).then(|| self.0.up_to(20_000)),
+            cancel_after_ms: self.chance.one_in(8).then(|| self.chance.up_to(20_000)),
         }
     }
 
     fn fault(&mut self, node_count: usize, safety_ms: u64) -> FaultPlan {
-        let at_ms = self.between(2_000, safety_ms - 2_000);
-        let for_ms = self.pick(&[50, 1_000, 5_000, 25_000, 70_000, 120_000]);
+        let (at_ms, for_ms) = match self.is_long {
+            true => (self.between(10_000, 60_000), self.pick(&[40_000, 120_000])),
+            false => (
+                self.between(2_000, safety_ms - 2_000),
+                self.pick(&[50, 1_000, 5_000, 25_000, 70_000, 120_000]),
+            ),
+        };
         let node = self.index(node_count);
         let (a, b) = self.pair(node_count);
-        let what = match self.between(0, 15) {
+        let kind = if self.is_long { self.between(5, 12) } else { self.between(0, 15) };
+        let what = match kind {
             0..=5 => Fault::Crash { node },
             6 => Fault::Stop { node },
             7 | 8 => {
