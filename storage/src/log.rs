@@ -67,7 +67,7 @@ impl EventLog {
     ///
     /// # Errors
     /// [`EngineError::Damaged`] if the key is no sequence or the frame is none.
-    pub(crate) fn parse<'a>(key: &[u8], frame: &'a [u8]) -> Result<(u64, &'a [u8]), EngineError> {
+    pub fn parse<'a>(key: &[u8], frame: &'a [u8]) -> Result<(u64, &'a [u8]), EngineError> {
         let sequence = parse_key(key)?;
         match frame.split_first() {
             Some((&FRAME_VERSION, event)) => Ok((sequence, event)),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use dms_actors::testing::Chance;
 use dms_messages::{from_canonical, without_verifying};
 use dms_storage::engine::{Row, ScanRange, Sizes};
+use dms_storage::log::EventLog;
 use dms_storage::schema::Family;
 use dms_storage::{Batch, Durability, Engine, EngineError, Entry, MemoryEngine, WriteTime};
 
@@ -69,9 +70,8 @@ fn entries(batch: &Batch) -> Vec<(u64, Entry)> {
     let rows = batch.writes().iter().filter(|write| write.family == Family::Events);
     rows.filter_map(|write| {
         let frame = write.value.as_ref()?;
-        let number = u64::from_be_bytes(write.key.as_slice().try_into().expect("a number of eight bytes"));
-        // Behind the version of the frame.
-        let entry = without_verifying(|| from_canonical::<Entry>(&frame[1..])).expect("the node wrote it");
+        let (number, event) = EventLog::parse(&write.key, frame).expect("the node wrote it");
+        let entry = without_verifying(|| from_canonical::<Entry>(event)).expect("the node wrote it");
         Some((number, entry))
     })
     .collect()

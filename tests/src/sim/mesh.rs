@@ -19,7 +19,7 @@ use dms_actors::testing::Chance;
 use dms_messages::Did;
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::facts::{Channel, Fact, NodeIndex};
 use super::scenario::NetworkPlan;
@@ -385,9 +385,4 @@ impl Directory for Listener {
             Ok(found)
         })
     }
-}
-
-/// Waits until an instant of virtual time.
-pub async fn wait_until(start: Instant, at: Duration) {
-    sleep_until(start + at).await;
 }

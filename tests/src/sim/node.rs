@@ -140,11 +140,6 @@ impl SimNode {
         }
     }
 
-    /// Its name.
-    pub fn did(&self) -> Did {
-        self.did
-    }
-
     /// Whether it lives.
     pub fn is_up(&self) -> bool {
         self.life.is_some()

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use dms_actors::clock::SharedClock;
 use dms_messages::Did;
@@ -110,11 +109,6 @@ impl Sink {
     pub fn with_oracle<T>(&self, read: impl FnOnce(&Oracle) -> T) -> T {
         read(&self.lock().oracle)
     }
-
-    /// Virtual time since the world began.
-    pub fn elapsed(&self) -> Duration {
-        self.lock().start.elapsed()
-    }
 }
 
 impl Ears {
@@ -126,7 +120,7 @@ impl Ears {
     }
 }
 
-/// The names of a world's nodes, and back.
+/// Which of a world's nodes is called so.
 pub fn index_of(dids: &[Did], did: Did) -> Option<NodeIndex> {
     dids.iter().position(|known| *known == did)
 }

@@ -96,8 +96,6 @@ struct World {
     /// How much longer bytes take on each way than the plan says.
     slowness: Rc<RefCell<std::collections::BTreeMap<(NodeIndex, NodeIndex), Duration>>>,
     plan: NetworkPlan,
-    /// Told once nothing is broken any more.
-    is_mended: Rc<std::cell::Cell<bool>>,
 }
 
 /// What the plan does to every link, and `more` to this one.
@@ -159,7 +157,6 @@ impl World {
             sink,
             slowness: Rc::default(),
             plan: scenario.network,
-            is_mended: Rc::default(),
         }
     }
 
@@ -436,7 +433,6 @@ impl World {
 
     /// From now on nothing is broken.
     async fn mend(&self) {
-        self.is_mended.set(true);
         self.say(0, "everything is mended");
         self.part(&vec![0; self.dids.len()]);
         let plan = NetworkPlan { break_one_in: 0, ..self.plan };
