@@ -15,6 +15,8 @@ use crate::signed::is_trusting;
 
 /// Multicodec prefix of an Ed25519 public key, as an unsigned varint (0xed).
 const ED25519_MULTICODEC: [u8; 2] = [0xed, 0x01];
+/// What every did:key in base58btc begins with.
+const PREFIX: &str = "did:key:z";
 /// How many characters every Ed25519 DID has.
 const TEXT_LENGTH: usize = 56;
 /// Anything longer is refused before it is decoded.
@@ -39,22 +41,25 @@ thread_local! {
         const { RefCell::new([None; REMEMBERED_KEYS]) };
 }
 
+/// Such a text.
+pub(super) type DidText = [u8; TEXT_LENGTH];
+
 /// A text and the key that it says.
 #[derive(Clone, Copy)]
 struct ReadText {
-    text: [u8; TEXT_LENGTH],
+    text: DidText,
     did: Did,
     /// False if it was read in trust: then its key may not be a point of the curve.
     is_checked: bool,
 }
 
 impl ReadText {
-    fn place(text: &[u8; TEXT_LENGTH]) -> usize {
+    fn place(text: &DidText) -> usize {
         // The last characters of a base58 text depend on all of its bytes.
         (usize::from(text[TEXT_LENGTH - 1]) * 31 + usize::from(text[TEXT_LENGTH - 2])) % REMEMBERED_KEYS
     }
 
-    fn recall(text: &[u8; TEXT_LENGTH], is_trusting: bool) -> Option<Did> {
+    fn recall(text: &DidText, is_trusting: bool) -> Option<Did> {
         let known = READ.with_borrow(|texts| texts[Self::place(text)]);
         known.filter(|known| known.text == *text && (known.is_checked || is_trusting)).map(|known| known.did)
     }
@@ -110,10 +115,26 @@ impl Did {
     /// Accepts 32 public key bytes if they are a usable curve point.
     pub fn from_public_key(bytes: &[u8]) -> Result<Self, DidError> {
         let bytes: [u8; 32] = bytes.try_into().map_err(|_| DidError::Length(bytes.len()))?;
-        let is_usable = || usable_key(&bytes).is_some();
         #[cfg(feature = "testing")]
-        let is_usable = || super::memo::key(&bytes, is_usable);
-        is_usable().then_some(Self(bytes)).ok_or(DidError::Point)
+        if super::memo::text(&bytes).is_some() {
+            return Ok(Self(bytes));
+        }
+        let did = usable_key(&bytes).map(|_| Self(bytes)).ok_or(DidError::Point)?;
+        #[cfg(feature = "testing")]
+        super::memo::keep_key(bytes, || did.text());
+        Ok(did)
+    }
+
+    /// Its text, in base58, which has as many characters for every key.
+    fn text(&self) -> DidText {
+        let mut bytes = [0; 34];
+        bytes[..2].copy_from_slice(&ED25519_MULTICODEC);
+        bytes[2..].copy_from_slice(&self.0);
+        let mut text = [0; TEXT_LENGTH];
+        text[..PREFIX.len()].copy_from_slice(PREFIX.as_bytes());
+        let written = bs58::encode(bytes).onto(&mut text[PREFIX.len()..]);
+        debug_assert_eq!(written, Ok(TEXT_LENGTH - PREFIX.len()), "the multicodec fixes the length");
+        text
     }
 
     /// The 32 bytes of the public key.
@@ -143,14 +164,9 @@ impl Did {
     /// True if `signature` is this key's signature over `message` (strict verification: no
     /// malleable or small-order forms).
     pub fn is_signature_valid(&self, message: &[u8], signature: &[u8]) -> bool {
-        let is_valid = || {
-            let Some(key) = usable_key(&self.0) else { return false };
-            let Ok(signature) = Signature::from_slice(signature) else { return false };
-            key.verify_strict(message, &signature).is_ok()
-        };
-        #[cfg(feature = "testing")]
-        let is_valid = || super::memo::signature(&self.0, message, signature, is_valid);
-        is_valid()
+        let Some(key) = usable_key(&self.0) else { return false };
+        let Ok(signature) = Signature::from_slice(signature) else { return false };
+        key.verify_strict(message, &signature).is_ok()
     }
 
     /// A short form for tables and logs: the first and last characters of the key.
@@ -163,10 +179,11 @@ impl Did {
 
 impl fmt::Display for Did {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = [0; 34];
-        bytes[..2].copy_from_slice(&ED25519_MULTICODEC);
-        bytes[2..].copy_from_slice(&self.0);
-        write!(f, "did:key:z{}", bs58::encode(bytes).into_string())
+        let known = None;
+        #[cfg(feature = "testing")]
+        let known = known.or_else(|| super::memo::text(&self.0));
+        let text = known.unwrap_or_else(|| self.text());
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -188,7 +205,11 @@ impl FromStr for Did {
         if let Some(known) = whole.and_then(|text| ReadText::recall(text, is_trusting)) {
             return Ok(known);
         }
-        let encoded = text.strip_prefix("did:key:z").ok_or(DidError::Method)?;
+        #[cfg(feature = "testing")]
+        if let Some(key) = whole.and_then(super::memo::key) {
+            return Ok(Self(key));
+        }
+        let encoded = text.strip_prefix(PREFIX).ok_or(DidError::Method)?;
         let bytes = bs58::decode(encoded).into_vec().map_err(|_| DidError::Base58)?;
         let key = bytes.strip_prefix(&ED25519_MULTICODEC[..]).ok_or(DidError::KeyType)?;
         let did = if is_trusting {

@@ -1,24 +1,27 @@
 //! What this thread has verified already: for simulations, where a thousand nodes on one thread verify the same gossip.
 //!
-//! A signature that holds holds for ever, and bytes mean what they meant, so nothing is decided otherwise than without
-//! it; only time is saved. It is off until [`remember`] is called, and remembers what held and never what did not.
+//! A key that is usable is so for ever, and bytes mean what they meant, so nothing is decided otherwise than without it;
+//! only time is saved. It is off until [`remember`] is called, and remembers what held and never what did not.
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-/// Things remembered; then all are forgotten, and it begins anew. 32 bytes each.
-const MAX_REMEMBERED: usize = 1 << 18;
+use super::did::DidText;
+
+/// Keys remembered; then all are forgotten, and it begins anew. A few hundred bytes each.
+const MAX_REMEMBERED: usize = 1 << 16;
 
 /// Documents remembered, likewise. A few hundred bytes each, mostly.
 const MAX_DOCUMENTS: usize = 1 << 15;
 
 #[derive(Default)]
 struct Memo {
-    signatures: BTreeSet<[u8; 32]>,
-    keys: BTreeSet<[u8; 32]>,
+    /// The usable keys by the DIDs that they make, and the other way round.
+    keys: HashMap<DidText, [u8; 32]>,
+    texts: HashMap<[u8; 32], DidText>,
     /// By the hash of their bytes.
     documents: HashMap<[u8; 32], Box<dyn Any>>,
 }
@@ -48,54 +51,28 @@ fn is_on() -> bool {
     MEMO.with_borrow(Option::is_some)
 }
 
-fn check_once(
-    name: impl FnOnce() -> [u8; 32],
-    set: impl Fn(&mut Memo) -> &mut BTreeSet<[u8; 32]>,
-    check: impl FnOnce() -> bool,
-) -> bool {
-    if !is_on() {
-        return check();
-    }
-    let name = name();
-    let is_known = MEMO.with_borrow_mut(|memo| memo.as_mut().is_some_and(|memo| set(memo).contains(&name)));
-    if is_known {
-        return true;
-    }
-    let holds = check();
-    if holds {
-        MEMO.with_borrow_mut(|memo| {
-            let Some(memo) = memo.as_mut() else { return };
-            let known = set(memo);
-            if known.len() >= MAX_REMEMBERED {
-                known.clear();
-            }
-            known.insert(name);
-        });
-    }
-    holds
+/// The text of a usable key, if it is known.
+pub(super) fn text(key: &[u8; 32]) -> Option<DidText> {
+    MEMO.with_borrow(|memo| memo.as_ref()?.texts.get(key).copied())
 }
 
-/// Whether a signature holds, as `check` finds; not asked again for what has held.
-pub(super) fn signature(
-    key: &[u8; 32],
-    message: &[u8],
-    signature: &[u8],
-    check: impl FnOnce() -> bool,
-) -> bool {
-    let name = || {
-        let mut hash = Sha256::new();
-        hash.update(key);
-        hash.update((signature.len() as u64).to_be_bytes());
-        hash.update(signature);
-        hash.update(message);
-        hash.finalize().into()
-    };
-    check_once(name, |memo| &mut memo.signatures, check)
+/// The usable key that a text says, if it is known.
+pub(super) fn key(text: &DidText) -> Option<[u8; 32]> {
+    MEMO.with_borrow(|memo| memo.as_ref()?.keys.get(text).copied())
 }
 
-/// Whether a key is usable, likewise.
-pub(super) fn key(key: &[u8; 32], check: impl FnOnce() -> bool) -> bool {
-    check_once(|| *key, |memo| &mut memo.keys, check)
+/// Remembers a usable key and the text that says it.
+pub(super) fn keep_key(key: [u8; 32], text: impl FnOnce() -> DidText) {
+    MEMO.with_borrow_mut(|memo| {
+        let Some(memo) = memo.as_mut() else { return };
+        let text = text();
+        if memo.keys.len() >= MAX_REMEMBERED {
+            memo.keys.clear();
+            memo.texts.clear();
+        }
+        memo.keys.insert(text, key);
+        memo.texts.insert(key, text);
+    });
 }
 
 /// The document that these bytes were found to be, if they were and it is of this type.
@@ -120,22 +97,31 @@ pub(crate) fn keep_document<T: Clone + 'static>(bytes: &[u8], document: &T) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::did::{Did, DidError};
     use super::*;
     use crate::Keypair;
 
     #[test]
-    fn what_held_is_not_checked_again_and_what_did_not_is() {
-        let pair = Keypair::from_secret(&[3; 32]);
-        let signed = pair.sign(b"text");
+    fn a_key_is_found_by_its_text_and_the_text_by_its_key() {
+        let did = Keypair::from_secret(&[3; 32]).did();
+        let said = did.to_string();
+        assert_eq!(text(did.public_key()), None, "nothing is remembered unless somebody asks for it");
+        let remembering = remember();
+        assert_eq!(Did::from_public_key(did.public_key()), Ok(did));
+        assert_eq!(said.parse(), Ok(did));
+        assert_eq!(text(did.public_key()).map(|text| text.to_vec()), Some(said.clone().into_bytes()));
+        assert_eq!((did.to_string(), said.parse()), (said.clone(), Ok(did)));
+        drop(remembering);
+        assert_eq!(text(did.public_key()), None);
+    }
+
+    #[test]
+    fn a_key_that_was_read_in_trust_is_not_remembered_as_usable() {
+        let weak = format!("did:key:z{}", bs58::encode([&[0xed, 0x01][..], &[0; 32]].concat()).into_string());
         let _remembering = remember();
-        assert!(pair.did().is_signature_valid(b"text", &signed));
-        assert!(signature(pair.did().public_key(), b"text", &signed, || unreachable!("it is known")));
-        assert!(!pair.did().is_signature_valid(b"other", &signed));
-        let mut asked = 0;
-        assert!(!signature(pair.did().public_key(), b"other", &signed, || {
-            asked += 1;
-            false
-        }));
-        assert_eq!(asked, 1);
+        let did = crate::signed::without_verifying(|| weak.parse::<Did>()).unwrap();
+        assert_eq!(did.to_string(), weak);
+        assert_eq!(Did::from_public_key(&[0; 32]), Err(DidError::Point));
+        assert_eq!(weak.parse::<Did>(), Err(DidError::Point));
     }
 }
