@@ -196,9 +196,11 @@ impl BlobStore {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.clock.now().0)
     }
 
-    /// How long ago it was touched; none if its clock is ahead.
+    /// How long ago it was touched, to the millisecond, as the clock counts; none if its clock is ahead.
     fn age(&self, found: &fs::Metadata) -> io::Result<Option<Duration>> {
-        Ok(self.now().duration_since(found.modified()?).ok())
+        let touched = found.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let age = u128::from(self.clock.now().0).checked_sub(touched);
+        Ok(age.map(|age| Duration::from_millis(u64::try_from(age).unwrap_or(u64::MAX))))
     }
 
     fn path(&self, id: &ContentId) -> PathBuf {
@@ -500,12 +502,12 @@ impl BlobStore {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            let is_old = self.age(&metadata)?.is_some_and(|elapsed| elapsed > age);
+            let is_old = self.age(&metadata)?.is_some_and(|elapsed| elapsed >= age);
             let id = entry.file_name().to_str().and_then(|name| name.parse::<ContentId>().ok());
             if is_old && id.is_some_and(|id| !needed.contains(&id)) {
                 let _held = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
                 // Somebody may have touched it since.
-                if self.age(&entry.path().metadata()?)?.is_some_and(|elapsed| elapsed <= age) {
+                if self.age(&entry.path().metadata()?)?.is_some_and(|elapsed| elapsed < age) {
                     continue;
                 }
                 fs::remove_file(entry.path())?;
