@@ -60,9 +60,10 @@ pub(crate) const STATUS_TTL: Duration = Duration::from_secs(3 * 60);
 pub(crate) const MAX_STATUS_TTL: Duration = Duration::from_secs(30 * 60);
 /// How long what is over is kept, for repeats and for people; longer than any word is fresh.
 const PRUNE_AFTER: Duration = Duration::from_secs(3600);
-/// How long it is kept when there is much of it: a request is answered for 5 minutes and a word is fresh for one, so
-/// nothing that is forgotten now can be said again with effect.
-const PRUNE_EARLY_AFTER: Duration = Duration::from_secs(6 * 60);
+/// How long it is kept when there is much of it. Whatever is forgotten then cannot be said again with effect: a seen word
+/// is remembered for so much longer than it is fresh, and what a request has locked, which its row says, is kept as
+/// long as it is locked.
+const PRUNE_EARLY_AFTER: Duration = Duration::from_secs(60);
 /// Most jobs that have ended, and most such allocations, in memory: what is over lies in the archive.
 const MAX_ENDED: usize = 1024;
 /// How many ended jobs, and allocations, are archived with one batch: a few MiB.

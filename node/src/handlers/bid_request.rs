@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use dms_actors::{Answer, Context, Did, Handler};
-use dms_messages::{Bid, BidId, BidRequest, Decline, DeclineReason, Millis, Retry, Signed, Timestamp};
+use dms_messages::{
+    Bid, BidId, BidRequest, BidRequestId, Decline, DeclineReason, Millis, Retry, Signed, Timestamp,
+};
 use dms_storage::{Event, Lock, LockEnd};
 
 use crate::capability::ledger::{self, LEASE_GRACE, Renewal};
@@ -18,7 +20,7 @@ use crate::word::{Addressed, Word};
 /// Longest life of a request that is answered: until then its id is remembered.
 const MAX_REQUEST_LIFETIME: Duration = Duration::from_secs(300);
 /// Most requests remembered: beyond, requests are declined as too much, and not kept. From half of it on they are
-/// forgotten sooner (`Node::prune_early`), so that some forty a second may come for ever.
+/// forgotten sooner (`Node::prune_early`), so that some hundred a second may come for ever.
 pub(crate) const MAX_REQUESTS: usize = 16_384;
 
 /// How a request reached us.
@@ -105,16 +107,21 @@ impl Node {
 
     /// True if a lock for this very request lives, under whatever signature it was asked for.
     fn holds_for(&self, request: &Signed<BidRequest>) -> bool {
-        let (requester, id) = (request.issuer(), request.value().id);
-        let row = self.books.requests_received().get(&id);
-        row.is_some_and(|row| row.requester == requester && row.declined.is_none())
-            && self.books.locks().values().any(|lock| lock.request == id && lock.requester == requester)
+        self.lock_holder(request.value().id) == Some(request.issuer())
     }
 
     /// True if another requester has named a request so.
     fn is_anothers(&self, request: &Signed<BidRequest>) -> bool {
-        let row = self.books.requests_received().get(&request.value().id);
-        row.is_some_and(|row| row.requester != request.issuer())
+        let id = request.value().id;
+        let row = self.books.requests_received().get(&id).map(|row| row.requester);
+        // The row may be forgotten before the lock ends, where leases are long.
+        row.or_else(|| self.lock_holder(id)).is_some_and(|requester| requester != request.issuer())
+    }
+
+    /// Who holds a lock for a request of this name.
+    fn lock_holder(&self, request: BidRequestId) -> Option<Did> {
+        let lock = self.books.locks().values().find(|lock| lock.request == request);
+        lock.map(|lock| lock.requester)
     }
 
     fn decide(&self, requester: Did, signed: &Signed<BidRequest>) -> Result<Offer, DeclineReason> {

@@ -71,6 +71,7 @@ impl Node {
             known: known.take(MAX_CANDIDATES).chain(me).collect(),
             can_gossip: !self.peers.is_empty(),
             own_addresses: self.network.own_addresses(),
+            resting: self.turns.resting(),
         }
     }
 

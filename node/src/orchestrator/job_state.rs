@@ -45,6 +45,10 @@ pub struct JobRules {
     pub cancel: Duration,
     /// First and longest pause before asking again.
     pub retry: (Duration, Duration),
+    /// How much longer it may be for each other job that rests: a crowd that waits for capacity must not fill the
+    /// memory of those who have none with its questions, which is what they then decline the next one for. Whoever
+    /// finds a winner, or ends, wakes the next without a pause.
+    pub retry_each: Duration,
     /// Most candidates asked directly in one round.
     pub max_asked: usize,
     /// After how long without us a provider stops by itself; part of the contract.
@@ -60,6 +64,8 @@ impl Default for JobRules {
             silence: Duration::from_secs(30),
             cancel: Duration::from_secs(5),
             retry: (Duration::from_millis(250), Duration::from_secs(2)),
+            // Some twenty rounds a second, however many jobs wait.
+            retry_each: Duration::from_millis(50),
             max_asked: 16,
             orphan_after: Duration::from_secs(60),
         }
@@ -84,6 +90,8 @@ pub struct Candidates {
     pub can_gossip: bool,
     /// Where this node can be dialled.
     pub own_addresses: Vec<String>,
+    /// How many jobs of this node have asked in vain and rest.
+    pub resting: usize,
 }
 
 /// A timer of the machine; one that fires late, for a round or attempt that is over, does nothing.
@@ -652,7 +660,10 @@ impl JobMachine {
             let failure = JobFailure::NobodyTookIt { is_final: false };
             return self.finish(JobEnd::Failed { failure }, Vec::new(), Vec::new());
         }
-        let pause = backoff(self.rules.retry, self.fruitless, signer.random()[0]);
+        let (first, longest) = self.rules.retry;
+        let crowd = u32::try_from(self.candidates.resting).unwrap_or(u32::MAX);
+        let longest = longest.max(self.rules.retry_each.saturating_mul(crowd));
+        let pause = backoff((first, longest), self.fruitless, signer.random()[0]);
         self.fruitless += 1;
         self.round += 1;
         self.is_resting = true;

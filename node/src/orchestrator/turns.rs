@@ -96,6 +96,11 @@ impl Turns {
         self.resting.pop_front()
     }
 
+    /// How many jobs have asked in vain and rest.
+    pub fn resting(&self) -> usize {
+        self.resting.len()
+    }
+
     fn next(&mut self) -> Vec<JobId> {
         let room = self.limit.saturating_sub(self.open.len()).min(self.waiting.len());
         let next: Vec<JobId> = self.waiting.drain(..room).collect();
@@ -170,8 +175,10 @@ mod tests {
             assert!(turns.ask(job(number)));
             turns.close(job(number), if number == 3 { WON } else { NOBODY });
         }
+        assert_eq!(turns.resting(), 2);
         assert_eq!(turns.wake(), Some(job(1)));
         assert!(turns.ask(job(2)), "its pause was over");
+        assert_eq!(turns.resting(), 0);
         assert_eq!(turns.wake(), None);
         turns.close(job(2), NOBODY);
         turns.forget(job(2));

@@ -51,8 +51,13 @@ impl Story {
 
     /// A round among providers; returns its request.
     fn ask(&mut self, providers: &[u8], can_gossip: bool) -> BidRequest {
+        self.ask_beside(0, providers, can_gossip)
+    }
+
+    /// The same, while so many jobs rest.
+    fn ask_beside(&mut self, resting: usize, providers: &[u8], can_gossip: bool) -> BidRequest {
         let known = providers.iter().map(|seed| Candidate { did: did(*seed), addresses: vec![] }).collect();
-        self.step(Input::Candidates(Candidates { known, can_gossip, own_addresses: vec![] }));
+        self.step(Input::Candidates(Candidates { known, can_gossip, resting, ..Candidates::default() }));
         let requests = self.books.requests_sent().values();
         requests.max_by_key(|row| row.request.id).unwrap().request.clone()
     }
@@ -820,6 +825,31 @@ fn the_wait_runs_while_a_job_waits_for_its_turn() {
     assert!(asking.wants(is_new), "it waits anew");
     asking.after(wait, Timer::Wait(0));
     assert_eq!(asking.end(), None, "the timer of the wait before");
+}
+
+#[test]
+fn a_crowd_that_rests_asks_less_often_each() {
+    let longest_pause = |resting: usize| {
+        let mut story = Story::new(|_| {});
+        story.step(Input::Started);
+        let mut longest = Duration::ZERO;
+        for _ in 0..12 {
+            let request = story.ask_beside(resting, &[2], false);
+            story.decline(2, &request, DeclineReason::Busy { shortfalls: vec![] });
+            let pauses = story.wishes.drain(..).filter_map(|wish| match wish {
+                Effect::After(pause, Timer::Retry(_)) => Some(pause),
+                _ => None,
+            });
+            longest = pauses.fold(longest, Duration::max);
+            let round = story.machine.round;
+            story.after(Duration::ZERO, Timer::Retry(round));
+        }
+        longest
+    };
+    let rules = JobRules::default();
+    assert!(longest_pause(1) <= rules.retry.1);
+    let crowd = longest_pause(400);
+    assert!((rules.retry_each * 200..=rules.retry_each * 400).contains(&crowd), "{crowd:?}");
 }
 
 #[test]
