@@ -55,10 +55,7 @@ pub fn rebuild(engine: &dyn Engine) -> Result<RebuildReport, StoreError> {
     for_each_row::<StoreError>(engine, Family::Archive, |_, value| {
         // Checked before it was written, as `check` does again: here it is only listed.
         let archived: Archived = without_verifying(|| rows::decode(Family::Archive, &value))?;
-        let mut batch = Batch::new();
-        rows::put_archived(&mut batch, &archived);
-        let of_index = batch.into_writes().into_iter().filter(|write| write.family == Family::ArchiveByTime);
-        by_time.extend(of_index.filter_map(|write| Some((write.key, write.value?))));
+        by_time.extend([rows::row_by_time(&archived)]);
         if let ArchivedRow::Contract(row) = &archived.row {
             by_peer.push((peer_key(row), Vec::new()));
         }

@@ -323,10 +323,15 @@ pub fn all_rows(books: &Books) -> Vec<Row> {
 ///
 /// A contract's row in `contracts_by_peer` is there already: it is kept from the first record on.
 pub fn put_archived(batch: &mut Batch, archived: &Archived) {
-    let id = ArchiveId::of(archived);
-    let time = ArchiveTime { at: archived.at, id };
-    batch.put(ArchiveRows::FAMILY, id.to_bytes(), ArchiveRows::encode(archived));
-    batch.put(ArchiveByTime::FAMILY, time.to_bytes(), ArchiveByTime::encode(&archived.contents()));
+    batch.put(ArchiveRows::FAMILY, ArchiveId::of(archived).to_bytes(), ArchiveRows::encode(archived));
+    let (key, value) = row_by_time(archived);
+    batch.put(ArchiveByTime::FAMILY, key, value);
+}
+
+/// The look-up row by time of something archived.
+pub(crate) fn row_by_time(archived: &Archived) -> (Vec<u8>, Vec<u8>) {
+    let time = ArchiveTime { at: archived.at, id: ArchiveId::of(archived) };
+    (time.to_bytes(), ArchiveByTime::encode(&archived.contents()))
 }
 
 /// Where forgetting goes on, by kind: the first key that was not looked at yet. In memory only; without one it begins
