@@ -112,6 +112,13 @@ impl Home {
         serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("dms {arguments:?}: {error}: {run}"))
     }
 
+    /// The DID of the node that lives here, which need not run.
+    #[track_caller]
+    pub fn did(&self) -> String {
+        let shown = self.json(&["id", "show"]);
+        shown["did"].as_str().unwrap_or_else(|| panic!("no DID in {shown}")).to_owned()
+    }
+
     /// Registers a machine of this size, whatever it runs on.
     #[track_caller]
     pub fn onboard(&self, cpu: &str, memory: &str) -> &Self {

@@ -28,6 +28,7 @@ use dms_node::api::types::NewJob;
 use dms_node::identity::BOOKS;
 use dms_storage::reader::{MAX_PAGE_EVENTS, Reader};
 use dms_storage::{Entry, Event, RocksEngine, RocksOptions, failpoints};
+use dms_tests::sim::facts::Breach;
 use dms_tests::sim::oracle::rules::DISAGREE;
 use dms_tests::sim::post_mortem::PostMortem;
 use dms_tests::{DEADLINE, Home, Killed, dms, hand_made, is_soak, proof, size};
@@ -300,6 +301,28 @@ fn read_log(data: &Path, next: &mut u64) -> Vec<(u64, Entry)> {
     }
 }
 
+/// The log of the node, read behind its back whenever it is dead: a log that is never more than one life ahead of its
+/// reader is not cut before it was read.
+#[derive(Debug)]
+struct Follower {
+    next: u64,
+    check: LogCheck,
+    judge: PostMortem,
+}
+
+impl Follower {
+    fn new(did: Did) -> Self {
+        Self { next: 1, check: LogCheck::default(), judge: PostMortem::new(vec![did]) }
+    }
+
+    /// Takes what its last life has written; everything that is wrong with it.
+    fn read(&mut self, data: &Path) -> Vec<Breach> {
+        let entries = read_log(data, &mut self.next);
+        entries.iter().for_each(|(sequence, entry)| self.check.apply(*sequence, &entry.event));
+        self.judge.read(vec![entries])
+    }
+}
+
 /// What one log has shown so far.
 #[derive(Debug, Default)]
 struct LogCheck {
@@ -312,9 +335,8 @@ struct LogCheck {
 }
 
 impl LogCheck {
-    /// Takes what was read since the last time; at rest nothing may be open.
-    fn check(&mut self, entries: &[(u64, Entry)], oracle: &SharedOracle) {
-        entries.iter().for_each(|(sequence, entry)| self.apply(*sequence, &entry.event));
+    /// At rest nothing may be open.
+    fn check(&self, oracle: &SharedOracle) {
         assert!(self.live.is_empty(), "allocations that never ended: {:?}", self.live);
         assert!(self.locks.is_empty(), "locks that never ended: {:?}", self.locks);
         for id in &lock(oracle).recent {
@@ -436,8 +458,7 @@ async fn a_node_that_is_killed_at_any_moment_loses_and_leaks_nothing() {
     let logs = Home::new();
     let log = logs.path().join("log");
     let oracle = SharedOracle::default();
-    let mut log_check = LogCheck::default();
-    let (mut next, mut judge) = (1, None);
+    let mut follower = Follower::new(home.did().parse().expect("a DID"));
     let mut killed: BTreeMap<&str, usize> = BTreeMap::new();
     let mut loaded = Duration::ZERO;
     for number in 0..kills {
@@ -465,6 +486,9 @@ async fn a_node_that_is_killed_at_any_moment_loses_and_leaks_nothing() {
         };
         assert_eq!(status.signal(), Some(SIGKILL), "the node ended by itself: see {}", log.display());
         *killed.entry(at).or_default() += 1;
+        let before = follower.next;
+        assert_eq!(follower.read(home.path()), [], "DMS_SEED={seed}");
+        println!("kill {number} {at} {} events", follower.next - before);
         let is_last = number + 1 == kills;
         if (number + 1) % REST_EVERY == 0 || is_last {
             let start = Instant::now();
@@ -474,13 +498,12 @@ async fn a_node_that_is_killed_at_any_moment_loses_and_leaks_nothing() {
                     tokio::time::sleep(AGREES_WITH_ITSELF).await;
                 }
                 rest(&life.client, home.path(), &oracle, !is_last).await;
-                let did = life.client.status().await.expect("the node answers").id.did;
                 life.kill();
-                let entries = read_log(home.path(), &mut next);
-                log_check.check(&entries, &oracle);
-                let judge = judge.get_or_insert_with(|| PostMortem::new(vec![did]));
-                assert_eq!(judge.read(vec![entries]), [], "DMS_SEED={seed}");
-                let mut unsettled = judge.finish();
+                let before = follower.next;
+                assert_eq!(follower.read(home.path()), [], "DMS_SEED={seed}");
+                println!("rest {:?} {} events", start.elapsed(), follower.next - before);
+                follower.check.check(&oracle);
+                let mut unsettled = follower.judge.finish();
                 // Its last word to itself, that a result has arrived, may have been on its way when it was killed.
                 unsettled.retain(|breach| breach.rule != DISAGREE || (is_last && is_soak()));
                 if unsettled.is_empty() {
@@ -506,8 +529,8 @@ async fn a_node_that_is_killed_at_any_moment_loses_and_leaks_nothing() {
         at.trim_start_matches(", "),
         *commands as f64 / loaded.as_secs_f64(),
         jobs.len(),
-        log_check.attempts.len(),
-        judge.map_or(0, |judge| judge.summary().events),
+        follower.check.attempts.len(),
+        follower.judge.summary().events,
     ));
 }
 

@@ -31,12 +31,10 @@ fn a_stranger_is_refused_with_the_reason() {
 #[test]
 fn trust_by_name_is_enough() {
     let (provider_home, requester_home) = (Home::new(), Home::new());
-    let did = |home: &Home| home.json(&["id", "show"])["did"].as_str().unwrap().to_owned();
     provider_home.onboard("2", "1GiB");
     requester_home.onboard("1", "64MiB");
-    let provider = provider_home.start(&["--trust", &did(&requester_home)]);
-    let trust = did(&provider_home);
-    let requester = requester_home.start(&["--trust", &trust, "--bootstrap", &provider.address()]);
+    let provider = provider_home.start(&["--trust", &requester_home.did()]);
+    let requester = requester_home.start(&["--trust", &provider.did(), "--bootstrap", &provider.address()]);
     requester.wait_for_providers(1);
     let arguments = ["job", "run", "--memory", "128MiB", "--wasm", &example("programs/hello.wat")];
     let run = requester_home.dms(&arguments);

@@ -22,7 +22,7 @@ const AUCTION_MS: u64 = 300;
 /// Jobs that each node is handed just before one of them is frozen.
 const BURST: usize = 8;
 /// Harms between two rests, when both logs are read: they hold some 50,000 events each.
-const HARMS_PER_ROUND: usize = 10;
+const HARMS_PER_ROUND: usize = 6;
 /// Room for the books of the whole run, and for the logs that RocksDB sets aside.
 const DISK_MIB: u32 = 512;
 /// How long a node stays frozen, in milliseconds: mostly for longer than its locks hold, and at full size for longer than
