@@ -198,7 +198,8 @@ impl BlobStore {
 
     /// How long ago it was touched, to the millisecond, as the clock counts; none if its clock is ahead.
     fn age(&self, found: &fs::Metadata) -> io::Result<Option<Duration>> {
-        let touched = found.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let touched =
+            found.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let age = u128::from(self.clock.now().0).checked_sub(touched);
         Ok(age.map(|age| Duration::from_millis(u64::try_from(age).unwrap_or(u64::MAX))))
     }

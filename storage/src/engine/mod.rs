@@ -254,15 +254,24 @@ impl EngineError {
 pub(crate) fn for_each_row<E: From<EngineError>>(
     engine: &dyn Engine,
     family: Family,
+    row: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    for_each_row_in(engine, family, ScanRange::all(), row)
+}
+
+/// [`for_each_row`] of those whose keys lie in `range`.
+pub(crate) fn for_each_row_in<E: From<EngineError>>(
+    engine: &dyn Engine,
+    family: Family,
+    mut range: ScanRange,
     mut row: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
     /// Rows read at a time.
     const PAGE: usize = 1_024;
-    let mut from = Vec::new();
     loop {
-        let page = engine.scan(family, ScanRange::from(from), PAGE)?;
+        let page = engine.scan(family, range.clone(), PAGE)?;
         let Some((last, _)) = page.last() else { return Ok(()) };
-        from = [last.as_slice(), &[0]].concat();
+        range.start = [last.as_slice(), &[0]].concat();
         for (key, value) in page {
             row(key, value)?;
         }

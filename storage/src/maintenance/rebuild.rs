@@ -1,15 +1,18 @@
 //! Writes the live rows and look-up rows anew from the snapshot and the log.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::thread;
 
 use dms_messages::without_verifying;
 use serde::{Deserialize, Serialize};
 
 use super::{expected_rows, peer_key};
 use crate::books::{Archived, ArchivedRow};
-use crate::engine::{Batch, Durability, Engine, EngineError, for_each_row};
+use crate::engine::{Batch, Durability, Engine, EngineError, ScanRange, for_each_row, for_each_row_in};
 use crate::replay::replay;
 use crate::rows;
+use crate::rows::archive::ArchiveKind;
 use crate::schema::{Family, SCHEMA_VERSION_KEY, version_row};
 use crate::store::StoreError;
 
@@ -50,18 +53,21 @@ pub struct RebuiltFamily {
 pub fn rebuild(engine: &dyn Engine) -> Result<RebuildReport, StoreError> {
     let replayed = replay(engine)?;
     let mut expected = expected_rows(&replayed.books);
-    let by_time = expected.entry(Family::ArchiveByTime).or_default();
-    let mut by_peer = Vec::new();
-    for_each_row::<StoreError>(engine, Family::Archive, |_, value| {
-        // Checked before it was written, as `check` does again: here it is only listed.
-        let archived: Archived = without_verifying(|| rows::decode(Family::Archive, &value))?;
-        by_time.extend([rows::row_by_time(&archived)]);
-        if let ArchivedRow::Contract(row) = &archived.row {
-            by_peer.push((peer_key(row), Vec::new()));
-        }
-        Ok(())
+    // In two halves side by side, jobs and what follows from them.
+    let border = vec![ArchiveKind::Job as u8 + 1];
+    let halves = [
+        ScanRange { end: Some(border.clone()), ..ScanRange::all() },
+        ScanRange { start: border, ..ScanRange::all() },
+    ];
+    let listed: Vec<Listed> = thread::scope(|scope| {
+        let halves = halves.map(|range| scope.spawn(|| list(engine, range)));
+        let listed = halves.map(|half| half.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        listed.into_iter().collect::<Result<_, StoreError>>()
     })?;
-    expected.entry(Family::ContractsByPeer).or_default().extend(by_peer);
+    for Listed { by_time, by_peer } in listed {
+        expected.entry(Family::ArchiveByTime).or_default().extend(by_time);
+        expected.entry(Family::ContractsByPeer).or_default().extend(by_peer);
+    }
 
     let mut writer = Writer { engine, batch: Batch::new() };
     let last_event = Some(replayed.last_event).filter(|last| *last > 0);
@@ -73,6 +79,27 @@ pub fn rebuild(engine: &dyn Engine) -> Result<RebuildReport, StoreError> {
     writer.batch.put(Family::Meta, SCHEMA_VERSION_KEY, version_row());
     writer.engine.write(writer.batch, Durability::Synced)?;
     Ok(report)
+}
+
+/// The look-up rows of what is archived.
+#[derive(Default)]
+struct Listed {
+    by_time: Vec<(Vec<u8>, Vec<u8>)>,
+    by_peer: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+fn list(engine: &dyn Engine, range: ScanRange) -> Result<Listed, StoreError> {
+    let mut listed = Listed::default();
+    for_each_row_in::<StoreError>(engine, Family::Archive, range, |_, value| {
+        // Checked before it was written, as `check` does again: here it is only listed.
+        let archived: Archived = without_verifying(|| rows::decode(Family::Archive, &value))?;
+        listed.by_time.push(rows::row_by_time(&archived));
+        if let ArchivedRow::Contract(row) = &archived.row {
+            listed.by_peer.push((peer_key(row), Vec::new()));
+        }
+        Ok(())
+    })?;
+    Ok(listed)
 }
 
 fn rebuild_family(
