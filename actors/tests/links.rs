@@ -2,15 +2,16 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::*;
 use dms_actors::transport::memory::MemoryNetwork;
 use dms_actors::{
-    Actor, ActorPath, Answer, AskError, Context, DeadLetterReason, Did, Handler, Kind, PeerEvent, Policy,
-    Refusal, RefusalCode, SendFailure, Supervision,
+    Actor, ActorPath, ActorSystem, Answer, AskError, Context, DeadLetterReason, Did, Handler, Kind,
+    PeerEvent, Policy, Refusal, RefusalCode, SendFailure, Supervision,
 };
 
 #[tokio::test]
@@ -302,6 +303,106 @@ async fn the_policy_decides_before_the_body_is_decoded_and_a_panicking_decoder_h
     assert!(DECODED.load(Ordering::SeqCst));
     assert!(slow.is_alive());
     stop(&[&stranger, &friend, &b]).await;
+}
+
+/// Lets in whoever has shown the word of the day, and shows one of its own.
+#[derive(Default)]
+struct Password {
+    shows: Mutex<Vec<u8>>,
+    known: Mutex<BTreeSet<Did>>,
+}
+
+impl Policy for Password {
+    fn admit(&self, sender: Did, _: &ActorPath, _: &Kind) -> Result<(), Refusal> {
+        let is_known = self.known.lock().expect("nobody panics with it").contains(&sender);
+        is_known.then_some(()).ok_or_else(|| Refusal::new(RefusalCode::NotTrusted, "no password"))
+    }
+
+    fn credentials(&self) -> Vec<u8> {
+        self.shows.lock().expect("nobody panics with it").clone()
+    }
+
+    fn introduce(&self, peer: Did, credentials: &[u8]) -> Result<(), Refusal> {
+        match credentials {
+            b"swordfish" => drop(self.known.lock().expect("nobody panics with it").insert(peer)),
+            b"knock" => return Err(Refusal::new(RefusalCode::NotTrusted, "nobody knocks here")),
+            b"crash" => panic!("as told"),
+            _ => drop(self.known.lock().expect("nobody panics with it").remove(&peer)),
+        }
+        Ok(())
+    }
+}
+
+fn shows(network: &MemoryNetwork, n: u8, shown: &[u8]) -> (ActorSystem, Arc<Password>) {
+    let policy = Arc::new(Password { shows: Mutex::new(shown.to_vec()), ..Password::default() });
+    let system =
+        builder(n).transport(network.transport(did(n))).policy(policy.clone()).start().expect("it starts");
+    (system, policy)
+}
+
+#[tokio::test]
+async fn what_a_peer_shows_is_known_before_its_first_word_and_a_change_before_the_next() {
+    let network = MemoryNetwork::default();
+    let (b, of_b) = shows(&network, 2, b"");
+    let seen = Seen::default();
+    registered_probe(&b, &seen);
+    let (a, of_a) = shows(&network, 1, b"swordfish");
+    let far = a.resolve::<Note>(&address(2, "/probe"));
+    let ask = async |n: u64| far.ask(Note(n)).timeout(PATIENCE).await;
+    assert_eq!(ask(1).await.unwrap(), 0);
+    assert!(of_b.known.lock().unwrap().contains(&did(1)) && of_a.known.lock().unwrap().is_empty());
+    // On the same link, in the order of what is said.
+    for round in 0..5 {
+        *of_a.shows.lock().unwrap() = b"goldfish".to_vec();
+        a.introduce();
+        assert!(matches!(ask(10).await, Err(AskError::Refused(_))), "{round}");
+        *of_a.shows.lock().unwrap() = b"swordfish".to_vec();
+        a.introduce();
+        assert!(ask(11).await.is_ok(), "{round}");
+    }
+    // A refused introduction, and one at which the policy panics, leave what was known.
+    for shown in [b"knock", b"crash"] {
+        *of_a.shows.lock().unwrap() = shown.to_vec();
+        a.introduce();
+        assert!(ask(12).await.is_ok());
+    }
+    stop(&[&a, &b]).await;
+}
+
+#[tokio::test]
+async fn a_link_is_refused_to_whom_the_policy_refuses_it_and_too_much_is_not_shown() {
+    let network = MemoryNetwork::default();
+    let (b, of_b) = shows(&network, 2, b"");
+    registered_probe(&b, &Seen::default());
+    for (n, shown) in [(3, &b"knock"[..]), (4, b"crash")] {
+        let (a, _) = shows(&network, n, shown);
+        let refused = a.resolve::<Note>(&address(2, "/probe")).ask(Note(1)).timeout(PATIENCE).await;
+        assert!(refused.is_err(), "{refused:?}");
+        stop(&[&a]).await;
+    }
+    let (a, _) = shows(&network, 5, &vec![7; dms_actors::MAX_CREDENTIALS + 1]);
+    let refused = a.resolve::<Note>(&address(2, "/probe")).ask(Note(1)).timeout(PATIENCE).await;
+    assert!(matches!(refused, Err(AskError::Refused(refusal)) if refusal.text == "no password"));
+    assert!(of_b.known.lock().unwrap().is_empty());
+    stop(&[&a, &b]).await;
+}
+
+#[tokio::test]
+async fn who_shows_something_new_all_the_time_loses_the_link() {
+    let network = MemoryNetwork::default();
+    let (b, _) = shows(&network, 2, b"");
+    registered_probe(&b, &Seen::default());
+    let (a, _) = shows(&network, 1, b"swordfish");
+    let far = a.resolve::<Note>(&address(2, "/probe"));
+    far.ask(Note(1)).timeout(PATIENCE).await.unwrap();
+    (0..100).for_each(|_| a.introduce());
+    until("the end of the link", || b.counters().malformed_frames == 1).await;
+    // It may open another.
+    let mut answered = far.ask(Note(2)).timeout(PATIENCE).await;
+    while answered.is_err() {
+        answered = soon("an answer", far.ask(Note(3)).timeout(PATIENCE)).await;
+    }
+    stop(&[&a, &b]).await;
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ pub use link::fuzz;
 pub use link::{CREDIT, KindLimits, Limits, LookupError, MAX_BODY_LENGTH};
 pub use message::{Actor, Answer, Handler, Later, Overflow, Responder};
 pub use placement::Arbiter;
-pub use policy::{AdmitAll, Policy, Refusal, RefusalCode};
+pub use policy::{AdmitAll, MAX_CREDENTIALS, Policy, Refusal, RefusalCode};
 pub use pool::{Pool, PoolBuilder, Routing};
 pub use recipient::Recipient;
 pub use registry::{RegisterError, Registration};

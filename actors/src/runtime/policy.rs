@@ -12,7 +12,22 @@ pub trait Policy: Send + Sync + 'static {
     /// Admits the word, or says why not. `sender` is proven by the link's handshake. A lookup is asked
     /// about like a word of its kind, a [watch](super::ActorSystem::watch) as `actor.watch/1`.
     fn admit(&self, sender: Did, path: &ActorPath, kind: &Kind) -> Result<(), Refusal>;
+
+    /// What this system shows of itself whenever a link opens, at most [`MAX_CREDENTIALS`] bytes: tokens, say. The
+    /// peer's policy [is introduced](Policy::introduce) to it before anything is said.
+    fn credentials(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Takes what a peer shows of itself, in its own form, before its first word is asked about; or refuses the link.
+    fn introduce(&self, peer: Did, credentials: &[u8]) -> Result<(), Refusal> {
+        let _ = (peer, credentials);
+        Ok(())
+    }
 }
+
+/// Most bytes that a system shows of itself when a link opens. More is not sent, and not looked at.
+pub const MAX_CREDENTIALS: usize = 32 * 1024;
 
 /// The policy of a system that names no other: whoever can connect may speak.
 #[derive(Debug, Clone, Copy, Default)]

@@ -617,6 +617,13 @@ impl ActorSystem {
         }
     }
 
+    /// Shows every peer anew what [`Policy::credentials`] says: what is said from now on is judged by it.
+    pub fn introduce(&self) {
+        if let Some(links) = &self.0.links {
+            links.introduce();
+        }
+    }
+
     /// Stops the system: no new actors; the others end one by one, the youngest first, each after its
     /// children; then links close and the threads (the arbiters' too) are joined. Stopping twice is
     /// harmless. Needs a tokio context for its timer. Called on a thread of the system itself, that

@@ -5,7 +5,7 @@
 //! u16 BE  length of the header, at most MAX_HEADER_LENGTH
 //! header  deterministic CBOR: an array of the frame's number, its fields in this order, and, if any
 //!         are set, one map of its options
-//! body    the rest: the encoded message or reply; empty in every other frame
+//! body    the rest: the encoded message or reply; in 0, 1 and 16 what the policy shows; empty in every other frame
 //! ```
 //!
 //! | number | frame     | fields                                  | options                              |
@@ -26,8 +26,9 @@
 //! | 13     | Ended     | request, reason (number), text, count   |                                      |
 //! | 14     | Ping      |                                         |                                      |
 //! | 15     | Pong      |                                         |                                      |
+//! | 16     | Introduce |                                         |                                      |
 //!
-//! The opener of a link says 0, 3, 8, 11, 12 and 14, the other side the rest. `id` counts words, `request`
+//! The opener of a link says 0, 3, 8, 11, 12, 14 and 16, the other side the rest. `id` counts words, `request`
 //! counts 8 and 11, each from 1. Trace is the 16 bytes of the trace, the 8 of the span and the flags.
 //!
 //! A later version adds options, which an earlier one skips; a frame of another number, or fields of
@@ -93,6 +94,8 @@ pub(super) enum Header<'a> {
     Ping,
     /// The answer to a ping; also said unasked by a reader that makes a longer pause.
     Pong,
+    /// What the opener shows of itself has changed; the words that follow are judged by it.
+    Introduce,
 }
 
 /// The header of a message.
@@ -156,6 +159,7 @@ const UNWATCH: u64 = 12;
 const ENDED: u64 = 13;
 const PING: u64 = 14;
 const PONG: u64 = 15;
+const INTRODUCE: u64 = 16;
 
 // Options of a word.
 const TTL: u64 = 1;
@@ -266,6 +270,9 @@ fn write_header(header: &Header<'_>, out: &mut Vec<u8>) {
         }
         Header::Pong => {
             items.frame(PONG, 0, false);
+        }
+        Header::Introduce => {
+            items.frame(INTRODUCE, 0, false);
         }
     }
 }
@@ -489,6 +496,7 @@ fn read_fields<'a>(number: u64, reader: &mut Reader<'a>) -> Result<(u64, Header<
         }
         PING => (0, Header::Ping),
         PONG => (0, Header::Pong),
+        INTRODUCE => (0, Header::Introduce),
         _ => return Err(FrameError::OutOfPlace("a frame of an unknown number")),
     })
 }
@@ -620,6 +628,7 @@ mod tests {
             (Header::Ended { request: 2, reason: ExitReason::SystemStopped }, "850d02046000".into()),
             (Header::Ping, "810e".into()),
             (Header::Pong, "810f".into()),
+            (Header::Introduce, "8110".into()),
         ]
     }
 
@@ -660,7 +669,7 @@ mod tests {
         for bytes in refused {
             assert!(read_header(bytes).is_err(), "{bytes:02x?}");
         }
-        assert!(matches!(read_header(b"\x81\x10"), Err(FrameError::OutOfPlace(_))));
+        assert!(matches!(read_header(b"\x81\x11"), Err(FrameError::OutOfPlace(_))));
         // Later codes and reasons read as "other" and "failed".
         assert!(matches!(read_header(b"\x83\x02\x64gone\x60"),
             Ok(Header::Unwelcome(refusal)) if refusal.code == RefusalCode::Other));

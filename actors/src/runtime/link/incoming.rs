@@ -57,6 +57,11 @@ const MAX_DELAYED_ACKS: usize = CREDIT / 2;
 /// (16,384 at most), and nobody who has given up misses a tenth of a second.
 const EXPIRY_TICK: Duration = Duration::from_millis(100);
 
+/// How often a peer may show anew what it is: tokens come and go with people.
+const MAX_INTRODUCTIONS: u32 = 16;
+/// In how long.
+const INTRODUCTIONS_PERIOD: Duration = Duration::from_secs(10);
+
 /// A word that waits for its mailbox, or the place of one that was refused.
 enum Waiting {
     Word(Pending),
@@ -192,6 +197,8 @@ struct Receiver {
     bucket: Bucket,
     /// The last that a pause gave.
     sign_of_life: Instant,
+    /// Since when introductions are counted, and how many there were.
+    introductions: (Instant, u32),
     context: DecodeContext,
     last_id: u64,
     last_request: u64,
@@ -232,6 +239,7 @@ impl Receiver {
             routes: Routes::default(),
             bucket,
             sign_of_life: now,
+            introductions: (now, 0),
             context,
             last_id: 0,
             last_request: 0,
@@ -293,7 +301,26 @@ impl Receiver {
                 }
             }
             Header::Ping => self.say(&Header::Pong),
+            Header::Introduce => self.introduced(body)?,
             _ => return Err(FrameError::OutOfPlace("only words and questions come this way")),
+        }
+        Ok(())
+    }
+
+    /// The peer shows anew what it is. To prove that takes work, so it is not done over and over.
+    fn introduced(&mut self, credentials: &[u8]) -> Result<(), FrameError> {
+        let now = Instant::now();
+        let (since, count) = &mut self.introductions;
+        if now.duration_since(*since) >= INTRODUCTIONS_PERIOD {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        if *count > MAX_INTRODUCTIONS {
+            return Err(FrameError::OutOfPlace("one more introduction"));
+        }
+        if let Err(refusal) = self.shared.introduced(self.peer, credentials) {
+            // What it showed before still counts.
+            debug!(code = %refusal.code, text = %refusal.text, "an introduction is refused");
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Which links there are: one out and one in per peer, opened on demand, gone with the connection.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, debug, debug_span, warn};
 
 use super::super::system::Shared;
-use super::super::{PeerEvent, Refusal, RefusalCode, SendFailure, lock};
+use super::super::{MAX_CREDENTIALS, PeerEvent, Refusal, RefusalCode, SendFailure, lock};
 use super::HANDSHAKE_TIMEOUT;
 use super::buffer::FrameBuffer;
 use super::frame::{self, FrameError, Header, Hello};
@@ -35,6 +36,8 @@ enum Slot {
 #[derive(Default)]
 struct State {
     is_closed: bool,
+    /// How often what this system shows of itself has changed.
+    introductions: u64,
     outgoing: BTreeMap<Did, Slot>,
     incoming: BTreeMap<Did, Arc<Replies>>,
 }
@@ -216,6 +219,7 @@ impl Links {
     }
 
     async fn open(self: Arc<Self>, peer: Did, tell: watch::Sender<Opened>) {
+        let introductions = lock(&self.state).introductions;
         let result = match timeout(2 * HANDSHAKE_TIMEOUT, self.handshake(peer)).await {
             Ok(result) => result,
             Err(_) => Err(SendFailure::Unreachable("the link did not come up in time".to_owned())),
@@ -236,6 +240,10 @@ impl Links {
                 link.kill();
             }
             state.outgoing.insert(peer, Slot::Up(link.clone()));
+            // Changed while the greeting was on its way.
+            if state.introductions != introductions {
+                link.introduce(&self.credentials());
+            }
         }
         tell.send_replace(Some(Ok(link.clone())));
         // Nothing of this attempt may keep the link: its senders do.
@@ -246,6 +254,18 @@ impl Links {
         let mut state = lock(&self.state);
         if matches!(state.outgoing.get(&peer), Some(Slot::Up(current)) if Arc::ptr_eq(current, &link)) {
             state.outgoing.remove(&peer);
+        }
+    }
+
+    /// Shows every peer anew what this system is, on each link that is open; later ones begin with it.
+    pub(crate) fn introduce(&self) {
+        let credentials = self.credentials();
+        let mut state = lock(&self.state);
+        state.introductions += 1;
+        for slot in state.outgoing.values() {
+            if let Slot::Up(link) = slot {
+                link.introduce(&credentials);
+            }
         }
     }
 
@@ -261,21 +281,36 @@ impl Links {
         })?;
         let broken =
             |error: &dyn std::error::Error| SendFailure::Unreachable(format!("no greeting: {error}"));
-        let hello = frame::encode(&Header::Hello(self.hello()), &[]).map_err(|error| broken(&error))?;
+        let credentials = self.credentials();
+        let hello =
+            frame::encode(&Header::Hello(self.hello()), &credentials).map_err(|error| broken(&error))?;
         pipe.write_all(&hello).await.map_err(|error| broken(&error))?;
         pipe.flush().await.map_err(|error| broken(&error))?;
         let mut buffer = FrameBuffer::default();
         let answer = buffer.read(&mut pipe).await.map_err(|error| broken(&error))?;
-        match frame::read_header(buffer.parts(answer).0).map_err(|error| broken(&error))? {
-            Header::Welcome(theirs) => self.check(peer, &theirs).map_err(SendFailure::Refused)?,
+        let (header, credentials) = buffer.parts(answer);
+        match frame::read_header(header).map_err(|error| broken(&error))? {
+            Header::Welcome(theirs) => {
+                self.check(peer, &theirs, credentials).map_err(SendFailure::Refused)?;
+            }
             Header::Unwelcome(refusal) => return Err(SendFailure::Refused(refusal)),
             _ => return Err(SendFailure::Unreachable("the peer does not greet".to_owned())),
         }
         Ok((pipe, buffer))
     }
 
-    /// True to what the transport has proven, of our version and network?
-    fn check(&self, peer: Did, hello: &Hello<'_>) -> Result<(), Refusal> {
+    /// What this system shows of itself.
+    fn credentials(&self) -> Vec<u8> {
+        let credentials = self.shared.policy.credentials();
+        if credentials.len() <= MAX_CREDENTIALS {
+            return credentials;
+        }
+        warn!(length = credentials.len(), "the credentials are too long to be shown");
+        Vec::new()
+    }
+
+    /// True to what the transport has proven, of our version and network? Then its credentials are taken.
+    fn check(&self, peer: Did, hello: &Hello<'_>, credentials: &[u8]) -> Result<(), Refusal> {
         if hello.version != frame::VERSION {
             let text = format!("version {} is not {}", hello.version, frame::VERSION);
             return Err(Refusal::new(RefusalCode::OtherVersion, text));
@@ -286,22 +321,24 @@ impl Links {
         if hello.did != peer {
             return Err(Refusal::new(RefusalCode::NotTrusted, "the name is not the key of the connection"));
         }
-        Ok(())
+        self.shared.introduced(peer, credentials)
     }
 
     async fn accept(self: Arc<Self>, peer: Did, mut pipe: Pipe) {
         let mut buffer = FrameBuffer::default();
         let greeted = timeout(HANDSHAKE_TIMEOUT, async {
             let greeting = buffer.read(&mut pipe).await?;
-            let Header::Hello(hello) = frame::read_header(buffer.parts(greeting).0)? else {
+            let (header, credentials) = buffer.parts(greeting);
+            let Header::Hello(hello) = frame::read_header(header)? else {
                 return Err(FrameError::OutOfPlace("the first frame must be a greeting"));
             };
-            let checked = self.check(peer, &hello);
+            let checked = self.check(peer, &hello, credentials);
             let answer = match &checked {
                 Ok(()) => Header::Welcome(self.hello()),
                 Err(refusal) => Header::Unwelcome(refusal.clone()),
             };
-            let answer = frame::encode(&answer, &[]).map_err(FrameError::Header)?;
+            let credentials = if checked.is_ok() { self.credentials() } else { Vec::new() };
+            let answer = frame::encode(&answer, &credentials).map_err(FrameError::Header)?;
             pipe.write_all(&answer).await.map_err(FrameError::Pipe)?;
             pipe.flush().await.map_err(FrameError::Pipe)?;
             if checked.is_err() {
@@ -341,6 +378,16 @@ impl Links {
 }
 
 impl Shared {
+    /// Tells the policy what a peer shows of itself.
+    pub(super) fn introduced(&self, peer: Did, credentials: &[u8]) -> Result<(), Refusal> {
+        if credentials.len() > MAX_CREDENTIALS {
+            return Err(Refusal::new(RefusalCode::TooLong, "the credentials are too long"));
+        }
+        // An application's policy that panics must not take the link's task down.
+        let introduced = catch_unwind(AssertUnwindSafe(|| self.policy.introduce(peer, credentials)));
+        introduced.unwrap_or_else(|_| Err(Refusal::new(RefusalCode::Malformed, "the policy panicked")))
+    }
+
     /// Counts and reports why a link ended by itself.
     pub(super) fn report_link_end(&self, error: &FrameError) {
         match error {

@@ -381,6 +381,18 @@ impl Link {
         Ok(number)
     }
 
+    /// Shows the peer anew what this system is, before the words that follow.
+    pub(super) fn introduce(&self, credentials: &[u8]) {
+        let mut state = lock(&self.state);
+        // Behind a peer that reads nothing it is not said, and neither is anything else: the next link begins with it.
+        if state.is_dead || state.system.len() >= MAX_REQUEST_BYTES {
+            return;
+        }
+        let _ = frame::append(&mut state.system, &Header::Introduce, credentials);
+        drop(state);
+        self.signal.wake();
+    }
+
     /// Nobody waits for the answer any more.
     pub(super) fn forget_request(&self, number: u64) {
         let mut state = lock(&self.state);
@@ -629,6 +641,7 @@ impl Driver<'_> {
                 | Header::Lookup { .. }
                 | Header::Watch { .. }
                 | Header::Unwatch { .. }
+                | Header::Introduce
                 | Header::Ping => return Err(FrameError::OutOfPlace("a word on the way back")),
             };
             if let Some(resolver) = link.take_ask(state, id) {
