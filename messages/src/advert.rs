@@ -8,6 +8,7 @@ use dms_actors::signed::Document;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::{ExecutorKind, PriceList, Resources};
+use crate::token::Credentials;
 
 /// Most addresses that an advert or a request carries.
 pub const MAX_ADDRESSES: usize = 8;
@@ -27,6 +28,9 @@ pub struct Advert {
     pub prices: PriceList,
     /// Grows with every advert of this issuer (milliseconds of its clock, so that it grows over restarts).
     pub sequence: u64,
+    /// What lets the node bid, for requesters that it has no link to.
+    #[serde(default, skip_serializing_if = "Credentials::is_empty")]
+    pub credentials: Credentials,
 }
 
 impl Document for Advert {

@@ -113,6 +113,11 @@ pub enum DeclineReason {
     },
     /// The requester is a stranger here.
     NotTrusted,
+    /// The node does not trust the requester for this.
+    Lacks {
+        /// The ability that it has not shown, as the node says it.
+        ability: String,
+    },
     /// The requester already holds its share of locks that it has not invoked.
     LockShare,
     /// The node offers nothing to anybody.
@@ -150,6 +155,7 @@ impl DeclineReason {
             Self::Score { .. } => "score",
             Self::TooExpensive { .. } => "too_expensive",
             Self::NotTrusted => "not_trusted",
+            Self::Lacks { .. } => "lacks",
             Self::LockShare => "lock_share",
             Self::NotOnboarded => "not_onboarded",
             Self::Draining => "draining",
@@ -188,6 +194,7 @@ impl fmt::Display for DeclineReason {
             Self::Score { needed, had } => write!(f, "needs a score of {needed}, has {had}"),
             Self::TooExpensive { price } => write!(f, "costs {price} per hour, over the limit"),
             Self::NotTrusted => f.write_str("does not trust the requester"),
+            Self::Lacks { ability } => write!(f, "does not trust the requester: {ability}"),
             Self::LockShare => f.write_str("the requester already holds its share of locks"),
             Self::NotOnboarded => f.write_str("offers no capacity (not onboarded)"),
             Self::Draining => f.write_str("is stopping"),
@@ -216,6 +223,7 @@ impl Document for Decline {
         match &self.reason {
             DeclineReason::Label { key: text }
             | DeclineReason::Architecture { had: text }
+            | DeclineReason::Lacks { ability: text }
             | DeclineReason::Unsupported { what: text } => check_text("reason", text),
             DeclineReason::TooBig { shortfalls } | DeclineReason::Busy { shortfalls }
                 if shortfalls.len() > 16 =>
@@ -269,6 +277,7 @@ mod tests {
             DeclineReason::Score { needed: 300, had: 0 },
             DeclineReason::TooExpensive { price: Price(1) },
             DeclineReason::NotTrusted,
+            DeclineReason::Lacks { ability: "it needs /dms/request/bids".into() },
             DeclineReason::LockShare,
             DeclineReason::NotOnboarded,
             DeclineReason::Draining,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::advert::check_addresses;
 use crate::capability::Requirement;
 use crate::ids::{BidRequestId, JobId};
+use crate::token::Credentials;
 use crate::units::{Millis, Price};
 
 /// Most bids that a request may want.
@@ -33,6 +34,16 @@ pub struct BidRequest {
     pub wanted: u16,
     /// Where the requester can be dialled, for bidders that heard this by gossip.
     pub addresses: Vec<String>,
+    /// What lets the requester ask, for bidders that it has no link to.
+    #[serde(default, skip_serializing_if = "Credentials::is_empty")]
+    pub credentials: Credentials,
+}
+
+impl BidRequest {
+    /// The request as it is kept: without what was only shown with it.
+    pub fn bare(&self) -> Self {
+        Self { credentials: Credentials::default(), ..self.clone() }
+    }
 }
 
 impl Document for BidRequest {

@@ -122,6 +122,7 @@ fn every_word_has_its_golden_bytes() {
             available: resources(),
             prices: PriceList::default(),
             sequence: 9,
+            credentials: Credentials::default(),
         },
         "vmn3dqafhhyq33iy",
     );
@@ -148,6 +149,7 @@ fn every_word_has_its_golden_bytes() {
             max_price: None,
             wanted: 3,
             addresses: vec![],
+            credentials: Credentials::default(),
         },
         "2la26rh5njbj7x3u",
     );
@@ -218,6 +220,37 @@ fn every_word_has_its_golden_bytes() {
     let provided = ProvidedAttempt { attempt: attempt(), stage: AttemptStage::Ended };
     golden(&Reconcile { requested: vec![requested], provided: vec![provided] }, "mjta64ylrsmnv624");
     golden(&example_job(), "vagfe6mbopxu6a6y");
+}
+
+#[test]
+fn every_word_of_trust_has_its_golden_bytes() {
+    let token = Token {
+        abilities: Role::Member.abilities(),
+        topics: Some(BTreeSet::from(["advert".to_owned()])),
+        depth: 2,
+        parent: Some(ContentId::of_bytes(b"parent")),
+    };
+    golden(&token, "kj34aymgattmgxie");
+    let token = Signed::sign(token, &keypair(), options()).unwrap();
+    golden(&Revocation { token: token.content_id() }, "twlqn7b5kahly4ue");
+    let credentials = Credentials::of([&token]);
+    golden(&credentials, "j54x4shyul44bjlq");
+    let secret = InviteSecret::from_random([7; 16]);
+    golden(&Join { secret }, "z4jumopt7a6t4mpe");
+    golden(&Renew {}, "duas4b3q2fy6swua");
+    golden(&Admitted { invite: Some(secret.invite()), credentials }, "ypg6x4ffxjuhop6a");
+    golden(&NotAdmitted { invite: None, reason: NotAdmittedReason::Used }, "fahvhenmpwg7lzfy");
+    golden(&Revocations { revocations: vec![b"signed".to_vec().into()] }, "yi7vedilngxx2gyu");
+    let invite = Invite {
+        inviter: keypair().did(),
+        network: "test".into(),
+        addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+        secret,
+        role: Role::Requester,
+        expires: Timestamp(1_700_000_000_000),
+        pre_shared_key: Some(PreSharedKey([8; 32])),
+    };
+    golden(&invite, "cdis6rubt5kvpcai");
 }
 
 #[test]

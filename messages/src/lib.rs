@@ -6,9 +6,12 @@
 //! a [`Release`]. The allocation reports [`AllocationStatus`] and [`AllocationOutput`], and keeps its
 //! result until [`Acknowledge`]d. [`Cancel`] ends it early. What got lost on the way is found by [`Reconcile`].
 //!
+//! Who may say which of them is an [`Ability`], proven by [`Token`]s; an [`Invite`] brings a node its first one.
+//!
 //! Plain data with checked constructors and units: no I/O, no clock, no decision. Documents are
 //! [`Signed`] (COSE) and can be checked offline; the rest are frames, proven by the link they arrive on.
 
+pub mod ability;
 mod advert;
 mod bid;
 mod bid_request;
@@ -19,12 +22,15 @@ mod file_tree;
 mod ids;
 mod invocation;
 mod job;
+mod membership;
 mod node_card;
 mod node_status;
 mod reconcile;
 mod status;
+mod token;
 mod units;
 
+pub use ability::{Ability, Role};
 pub use advert::{Advert, MAX_ADDRESSES};
 pub use bid::{Bid, Decline, DeclineReason, Release, ReleaseCause, Retry};
 pub use bid_request::{BidRequest, MAX_WANTED};
@@ -38,12 +44,20 @@ pub use file_tree::{FileEntry, FileTree, FileTreeError, RelativePath};
 pub use ids::{AllocationId, AttemptId, BidId, BidRequestId, IdError, JobId, NodeId, NodeUuid};
 pub use invocation::{Accepted, Invocation, Refused, RefusedReason};
 pub use job::{Job, JobEnd, JobError, JobFailure, JobPhase, Pod, Task};
+pub use membership::{
+    Admitted, Invite, InviteError, InviteSecret, Join, MAX_REVOCATIONS, NotAdmitted, NotAdmittedReason,
+    PreSharedKey, Renew, Revocations,
+};
 pub use node_card::NodeCard;
 pub use node_status::{MAX_NODE_STATUS_LENGTH, NodeRole, NodeStatus, ResourceSummary, ServingMode};
 pub use reconcile::{AttemptStage, MAX_RECONCILED, ProvidedAttempt, Reconcile, RequestedAttempt};
 pub use status::{
     Acknowledge, AllocationOutput, AllocationResult, AllocationState, AllocationStatus,
     AllocationStatusRequest, Cancel, FailureCause, OutputStream, StopCause,
+};
+pub use token::{
+    Credentials, CredentialsError, CredentialsTextError, MAX_SHOWN_TOKENS, MAX_TOKEN_DEPTH, MAX_TOKEN_LENGTH,
+    Revocation, Token,
 };
 pub use units::{CpuMillis, DiskMib, MemoryMib, Millis, Price, UnitError};
 

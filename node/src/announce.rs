@@ -153,6 +153,7 @@ impl Node {
             available,
             prices,
             sequence: self.now().0,
+            credentials: self.parts.gate.own(),
         })
     }
 

@@ -78,6 +78,9 @@ pub enum CommandError {
         /// The limit.
         limit: usize,
     },
+    /// What is to be granted, or whom, is not possible.
+    #[error("not possible: {0}")]
+    InvalidTrust(String),
     /// The node is stopping.
     #[error("the node is stopping")]
     Draining,

@@ -5,6 +5,8 @@
 //! [`crate::startup`] uses. An unknown key or a value out of range is refused with its place, never
 //! replaced by a default.
 
+mod mesh;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use std::str::FromStr;
 
 use dms_messages::{Capability, Did, MemoryMib, Millis, PriceList};
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use self::mesh::{MeshError, remember_mesh};
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "config.toml";

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::node::{ADVERT_TTL, Trust};
+use crate::node::ADVERT_TTL;
 use crate::orchestrator::discovery;
 
 /// How long a look-up of a class may take in all. Jobs wait less; what comes later helps the next round.
@@ -173,18 +173,18 @@ impl Finder {
         adverts.max_by_key(|advert| advert.value().sequence)
     }
 
-    /// Adverts of nodes that are trusted and not `known` yet: those trusted by name, and those that say they
-    /// provide the class. What is found within 10 s.
+    /// Adverts of nodes that are not `known` yet: those trusted by name, and those that say they provide the class,
+    /// who may be anybody: their adverts show what lets them. What is found within 10 s.
     pub async fn find_class(
         &self,
         class: CapabilityClass,
-        trust: Trust,
+        named: BTreeSet<Did>,
         known: BTreeSet<Did>,
         chance: u8,
     ) -> Vec<Signed<Advert>> {
         let deadline = Instant::now() + CLASS_TIME;
         let providers = timeout_at(deadline, self.directory.providers(class_key(&class))).await;
-        let mut providers = match providers {
+        let providers = match providers {
             Ok(Ok(providers)) => providers,
             Ok(Err(error)) => {
                 tracing::debug!(%class, %error, "no provider was found");
@@ -192,8 +192,7 @@ impl Finder {
             }
             Err(_) => Vec::new(),
         };
-        providers.retain(|did| trust.includes(*did));
-        let wanted = discovery::whom_to_look_up(providers, &trust.peers, &known, chance);
+        let wanted = discovery::whom_to_look_up(providers, &named, &known, chance);
         let mut queries: FuturesUnordered<_> = wanted.into_iter().map(|did| self.fetch_advert(did)).collect();
         let mut found = Vec::new();
         while let Ok(Some(advert)) = timeout_at(deadline, queries.next()).await {
@@ -222,6 +221,7 @@ mod tests {
             available: resources(1000, 64),
             prices: PriceList::default(),
             sequence: pen.now().0,
+            credentials: Default::default(),
         }
     }
 

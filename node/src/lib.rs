@@ -55,4 +55,5 @@ pub mod startup;
 #[cfg(test)]
 mod testing;
 mod time_text;
+pub mod trust;
 pub mod word;

@@ -4,6 +4,8 @@
 //! only what its event says. Ids are shortened as in every list; the whole event is beside its words for programs.
 //! Texts of peers stand in the words as they came: whoever prints them escapes them.
 
+mod trust;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use dms_messages::{
 use dms_storage::{Entry, Event, Lock, LockEnd};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::trust::row_text as trust_row;
 use crate::time_text;
 
 /// Characters of an id that lines show and commands accept.
@@ -44,7 +47,11 @@ pub struct LogLine {
 impl LogLine {
     /// The line of an entry; with the whole event if `is_whole`.
     pub fn of(sequence: u64, entry: &Entry, is_whole: bool) -> Self {
-        let event = is_whole.then(|| serde_json::to_value(&entry.event).expect("an event is plain data"));
+        let whole = || match &entry.event {
+            Event::Trust { change } => serde_json::to_value(change),
+            event => serde_json::to_value(event),
+        };
+        let event = is_whole.then(|| whole().expect("an event is plain data"));
         Self {
             sequence,
             at: entry.at,
@@ -148,6 +155,7 @@ fn job_of(event: &Event) -> Option<JobId> {
         | Event::AllocationEnded { .. }
         | Event::AllocationAcknowledged { .. }
         | Event::DocumentSeen { .. }
+        | Event::Trust { .. }
         | Event::Pruned { .. }
         | Event::Settled { .. } => return None,
     })
@@ -260,6 +268,7 @@ pub(crate) fn text_of(Entry { at, event }: &Entry) -> String {
         Event::DocumentSeen { id: it, until } => {
             format!("signed word {} was seen, and is remembered for {}", id(it), lasting(*at, *until))
         }
+        Event::Trust { change } => trust::text_of(change, *at),
         Event::Pruned { before } => {
             format!("forgot requests, bids and words that were over {}", ago(*at, *before))
         }

@@ -15,10 +15,12 @@ use dms_actors::signed::SignedError;
 use dms_actors::transport::Transport;
 use dms_actors::wire::DecodeContext;
 use dms_actors::{
-    ActorRef, ActorSystem, Address, DeadLetterReason, Did, Message, PeerEvent, Recipient, SendFailure,
-    WireMessage,
+    ActorRef, ActorSystem, Address, DeadLetterReason, Did, Kind, Message, PeerEvent, Recipient, Refusal,
+    RefusalCode, SendFailure, WireMessage,
 };
-use dms_messages::{Advert, BidId, BidRequest, MAX_NODE_STATUS_LENGTH, NodeStatus, Signed};
+use dms_messages::{
+    Advert, BidId, BidRequest, Invocation, MAX_NODE_STATUS_LENGTH, NodeStatus, Revocation, Signed,
+};
 use dms_p2p::{P2pStatus, PeerStatus};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
@@ -31,6 +33,7 @@ use crate::directory::{Finder, WordCheck};
 use crate::errors::whole;
 use crate::node::Node;
 use crate::orchestrator::discovery;
+use crate::orchestrator::job_state::BarredWord;
 use crate::word::{Addressed, Word};
 
 /// Where nodes are, within their systems.
@@ -66,6 +69,8 @@ pub enum Trouble {
     Unreachable,
     /// The link broke after the word was taken: it may have arrived, and dialling again may help.
     LinkLost,
+    /// The peer is there and does not let this node say such a word.
+    Barred(BarredWord),
     /// The peer is there and did not take this word, or did not take it in time.
     NotTaken,
 }
@@ -91,6 +96,8 @@ pub enum Heard {
     BidRequest(Signed<BidRequest>),
     /// How a node stands.
     NodeStatus(Signed<NodeStatus>),
+    /// A token that holds no longer.
+    Revocation(Signed<Revocation>),
 }
 
 impl Message for Heard {
@@ -286,9 +293,17 @@ impl Network {
     }
 }
 
+/// The name of the topic of bid requests, as tokens name it.
+pub const BID_REQUESTS: &str = "bid-request";
+
 /// Where gossiped bid requests are heard.
 pub fn bid_request_topic(network: &str) -> Topic {
-    Topic(format!("/dms/{network}/bid-request"))
+    Topic(format!("/dms/{network}/{BID_REQUESTS}"))
+}
+
+/// Where revocations are heard.
+pub fn revocation_topic(network: &str) -> Topic {
+    Topic(format!("/dms/{network}/revocation"))
 }
 
 /// Where adverts are heard.
@@ -345,6 +360,11 @@ impl Recipients {
             Word::Acknowledge(word) => tell(self.to(), word, Word::Acknowledge).await,
             Word::Cancel(word) => tell(self.to(), word, Word::Cancel).await,
             Word::Reconcile(word) => tell(self.to(), word, Word::Reconcile).await,
+            Word::Join(word) => tell(self.to(), word, Word::Join).await,
+            Word::Renew(word) => tell(self.to(), word, Word::Renew).await,
+            Word::Admitted(word) => tell(self.to(), word, Word::Admitted).await,
+            Word::NotAdmitted(word) => tell(self.to(), word, Word::NotAdmitted).await,
+            Word::Revocations(word) => tell(self.to(), word, Word::Revocations).await,
         }
     }
 }
@@ -517,6 +537,11 @@ async fn bring_losses(system: ActorSystem, node: ActorRef<Node>) {
                 last_lost = Some((peer, Instant::now()));
                 (Trouble::LinkLost, "the link was lost".to_owned())
             }
+            DeadLetterReason::Refused(Refusal { code: RefusalCode::NotTrusted, text })
+                if let Some(word) = letter.kind.as_ref().and_then(barred_word) =>
+            {
+                (Trouble::Barred(word), text)
+            }
             DeadLetterReason::Refused(refusal) => {
                 (Trouble::NotTaken, format!("it refused the word: {refusal}"))
             }
@@ -526,6 +551,17 @@ async fn bring_losses(system: ActorSystem, node: ActorRef<Node>) {
         if node.tell(undelivered).await.is_err() {
             return;
         }
+    }
+}
+
+/// The word of this kind, if a job waits for its answer.
+fn barred_word(kind: &Kind) -> Option<BarredWord> {
+    if *kind == Kind::of::<Signed<BidRequest>>() {
+        Some(BarredWord::BidRequest)
+    } else if *kind == Kind::of::<Signed<Invocation>>() {
+        Some(BarredWord::Invocation)
+    } else {
+        None
     }
 }
 
@@ -543,8 +579,10 @@ async fn bring_gossip(parts: NetworkParts, mut heard: mpsc::Receiver<Gossip>, no
         bid_request: bid_request_topic(network),
         advert: advert_topic(network),
         status: status_topic(network),
+        revocation: revocation_topic(network),
     };
-    for topic in [&topics.bid_request, &topics.advert, &topics.status].map(Topic::clone) {
+    let all = [&topics.bid_request, &topics.advert, &topics.status, &topics.revocation];
+    for topic in all.map(Topic::clone) {
         if let Err(error) = parts.mesh.subscribe(topic).await {
             tracing::error!(%error, "cannot listen to gossip");
         }
@@ -576,6 +614,7 @@ struct Topics {
     bid_request: Topic,
     advert: Topic,
     status: Topic,
+    revocation: Topic,
 }
 
 fn check_gossip(gossip: &Gossip, topics: &Topics, context: &DecodeContext) -> Result<Heard, Unheard> {
@@ -592,6 +631,8 @@ fn check_gossip(gossip: &Gossip, topics: &Topics, context: &DecodeContext) -> Re
             return Err(Unheard::Reject("a status that is too long".to_owned()));
         }
         Signed::verify(&gossip.body, context).map(Heard::NodeStatus)
+    } else if gossip.topic == topics.revocation {
+        Signed::verify(&gossip.body, context).map(Heard::Revocation)
     } else {
         return Err(Unheard::Ignore);
     };
@@ -600,6 +641,8 @@ fn check_gossip(gossip: &Gossip, topics: &Topics, context: &DecodeContext) -> Re
         Heard::BidRequest(request) => request.issuer(),
         Heard::Advert(advert) => advert.issuer(),
         Heard::NodeStatus(status) => status.issuer(),
+        // Whoever knows of one passes it on: it proves itself, whoever has published it.
+        Heard::Revocation(_) => gossip.source,
     };
     if issuer == gossip.source {
         Ok(word)

@@ -21,6 +21,7 @@ use dms_actors::{
     Actor, ActorId, ActorRef, Answer, Context, Did, ExitReason, Handler, Message, Responder, Supervision,
     Workers,
 };
+use dms_messages::ability::PROVIDE_BID;
 use dms_messages::{
     Advert, AllocationId, AllocationState, AllocationStatus, AttemptId, FailureCause, JobId, NodeCard,
     NodeId, NodeStatus, NodeUuid, Signed, StopCause,
@@ -50,6 +51,8 @@ use crate::orchestrator::job_state::JobRules;
 use crate::orchestrator::reconcile::Round;
 use crate::orchestrator::turns::Turns;
 use crate::signer::{RECORD_TTL, Signer};
+use crate::trust::Gate;
+use crate::trust::issue::TOKEN_TTL;
 use crate::word::{Addressed, Word};
 
 /// How long an advert is believed.
@@ -88,22 +91,6 @@ const MIN_SWEEP_PAUSE: Duration = Duration::from_millis(50);
 /// How long a commit waits when the committer's queue is full.
 pub(crate) const OVERLOAD_PAUSE: Duration = Duration::from_millis(5);
 
-/// Who may ask for bids and be asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// True if everybody may.
-    pub is_open: bool,
-    /// Who else may.
-    pub peers: BTreeSet<Did>,
-}
-
-impl Trust {
-    /// True if `did` may.
-    pub fn includes(&self, did: Did) -> bool {
-        self.is_open || self.peers.contains(&did)
-    }
-}
-
 /// The provider's times and limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProviderRules {
@@ -124,6 +111,8 @@ pub struct NodeTimes {
     pub keep_history: Duration,
     /// How often what is over leaves the memory, is forgotten, and its contents are removed.
     pub housekeeping: Duration,
+    /// How long a token holds that this node signs; it is renewed at half of that.
+    pub token_ttl: Duration,
 }
 
 impl Default for NodeTimes {
@@ -133,6 +122,7 @@ impl Default for NodeTimes {
             disk_retry: Duration::from_secs(5),
             keep_history: Duration::from_secs(30 * 24 * 3600),
             housekeeping: Duration::from_secs(600),
+            token_ttl: TOKEN_TTL,
         }
     }
 }
@@ -147,7 +137,7 @@ pub struct NodeParts {
     /// The clock.
     pub clock: SharedClock,
     /// Who may.
-    pub trust: Trust,
+    pub gate: Gate,
     /// The requester's rules.
     pub job_rules: JobRules,
     /// The provider's rules.
@@ -375,9 +365,14 @@ impl Node {
         self.parts.clock.now()
     }
 
-    /// True if `did` may ask for bids here, and be asked from here.
-    pub(crate) fn trusts(&self, did: Did) -> bool {
-        did == self.me() || self.parts.trust.includes(did)
+    /// True if `did` may bid on our jobs.
+    pub(crate) fn may_provide(&self, did: Did) -> bool {
+        self.parts.gate.may(did, PROVIDE_BID, None).is_ok()
+    }
+
+    /// True if `did` is trusted for anything.
+    pub(crate) fn knows(&self, did: Did) -> bool {
+        self.parts.gate.is_known(did)
     }
 
     /// The node's names, once it has introduced itself.
@@ -416,6 +411,7 @@ impl Node {
             Ok(ticket) => {
                 for entry in &entries {
                     tracing::debug!(event = entry.event.name(), "recorded");
+                    self.note_party(&entry.event);
                     if matches!(entry.event, Event::LockEnded { .. } | Event::AllocationEnded { .. }) {
                         failpoints::pass(failpoints::MID_RELEASE);
                     }
@@ -438,6 +434,15 @@ impl Node {
                 self.turn_read_only(&error, false, ctx);
                 then(self, Err(NotRecorded::ReadOnly(error.to_string())), ctx);
             }
+        }
+    }
+
+    /// Whoever has a contract with this node may say what belongs to it, whatever becomes of its tokens.
+    fn note_party(&self, event: &Event) {
+        match event {
+            Event::AllocationAccepted { contract, .. } => self.parts.gate.add_party(contract.issuer()),
+            Event::AttemptMinted { provider, .. } => self.parts.gate.add_party(*provider),
+            _ => {}
         }
     }
 
@@ -722,6 +727,8 @@ impl Node {
     /// Begins to act by the books as they are.
     fn take_up(&mut self, ctx: &mut Context<'_, Self>) {
         self.taken_up = self.now();
+        self.parts.gate.take_books(self.me(), &self.books);
+        self.parts.gate.take_parties(self.books.contracts().values().map(|row| row.peer).collect());
         self.introduce(ctx);
         self.recover(ctx);
         self.arm_lease_timer(ctx);
@@ -992,6 +999,7 @@ impl Actor for Node {
         });
         ctx.every(self.parts.times.reconcile, |node, ctx| node.reconcile(ctx));
         self.start_announcing(ctx);
+        self.start_renewing(ctx);
         ctx.every(TIDY_PERIOD, |node, ctx| node.tidy(ctx));
         ctx.every(self.parts.times.housekeeping, |node, ctx| node.housekeeping(ctx));
     }

@@ -9,7 +9,7 @@ use dms_storage::books::{AllocationRow, ContractRow, JobRow, LockState};
 use dms_storage::reader::{AnyRow, QueriedRow};
 use serde::{Deserialize, Serialize};
 
-use crate::log_lines::{an_hour, asked, attempt, cid, declined_because, id, left, text_of};
+use crate::log_lines::{an_hour, asked, attempt, cid, declined_because, id, left, text_of, trust_row};
 use crate::time_text::to_the_second;
 
 /// One row, as people and programs see it.
@@ -107,6 +107,7 @@ fn text(row: &AnyRow) -> String {
                 to_the_second(standing.since)
             )
         }
+        AnyRow::Trust(row) => trust_row(row),
         AnyRow::Archived(archived) => archived_text(archived.at, &archived.row),
         AnyRow::Contents { of, contents } => format!(
             "began {}; needs {} blobs and {} trees",

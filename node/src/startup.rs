@@ -19,9 +19,9 @@ use std::time::Duration;
 use dms_actors::clock::{SharedClock, SystemClock};
 use dms_actors::{ActorRef, ActorSystem, RegisterError, StartError, Supervision, Workers};
 use dms_messages::{
-    Accepted, Acknowledge, Advert, AllocationOutput, AllocationState, AllocationStatus,
+    Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationState, AllocationStatus,
     AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did, FailureCause, Invocation,
-    NodeId, Reconcile, Refused, Release, Signed,
+    Join, NodeId, NotAdmitted, Reconcile, Refused, Release, Renew, Revocations, Signed,
 };
 use dms_p2p::{P2p, P2pConfig, P2pError, Timing};
 use dms_storage::{
@@ -42,9 +42,10 @@ use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
 use crate::files::close_directory;
 use crate::identity::{BOOKS, Identity, IdentityError};
 use crate::network::{self, NODE_PATH, NetworkParts};
-use crate::node::{self, BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust};
+use crate::node::{self, BooksOpener, Node, NodeParts, NodeTimes, ProviderRules};
 use crate::orchestrator::job_state::JobRules;
 use crate::signer::Signer;
+use crate::trust::{Gate, Trust};
 
 /// The file whose lock says that a node runs on the data directory.
 const LOCK: &str = "lock";
@@ -247,7 +248,12 @@ pub fn register(system: &ActorSystem, node: &ActorRef<Node>) -> Result<(), Regis
         .accepts::<AllocationOutput>()
         .accepts::<Acknowledge>()
         .accepts::<Cancel>()
-        .accepts::<Reconcile>();
+        .accepts::<Reconcile>()
+        .accepts::<Join>()
+        .accepts::<Renew>()
+        .accepts::<Admitted>()
+        .accepts::<NotAdmitted>()
+        .accepts::<Revocations>();
     Ok(())
 }
 
@@ -276,10 +282,13 @@ impl RunningNode {
             ..P2pConfig::default()
         };
         let p2p = P2p::start(&identity.keypair, p2p_config).await?;
+        let trust = Trust { is_open: settings.open, peers: settings.trust.iter().copied().collect() };
+        let gate = Gate::new(me, &settings.network, &trust, Arc::clone(&clock));
         let system = ActorSystem::builder(me, settings.network.clone())
             .clock(Arc::clone(&clock))
             .transport(p2p.transport())
             .blobs(Arc::<BlobStore>::clone(&blobs))
+            .policy(Arc::new(gate.clone()))
             .network_runtime(Handle::current())
             .start()?;
         let pending = watch::Sender::new(0);
@@ -297,7 +306,7 @@ impl RunningNode {
             engine: Arc::clone(&engine),
             signer: Signer::new(Arc::new(identity.keypair), Arc::clone(&clock), &settings.network),
             clock: Arc::clone(&clock),
-            trust: Trust { is_open: settings.open, peers: settings.trust.iter().copied().collect() },
+            gate,
             job_rules: JobRules {
                 auction: settings.auction.duration(),
                 orphan_after: settings.orphan_after.duration(),

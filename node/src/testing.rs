@@ -108,6 +108,7 @@ pub(crate) fn request(job: &Job) -> BidRequest {
         max_price: job.max_price,
         wanted: job.wanted,
         addresses: vec![],
+        credentials: Default::default(),
     }
 }
 
@@ -187,4 +188,92 @@ pub(crate) fn contract(lock: &Lock, requester: &Signer, provider: Did, number: u
 pub(crate) fn sign_contract(contract: Contract, requester: &Signer) -> Signed<Contract> {
     let audience = contract.provider;
     requester.sign(contract, Some(audience), RECORD_TTL).unwrap()
+}
+
+/// Tokens as tests sign them.
+pub(crate) mod tokens {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use dms_actors::signed::SignOptions;
+    use dms_messages::{Ability, ContentId, DocumentId, Keypair, Role, Signed, Timestamp, Token};
+
+    /// The mesh.
+    pub(crate) const NETWORK: &str = "test";
+    /// When they are signed.
+    pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    pub(crate) fn key(seed: u8) -> Keypair {
+        Keypair::from_secret(&[seed; 32])
+    }
+
+    /// A token to be signed.
+    #[derive(Debug, Clone)]
+    pub(crate) struct Sign {
+        pub(crate) from: u8,
+        pub(crate) to: Option<u8>,
+        pub(crate) abilities: BTreeSet<Ability>,
+        pub(crate) topics: Option<BTreeSet<String>>,
+        pub(crate) depth: u8,
+        pub(crate) parent: Option<ContentId>,
+        pub(crate) hours: u64,
+        pub(crate) network: &'static str,
+        pub(crate) at: Timestamp,
+    }
+
+    impl Sign {
+        /// For a day, for nothing yet.
+        pub(crate) fn new(from: u8, to: u8) -> Self {
+            Self {
+                from,
+                to: Some(to),
+                abilities: BTreeSet::new(),
+                topics: None,
+                depth: 0,
+                parent: None,
+                hours: 24,
+                network: NETWORK,
+                at: NOW,
+            }
+        }
+
+        pub(crate) fn abilities(self, abilities: &[&str]) -> Self {
+            Self { abilities: abilities.iter().map(|text| text.parse().unwrap()).collect(), ..self }
+        }
+
+        pub(crate) fn role(self, role: Role) -> Self {
+            Self { abilities: role.abilities(), depth: role.depth(), ..self }
+        }
+
+        pub(crate) fn topics(self, topics: &[&str]) -> Self {
+            Self { topics: Some(topics.iter().map(|topic| (*topic).to_owned()).collect()), ..self }
+        }
+
+        pub(crate) fn depth(self, depth: u8) -> Self {
+            Self { depth, ..self }
+        }
+
+        pub(crate) fn after(self, parent: &Signed<Token>) -> Self {
+            Self { parent: Some(parent.content_id()), ..self }
+        }
+
+        pub(crate) fn sign(&self) -> Signed<Token> {
+            let token = Token {
+                abilities: self.abilities.clone(),
+                topics: self.topics.clone(),
+                depth: self.depth,
+                parent: self.parent,
+            };
+            let mut id = [0; 16];
+            id[..2].copy_from_slice(&[self.from, self.to.unwrap_or_default()]);
+            let options = SignOptions {
+                network: self.network.to_owned(),
+                audience: self.to.map(|to| key(to).did()),
+                issued_at: self.at,
+                ttl: Duration::from_secs(self.hours * 3600),
+                id: DocumentId(id),
+            };
+            Signed::sign(token, &key(self.from), options).unwrap()
+        }
+    }
 }

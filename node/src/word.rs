@@ -1,8 +1,9 @@
 //! The words as the node handles them: one enum of everything that can be told to a peer's node.
 
 use dms_messages::{
-    Accepted, Acknowledge, Advert, AllocationOutput, AllocationStatus, AllocationStatusRequest, Bid,
-    BidRequest, Cancel, Decline, Did, Invocation, Reconcile, Refused, Release, Signed,
+    Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationStatus, AllocationStatusRequest,
+    Bid, BidRequest, Cancel, Decline, Did, Invocation, Join, NotAdmitted, Reconcile, Refused, Release, Renew,
+    Revocations, Signed,
 };
 
 /// A word for a peer's node.
@@ -36,6 +37,16 @@ pub enum Word {
     Cancel(Cancel),
     /// This is what we share.
     Reconcile(Reconcile),
+    /// We were invited.
+    Join(Join),
+    /// Our tokens will end.
+    Renew(Renew),
+    /// Here are your tokens.
+    Admitted(Admitted),
+    /// You get none.
+    NotAdmitted(NotAdmitted),
+    /// These hold no longer.
+    Revocations(Revocations),
 }
 
 /// A word and who it is for.

@@ -23,7 +23,7 @@ const PAGE: usize = 1024;
 type Step = fn() -> &'static [Family];
 
 /// The step from version n at place n - 1.
-const STEPS: [Step; SCHEMA_VERSION as usize - 1] = [from_1_to_2, from_2_to_3];
+const STEPS: [Step; SCHEMA_VERSION as usize - 1] = [from_1_to_2, from_2_to_3, from_3_to_4];
 
 /// A job's row also says when the first bid came, how often each node declined, and of each attempt the price and
 /// since when it runs.
@@ -35,6 +35,11 @@ fn from_1_to_2() -> &'static [Family] {
 /// listed by expiry, contracts by peer, and requesters have a standing. The archive and the snapshot begin empty.
 fn from_2_to_3() -> &'static [Family] {
     &[Family::BidsSent, Family::Contracts, Family::LocksByExpiry, Family::ContractsByPeer, Family::Standing]
+}
+
+/// Whom the node trusts is in the books; in older ones nobody is.
+fn from_3_to_4() -> &'static [Family] {
+    &[Family::Trust]
 }
 
 /// The version in which the database is stored.

@@ -8,7 +8,7 @@
 use crate::engine::EngineError;
 
 /// The layout this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// The row of [`Family::Meta`] that holds the schema version: four bytes, big-endian. Reserved; no other code writes it.
 pub const SCHEMA_VERSION_KEY: &[u8] = b"schema_version";
@@ -55,6 +55,8 @@ pub enum Family {
     ContractsByPeer,
     /// What requesters did with locks they never invoked.
     Standing,
+    /// Whom the node trusts, by what right, and whom it lets in.
+    Trust,
     /// What is over: jobs, allocations and contracts that left the memory. Never changed, only forgotten.
     Archive,
     /// The archive by time: the order of lists, and of forgetting.
@@ -67,7 +69,7 @@ pub enum Family {
 
 impl Family {
     /// Every family, in the order of their declaration.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Meta,
         Self::Events,
         Self::Registered,
@@ -85,6 +87,7 @@ impl Family {
         Self::LocksByExpiry,
         Self::ContractsByPeer,
         Self::Standing,
+        Self::Trust,
         Self::Archive,
         Self::ArchiveByTime,
         Self::Snapshot,
@@ -111,6 +114,7 @@ impl Family {
             Self::LocksByExpiry => "locks_by_expiry",
             Self::ContractsByPeer => "contracts_by_peer",
             Self::Standing => "standing",
+            Self::Trust => "trust",
             Self::Archive => "archive",
             Self::ArchiveByTime => "archive_by_time",
             Self::Snapshot => "snapshot",
@@ -127,6 +131,7 @@ impl Family {
             | Self::Archive
             | Self::ArchiveByTime
             | Self::Snapshot => 3,
+            Self::Trust => 4,
             _ => 1,
         }
     }
@@ -155,6 +160,7 @@ impl Family {
             Self::Archive => 18,
             Self::ArchiveByTime => 19,
             Self::Snapshot => 20,
+            Self::Trust => 21,
         }
     }
 
@@ -217,10 +223,11 @@ mod tests {
         assert_eq!(check_version(&version_row()), Ok(SCHEMA_VERSION));
         assert_eq!(check_version(&1u32.to_be_bytes()), Ok(1), "older versions are migrated");
         assert_eq!(check_version(&2u32.to_be_bytes()), Ok(2));
-        assert_eq!(check_version(&4u32.to_be_bytes()), Err(EngineError::NewerSchema { found: 4, known: 3 }));
+        assert_eq!(check_version(&3u32.to_be_bytes()), Ok(3));
+        assert_eq!(check_version(&5u32.to_be_bytes()), Err(EngineError::NewerSchema { found: 5, known: 4 }));
         assert_eq!(
             check_version(&u32::MAX.to_be_bytes()),
-            Err(EngineError::NewerSchema { found: u32::MAX, known: 3 })
+            Err(EngineError::NewerSchema { found: u32::MAX, known: 4 })
         );
         assert!(damaged(&[0; 4]));
         assert!(damaged(&[]));

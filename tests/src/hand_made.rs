@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dms_actors::clock::SharedClock;
 use dms_messages::{
-    Capability, ContentId, CpuMillis, DiskMib, ExecutorKind, Job, JobId, MemoryMib, Millis, Pod, Requirement,
-    Resources, Task, Timestamp,
+    Capability, ContentId, CpuMillis, Did, DiskMib, ExecutorKind, Job, JobId, MemoryMib, Millis, Pod,
+    Requirement, Resources, Task, Timestamp,
 };
 use dms_node::executors::{Execution, Executor, Limits, Workload};
+use dms_node::trust::{Gate, Trust};
 use tokio::sync::{mpsc, oneshot};
 
 /// Runs nothing: what these tests start never gets its module.
@@ -18,6 +20,11 @@ impl Executor for NoExecutor {
     fn start(&self, _: Workload, _: Limits) -> Execution {
         Execution { output: mpsc::channel(1).1, outcome: oneshot::channel().1, stop: oneshot::channel().0 }
     }
+}
+
+/// The gate of a node to which nobody is a stranger.
+pub fn open_gate(me: Did, network: &str, clock: &SharedClock) -> Gate {
+    Gate::new(me, network, &Trust { is_open: true, ..Trust::default() }, clock.clone())
 }
 
 /// Nothing, in every dimension.

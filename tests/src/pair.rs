@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::DEADLINE;
-use crate::hand_made::{capability, job, machine};
+use crate::hand_made::{capability, job, machine, open_gate};
 use dms_actors::clock::SystemClock;
 use dms_actors::directory::memory::MemoryDirectory;
 use dms_actors::mesh::memory::MemoryMesh;
@@ -28,7 +28,7 @@ use dms_node::executors::{Execution, ExecutionUsage, Executor, Exit, Limits, Out
 use dms_node::listings::Page;
 use dms_node::listings::contracts::{AllocationView, ListAllocations};
 use dms_node::network::{self, NetworkParts};
-use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
+use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::signer::Signer;
 use dms_storage::books::{AttemptState, JobRow};
@@ -246,8 +246,8 @@ impl World {
             opened: Arc::new(Mutex::new(Some(open_books(&shared).unwrap()))),
             engine: shared,
             signer: Signer::new(Arc::new(key(seed)), Arc::clone(&clock), "test"),
+            gate: open_gate(did, "test", &clock),
             clock,
-            trust: Trust { is_open: true, peers: BTreeSet::new() },
             job_rules: JobRules {
                 invocation: HOURS,
                 heartbeat: HOURS,

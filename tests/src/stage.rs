@@ -1,7 +1,7 @@
 //! A provider put together by hand over the in-memory transport, on whatever engine a test gives it, and requesters
 //! that speak to it: for tests that need a real Node and many peers in one process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use dms_node::blobs::BlobStore;
 use dms_node::commands::{CapabilityView, GetCapability, GetStatus, NodeStatus, Onboard};
 use dms_node::executors::{Execution, ExecutionUsage, Executor, Exit, Limits, Outcome, Workload};
 use dms_node::network::NetworkParts;
-use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
+use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::signer::Signer;
 use dms_storage::Engine;
@@ -98,7 +98,7 @@ impl Provider {
             engine,
             signer: Signer::new(Arc::new(keypair), Arc::clone(&clock), NETWORK),
             clock: Arc::clone(&clock),
-            trust: Trust { is_open: true, peers: BTreeSet::new() },
+            gate: hand_made::open_gate(did, NETWORK, &clock),
             job_rules: JobRules { auction: Duration::from_millis(20), ..JobRules::default() },
             provider_rules: ProviderRules { lease, max_output: 1024 },
             max_jobs: 10,
@@ -215,6 +215,7 @@ impl Requester {
             max_price: None,
             wanted: 1,
             addresses: vec![],
+            credentials: Default::default(),
         };
         let signed = self.signer.sign(request, Some(self.provider), MINUTE);
         self.tell(signed.expect("a small document can be signed")).await;

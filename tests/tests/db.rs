@@ -58,7 +58,7 @@ fn a_running_nodes_database_is_measured_queried_and_backed_up_and_otherwise_left
     says(&requester_home, &["log", "--api", "/tmp/dms-no-such.sock"], 75, &["is in use by a running node"]);
 
     let stats = requester_home.json(&["db", "stats"]);
-    assert_eq!(stats["schema"], 3);
+    assert_eq!(stats["schema"], 4);
     assert!(stats["last_event"].as_u64() > Some(5), "{stats}");
     says(&requester_home, &["db", "stats"], 0, &["1 to ", "on disk", "FAMILY", "jobs"]);
 

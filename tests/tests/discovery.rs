@@ -24,7 +24,7 @@ use dms_node::commands::{GetCapability, Onboard, ShowJob, SubmitJob};
 use dms_node::directory::{WordCheck, advert_key, class_key};
 use dms_node::job::FindCandidates;
 use dms_node::network::{self, NetworkParts, advert_topic, bid_request_topic, status_topic};
-use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
+use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::peers::{GetPeers, PeerView};
 use dms_node::signer::Signer;
@@ -125,7 +125,7 @@ impl World {
             engine,
             signer: self.signer(seed),
             clock: Arc::clone(&self.clock),
-            trust: Trust { is_open: true, peers: BTreeSet::new() },
+            gate: hand_made::open_gate(did, "test", &self.clock),
             job_rules: JobRules::default(),
             provider_rules: ProviderRules { lease: MINUTE, max_output: 1024 },
             max_jobs: 10,
@@ -178,6 +178,7 @@ impl Voice {
             available: machine(),
             prices: PriceList::default(),
             sequence: self.signer.now().0,
+            credentials: Default::default(),
         };
         self.signer.sign(advert, None, MINUTE).unwrap()
     }
@@ -220,6 +221,7 @@ impl Voice {
             max_price: None,
             wanted: 1,
             addresses: vec![],
+            credentials: Default::default(),
         };
         self.signer.sign(request, None, MINUTE).unwrap()
     }

@@ -5,7 +5,6 @@
 //! lets it pass. "Says nothing" is not waited for: the count of words handed to the network is exact.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use dms_node::commands::{
     Onboard, SubmitJob,
 };
 use dms_node::network::{NetworkParts, PeerChanged, bid_request_topic};
-use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust, open_books};
+use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, open_books};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::signer::Signer;
 use dms_storage::committer::QUEUE_CAPACITY;
@@ -119,7 +118,7 @@ impl Stage {
             engine: shared,
             signer: Signer::new(Arc::new(ours), Arc::clone(&clock), "test"),
             clock: Arc::clone(&clock),
-            trust: Trust { is_open: true, peers: BTreeSet::new() },
+            gate: hand_made::open_gate(provider, "test", &clock),
             job_rules: JobRules { auction: Duration::from_millis(20), ..JobRules::default() },
             provider_rules: ProviderRules { lease: Duration::from_secs(60), max_output: 1024 },
             max_jobs: 10,
@@ -164,6 +163,7 @@ impl Stage {
             max_price: None,
             wanted: 1,
             addresses: vec![],
+            credentials: Default::default(),
         };
         self.tell(self.requester.sign(request, Some(self.provider), Duration::from_secs(60)).unwrap()).await;
     }

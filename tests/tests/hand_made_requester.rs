@@ -98,6 +98,7 @@ fn request(number: u8) -> BidRequest {
         max_price: None,
         wanted: 1,
         addresses: vec![],
+        credentials: Default::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dms_messages::{Capability, ContentId, JobId, Millis, OutputStream};
+use dms_messages::{Capability, ContentId, Did, JobId, Millis, OutputStream};
 use dms_storage::maintenance::{BackupReport, StatsReport};
 use futures::future::{Either, select};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -30,6 +30,10 @@ use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView
 use crate::listings::{Direction, Page};
 use crate::peers::PeerView;
 use crate::records::{LogPage, LogQuery, LogStart, RowPage, RowQuery};
+use crate::trust::commands::{
+    BeginJoin, GrantToken, GrantedToken, InviteMade, InviteView, KeepTokens, MakeInvite, TokenView,
+    TrustPeer, TrustView,
+};
 
 /// How long one call may take: the server gives up on the Node after 10 s, and 16 MiB take less than a second.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -135,6 +139,63 @@ impl ApiClient {
     /// The peers, connected ones first, at most `limit`.
     pub async fn peers(&self, limit: usize) -> Result<Vec<PeerView>, ClientError> {
         self.get(&format!("/v1/peers?limit={limit}")).await
+    }
+
+    /// Whom the node trusts, and whom it lets in.
+    pub async fn trust(&self) -> Result<TrustView, ClientError> {
+        self.get("/v1/trust").await
+    }
+
+    /// Trusts somebody by name.
+    pub async fn trust_peer(&self, trust: &TrustPeer) -> Result<(), ClientError> {
+        self.call(Method::POST, "/v1/trust", Some(json(trust)?)).await.map(drop)
+    }
+
+    /// Trusts somebody no longer.
+    pub async fn distrust_peer(&self, did: Did) -> Result<(), ClientError> {
+        self.call(Method::DELETE, &format!("/v1/trust/{did}"), None).await.map(drop)
+    }
+
+    /// The tokens that are kept.
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, ClientError> {
+        self.get("/v1/tokens").await
+    }
+
+    /// Signs a token.
+    pub async fn grant_token(&self, grant: &GrantToken) -> Result<GrantedToken, ClientError> {
+        parse(&self.call(Method::POST, "/v1/tokens", Some(json(grant)?)).await?.1)
+    }
+
+    /// Keeps tokens that were carried here.
+    pub async fn keep_tokens(&self, text: &str) -> Result<Vec<TokenView>, ClientError> {
+        let keep = KeepTokens { text: text.to_owned() };
+        parse(&self.call(Method::POST, "/v1/tokens/keep", Some(json(&keep)?)).await?.1)
+    }
+
+    /// Revokes a token.
+    pub async fn revoke_token(&self, id: &str) -> Result<TokenView, ClientError> {
+        parse(&self.call(Method::DELETE, &format!("/v1/tokens/{}", plain_id(id)?), None).await?.1)
+    }
+
+    /// The invites.
+    pub async fn invites(&self) -> Result<Vec<InviteView>, ClientError> {
+        self.get("/v1/invites").await
+    }
+
+    /// Makes an invite.
+    pub async fn make_invite(&self, make: &MakeInvite) -> Result<InviteMade, ClientError> {
+        parse(&self.call(Method::POST, "/v1/invites", Some(json(make)?)).await?.1)
+    }
+
+    /// Withdraws an invite.
+    pub async fn end_invite(&self, id: &str) -> Result<InviteView, ClientError> {
+        parse(&self.call(Method::DELETE, &format!("/v1/invites/{}", plain_id(id)?), None).await?.1)
+    }
+
+    /// Comes into a mesh.
+    pub async fn begin_join(&self, invite: &str) -> Result<(), ClientError> {
+        let join = BeginJoin { invite: invite.to_owned() };
+        self.call(Method::POST, "/v1/join", Some(json(&join)?)).await.map(drop)
     }
 
     /// Requests for bids, newest first.

@@ -6,6 +6,7 @@
 
 mod listings;
 mod records;
+mod trust;
 
 use std::future::Future;
 use std::io;
@@ -287,7 +288,7 @@ fn router(state: ApiState, stopping: watch::Receiver<bool>) -> Router {
         .route("/v1/jobs/{id}/output", get(read_output))
         .route("/v1/jobs/{id}/explain", get(explain_job))
         .route("/v1/jobs/{id}/cancel", post(cancel_job));
-    records::routes(listings::routes(router))
+    trust::routes(records::routes(listings::routes(router)))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route has no such method")
@@ -348,6 +349,7 @@ impl From<CommandError> for Failure {
             CommandError::JobKnown(_) => (StatusCode::CONFLICT, "job_known"),
             CommandError::Archive(_) => (StatusCode::INTERNAL_SERVER_ERROR, "archive_unreadable"),
             CommandError::TooManyJobs { .. } => (StatusCode::CONFLICT, "too_many_jobs"),
+            CommandError::InvalidTrust(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_trust"),
             CommandError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             CommandError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
             CommandError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
@@ -674,6 +676,7 @@ mod tests {
                 409,
                 "too_far_back",
             ),
+            (CommandError::InvalidTrust("no".to_owned()), 422, "invalid_trust"),
             (CommandError::NotOnboarded, 409, "not_onboarded"),
             (CommandError::AllocationsRunning { count: 1, named: Vec::new() }, 409, "allocations_running"),
             (CommandError::Draining, 503, "stopping"),

@@ -11,7 +11,7 @@ use super::Session;
 use super::output::{escaped, say};
 use crate::api::client::ClientError;
 use crate::api::server::BindError;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, MeshError};
 use crate::errors::whole;
 use crate::host::HostError;
 use crate::identity::IdentityError;
@@ -50,6 +50,8 @@ pub(super) enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
@@ -140,7 +142,7 @@ impl CliError {
                 "exists" | "no_space" => CANNOT_WRITE,
                 _ => FAILED,
             },
-            Self::Config(_) | Self::Identity(_) => CONFIG,
+            Self::Config(_) | Self::Mesh(_) | Self::Identity(_) => CONFIG,
             Self::JobFile(_) => BAD_JOB,
             Self::Startup(error) => match **error {
                 StartupError::ForeignBooks { .. } | StartupError::Identity(_) | StartupError::NoBooks => {

@@ -13,7 +13,9 @@ mod contract;
 mod db;
 mod error;
 mod id;
+mod invite;
 mod job;
+mod join;
 mod listing;
 mod log;
 mod offboard;
@@ -22,6 +24,8 @@ pub mod output;
 mod peers;
 mod run;
 mod status;
+mod token;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -88,9 +92,13 @@ enum Command {
     Onboard(onboard::Args),
     Offboard(offboard::Args),
     Run(run::Args),
+    Invite(invite::Args),
+    Join(join::Args),
     Status(status::Args),
     Capability(capability::Args),
     Peers(peers::Args),
+    Trust(trust::Args),
+    Token(token::Args),
     Job(job::Args),
     BidRequest(bid_request::Args),
     Bid(bid::Args),
@@ -175,9 +183,13 @@ pub fn main() -> ExitCode {
         Command::Onboard(args) => onboard::run(args, &session),
         Command::Offboard(args) => offboard::run(args, &session),
         Command::Run(args) => run::run(args, &session),
+        Command::Invite(args) => invite::run(args, &session),
+        Command::Join(args) => join::run(args, &session),
         Command::Status(args) => status::run(args, &session),
         Command::Capability(args) => capability::run(args, &session),
         Command::Peers(args) => peers::run(args, &session),
+        Command::Trust(args) => trust::run(args, &session),
+        Command::Token(args) => token::run(args, &session),
         Command::Job(args) => job::run(args, &session),
         Command::BidRequest(args) => bid_request::run(args, &session),
         Command::Bid(args) => bid::run(args, &session),
@@ -235,6 +247,31 @@ mod tests {
             &["run", "--listen", "/ip4/127.0.0.1/tcp/0", "--open", "--network", "test", "--json"],
             &["run", "--no-mdns", "--engine", "memory", "--stop-on-eof"],
             &["status"],
+            &["invite", "--as", "provider", "--expires", "24h", "--uses", "3"],
+            &["invite", "ls"],
+            &["invite", "withdraw", "bafk"],
+            &["join", "dms-invite-1-x", "--no-mdns", "--stop"],
+            &["trust", "ls"],
+            &["trust", "add", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK", "--as", "provider"],
+            &["trust", "rm", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"],
+            &["token", "ls"],
+            &[
+                "token",
+                "grant",
+                "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK",
+                "--ability",
+                "/dms/request/bids",
+                "--expires",
+                "7d",
+                "--depth",
+                "1",
+                "--topic",
+                "bid-request",
+            ],
+            &["token", "delegate", "bafy", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"],
+            &["token", "inspect", "dms-token-1-x"],
+            &["token", "keep", "dms-token-1-x"],
+            &["token", "revoke", "bafy"],
             &["capability"],
             &["capability", "locks"],
             &["peers", "--limit", "5"],
@@ -291,6 +328,17 @@ mod tests {
             &["db", "restore"],
             &["run", "--listen", "localhost"],
             &["run", "--trust", "did:web:x"],
+            &["invite", "--as", "king"],
+            &["invite", "--uses", "0"],
+            &["join"],
+            &["trust", "add", "did:web:x"],
+            &[
+                "token",
+                "grant",
+                "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK",
+                "--ability",
+                "dms",
+            ],
             &["run", "--engine", "paper"],
             &["job", "run", "--wasm", "a", "--wanted", "0"],
             &["job", "run", "--wasm", "a", "--env", "novalue"],

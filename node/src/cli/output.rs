@@ -5,6 +5,7 @@
 
 mod database;
 mod listings;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 pub(super) use self::database::*;
 pub(super) use self::listings::*;
+pub(super) use self::trust::*;
 use super::id::Names;
 use crate::api::types::JobView;
 use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup, UnreachedBootstrap};

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::error::{CliError, INTERRUPTED};
 use super::{Session, output};
+use crate::api::client::ApiClient;
 use crate::config::{Address, EngineKind, Layer, Loaded, LogFormat, Network, Settings, Unheeded};
 use crate::identity::Identity;
 
@@ -22,6 +23,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// and puts them out to bid. The first SIGINT or SIGTERM lets running work be told and saved, for at most 10
 /// seconds; a second one ends at once, which loses nothing that was acknowledged.
 #[derive(Debug, clap::Args)]
+// Also a part of other commands' arguments.
+#[group(skip)]
 pub(super) struct Args {
     /// Address to listen on (/ip4/0.0.0.0/tcp/4001); may be repeated
     #[arg(long, value_name = "MULTIADDR")]
@@ -51,6 +54,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
+    run_with(args, session, async |_| Ok(None))
+}
+
+/// Runs the node, and once it is ready does `then` beside it: that may end it too, by failing or with an exit code.
+pub(super) fn run_with(
+    args: Args,
+    session: &Session,
+    then: impl AsyncFnOnce(ApiClient) -> Result<Option<ExitCode>, CliError>,
+) -> Result<ExitCode, CliError> {
     let stop_on_eof = args.stop_on_eof;
     let given = |list: Vec<Address>| (!list.is_empty()).then_some(list);
     let flags = Layer {
@@ -71,7 +83,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::internal("cannot start", error))?;
-    runtime.block_on(serve(loaded, stop_on_eof, session))
+    runtime.block_on(serve(loaded, stop_on_eof, session, then))
 }
 
 /// Log lines go to standard error; standard output is for the readiness block alone.
@@ -101,12 +113,19 @@ fn warn_of_unheeded(loaded: &Loaded, registered: Option<&Capability>, session: &
     }
 }
 
-async fn serve(loaded: Loaded, stop_on_eof: bool, session: &Session) -> Result<ExitCode, CliError> {
+async fn serve(
+    loaded: Loaded,
+    stop_on_eof: bool,
+    session: &Session,
+    then: impl AsyncFnOnce(ApiClient) -> Result<Option<ExitCode>, CliError>,
+) -> Result<ExitCode, CliError> {
     let cannot_listen = |error| CliError::internal("cannot listen for signals", error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_listen)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_listen)?;
     let mut input_ended = if stop_on_eof { Some(watch_input()) } else { None };
     let (stop, stopped) = oneshot::channel::<()>();
+    let (ready, is_ready) = oneshot::channel::<()>();
+    let client = ApiClient::new(&loaded.settings.api);
     let out = session.out;
     let node = crate::startup::run(
         loaded.settings.clone(),
@@ -114,24 +133,45 @@ async fn serve(loaded: Loaded, stop_on_eof: bool, session: &Session) -> Result<E
             // Ends when a signal came; a dropped sender means that this task is gone, which is the same.
             let _ = stopped.await;
         },
-        move |ready| {
-            out.ready(&ready);
-            warn_of_unheeded(&loaded, ready.registered.as_ref(), session);
+        move |it| {
+            out.ready(&it);
+            warn_of_unheeded(&loaded, it.registered.as_ref(), session);
+            // Nobody waits any more if a signal came before.
+            let _ = ready.send(());
         },
     );
     let mut node = std::pin::pin!(node);
-    tokio::select! {
-        biased;
-        ended = &mut node => {
-            ended?;
-            return Ok(ExitCode::SUCCESS);
+    let then = async move {
+        match is_ready.await {
+            Ok(()) => then(client).await,
+            // The node ends by itself, which says why.
+            Err(_) => Ok(None),
         }
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        // A watcher that is gone watches no more: that too is an end.
-        _ = async { input_ended.as_mut().expect("only asked if it is there").await },
-            if input_ended.is_some() => {}
-    }
+    };
+    let mut then = std::pin::pin!(then);
+    let mut is_done = false;
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            ended = &mut node => {
+                ended?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            done = &mut then, if !is_done => {
+                is_done = true;
+                match done {
+                    Ok(None) => {}
+                    Ok(Some(code)) => break Ok(code),
+                    Err(error) => break Err(error),
+                }
+            }
+            _ = interrupt.recv() => break Ok(ExitCode::SUCCESS),
+            _ = terminate.recv() => break Ok(ExitCode::SUCCESS),
+            // A watcher that is gone watches no more: that too is an end.
+            _ = async { input_ended.as_mut().expect("only asked if it is there").await },
+                if input_ended.is_some() => break Ok(ExitCode::SUCCESS),
+        }
+    };
     session.out.note(output::STOPPING);
     // The node may have ended in this very moment; then nobody needs to be told.
     let _ = stop.send(());
@@ -139,7 +179,7 @@ async fn serve(loaded: Loaded, stop_on_eof: bool, session: &Session) -> Result<E
         biased;
         ended = &mut node => {
             ended?;
-            Ok(ExitCode::SUCCESS)
+            outcome
         }
         _ = interrupt.recv() => Ok(at_once()),
         _ = terminate.recv() => Ok(at_once()),

@@ -9,7 +9,7 @@ use crate::node::Node;
 
 impl Handler<Signed<Advert>> for Node {
     fn handle(&mut self, advert: Signed<Advert>, ctx: &mut Context<'_, Self>) -> Answer<()> {
-        if advert.issuer() == ctx.sender() || self.trusts(ctx.sender()) {
+        if advert.issuer() == ctx.sender() || self.knows(ctx.sender()) {
             self.note_advert(&advert);
         }
         ().into()
@@ -20,7 +20,8 @@ impl Node {
     /// Remembers a provider's offer, and where it can be dialled; strangers are noted for explanations alone.
     pub(crate) fn note_advert(&mut self, advert: &Signed<Advert>) {
         let provider = advert.issuer();
-        let is_trusted = self.trusts(provider);
+        self.parts.gate.show(provider, &advert.value().credentials);
+        let is_trusted = self.may_provide(provider);
         if provider == self.me() || !self.adverts.take(advert, is_trusted, self.now()) {
             return;
         }
@@ -33,7 +34,7 @@ impl Node {
     pub(crate) fn note_status(&mut self, status: &Signed<NodeStatus>) {
         let issuer = status.issuer();
         if issuer != self.me() {
-            self.statuses.take(status, self.trusts(issuer), self.now());
+            self.statuses.take(status, self.may_provide(issuer), self.now());
         }
     }
 }

@@ -19,7 +19,7 @@ impl Handler<Signed<Bid>> for Node {
         }
         let job = self.books.requests_sent().get(&bid.value().request).map(|row| row.request.job);
         let release = |cause| Word::Release(Release { bid: bid.value().id, cause });
-        if !self.trusts(bidder) {
+        if !self.may_provide(bidder) {
             // A stranger may hear a gossiped request; its bid is not taken.
             let word = release(ReleaseCause::NotAcceptable);
             self.say(ctx, vec![Addressed::new(bidder, word)]);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use dms_actors::{Answer, Context, Did, Handler};
+use dms_messages::ability::REQUEST_BIDS;
 use dms_messages::{
     Bid, BidId, BidRequest, BidRequestId, Decline, DeclineReason, Millis, Retry, Signed, Timestamp,
 };
@@ -11,7 +12,7 @@ use dms_storage::{Event, Lock, LockEnd};
 
 use crate::capability::ledger::{self, LEASE_GRACE, Renewal};
 use crate::commands::NodeMode;
-use crate::network::Heard;
+use crate::network::{BID_REQUESTS, Heard};
 use crate::node::{Node, NotRecorded, OVERLOAD_PAUSE};
 use crate::orchestrator::matching::{self, Offer};
 use crate::signer::ANSWER_TTL;
@@ -52,6 +53,7 @@ impl Handler<Heard> for Node {
             }
             Heard::Advert(advert) => self.note_advert(&advert),
             Heard::NodeStatus(status) => self.note_status(&status),
+            Heard::Revocation(revocation) => self.hear_revocation(revocation, ctx),
             Heard::BidRequest(_) => {}
         }
         ().into()
@@ -65,7 +67,12 @@ impl Node {
         if self.books.has_seen(request.id()) || self.holds_for(request) {
             return self.repeat_answer(request, asked, ctx);
         }
-        if !self.trusts(requester) {
+        let topic = match asked {
+            Asked::Directly => None,
+            Asked::ByGossip => Some(BID_REQUESTS),
+        };
+        self.parts.gate.show(requester, &request.value().credentials);
+        if self.parts.gate.may(requester, REQUEST_BIDS, topic).is_err() {
             // Nothing of a stranger's is kept, and only so many get an answer a second.
             if asked == Asked::Directly && self.may_answer_stranger() {
                 self.decline(requester, request.value().id, DeclineReason::NotTrusted, ctx);
@@ -90,7 +97,7 @@ impl Node {
                 tracing::info!(%requester, request = %request.value().id, %reason, "declined");
                 let received = Event::BidRequestReceived {
                     requester,
-                    request: request.value().clone(),
+                    request: request.value().bare(),
                     declined: Some(reason.clone()),
                 };
                 let id = request.value().id;
@@ -174,7 +181,7 @@ impl Node {
         let id = bid.id;
         let Some(signed) = self.sign(bid, requester, ANSWER_TTL) else { return };
         let received =
-            Event::BidRequestReceived { requester, request: request.value().clone(), declined: None };
+            Event::BidRequestReceived { requester, request: request.value().bare(), declined: None };
         let sent = Event::BidSent { bid: signed.clone(), lock };
         self.record(ctx, vec![received, sent, seen], move |node, outcome, ctx| match outcome {
             Ok(()) if node.books.locks().contains_key(&id) => {

@@ -56,7 +56,7 @@ impl Node {
             .current(now)
             .filter(|(did, note)| {
                 let status = self.statuses.get(*did, now).map(|status| status.signed.value());
-                self.trusts(*did) && discovery::is_askable(note.signed.value(), status)
+                self.may_provide(*did) && discovery::is_askable(note.signed.value(), status)
             })
             .map(|(did, note)| (did, note.signed.value()))
             .collect();
@@ -72,6 +72,7 @@ impl Node {
             can_gossip: !self.peers.is_empty(),
             own_addresses: self.network.own_addresses(),
             resting: self.turns.resting(),
+            credentials: self.parts.gate.own(),
         }
     }
 
@@ -88,11 +89,11 @@ impl Node {
         let now = self.now();
         let mut known: BTreeSet<Did> = self.adverts.current(now).map(|(did, _)| did).collect();
         known.insert(self.me());
-        let (trust, [chance, ..]) = (self.parts.trust.clone(), self.parts.clock.random());
+        let (named, [chance, ..]) = (self.parts.gate.named(), self.parts.clock.random());
         let finder = self.network.finder().clone();
         let sought = class.clone();
         // On the network's runtime: what is found is verified there, not on the actors' thread.
-        let search = async move { finder.find_class(sought, trust, known, chance).await };
+        let search = async move { finder.find_class(sought, named, known, chance).await };
         let search = self.network.runtime().spawn(search);
         let found = class.clone();
         ctx.pipe(search, move |node, adverts, _| {

@@ -208,14 +208,14 @@ impl Node {
             let terms = row.contract.value();
             (terms.bid, terms.attempt.number)
         });
-        let unwilling = self.adverts.current(now).filter(|(did, _)| self.trusts(*did));
+        let unwilling = self.adverts.current(now).filter(|(did, _)| self.may_provide(*did));
         let unwilling = unwilling.filter_map(|(did, note)| {
             let status = self.statuses.get(did, now).map(|status| status.signed.value());
             Some((did, discovery::why_not_askable(note.signed.value(), status)?))
         });
         Surroundings {
             taken: taken.collect(),
-            strangers: self.adverts.keys().filter(|did| !self.trusts(**did)).copied().collect(),
+            strangers: self.adverts.keys().filter(|did| !self.may_provide(**did)).copied().collect(),
             unwilling: unwilling.collect(),
         }
     }
@@ -230,7 +230,7 @@ impl Handler<GetStatus> for Node {
                 .adverts
                 .get(*did, now)
                 .is_some_and(|note| discovery::is_offering(note.signed.value())),
-            is_trusted: self.trusts(*did),
+            is_trusted: self.knows(*did),
         });
         let id = self
             .id()

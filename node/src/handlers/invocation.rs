@@ -5,6 +5,7 @@
 
 use dms_actors::wire::DecodeContext;
 use dms_actors::{Answer, Context, Did, Handler};
+use dms_messages::ability::REQUEST_INVOKE;
 use dms_messages::{
     Accepted, AllocationId, AttemptId, BidId, Invocation, Refused, RefusedReason, Signed, StopCause,
 };
@@ -51,7 +52,7 @@ impl Node {
             NodeMode::ReadOnly { .. } => return Err(RefusedReason::ReadOnly),
             NodeMode::Serving => {}
         }
-        if !self.trusts(requester) {
+        if self.parts.gate.may(requester, REQUEST_INVOKE, None).is_err() {
             return Err(RefusedReason::NotTrusted);
         }
         let terms = invocation.contract.value();
@@ -142,7 +143,7 @@ impl Node {
         reason: RefusedReason,
         ctx: &mut Context<'_, Self>,
     ) {
-        if !self.trusts(to) && !self.may_answer_stranger() {
+        if !self.knows(to) && !self.may_answer_stranger() {
             return;
         }
         if let Some(refused) = self.sign(Refused { attempt, reason }, to, ANSWER_TTL) {

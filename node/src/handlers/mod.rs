@@ -10,9 +10,11 @@ pub(crate) mod candidates;
 mod commands;
 mod invocation;
 mod listings;
+mod membership;
 mod offboard;
 mod peers;
 mod reconcile;
+mod trust;
 pub(crate) mod turns;
 
 pub(crate) use bid_request::MAX_REQUESTS;

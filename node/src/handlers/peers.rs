@@ -48,11 +48,12 @@ impl Node {
     fn greet(&mut self, peer: Did, ctx: &mut Context<'_, Self>) {
         // Ours, and those of others that this peer may not have heard of: so spokes of one hub meet.
         let now = self.now();
-        let others = self.adverts.current(now).filter(|(did, _)| *did != peer && self.trusts(*did));
+        let others = self.adverts.current(now).filter(|(did, _)| *did != peer && self.may_provide(*did));
         let others = others.take(MAX_ADVERTS_TOLD).map(|(_, note)| note.signed.clone());
         let adverts = self.advert().into_iter().chain(others);
         let words = adverts.map(|advert| Addressed::new(peer, Word::Advert(advert))).collect();
         self.say(ctx, words);
+        self.greet_member(peer, ctx);
         self.reconcile_with(peer, ctx);
     }
 
@@ -74,6 +75,7 @@ impl Handler<Undelivered> for Node {
         match trouble {
             Trouble::LinkLost => self.tell_jobs(&Input::PeerDown(peer)),
             Trouble::Unreachable => self.tell_jobs(&Input::Unreachable { peer, reason }),
+            Trouble::Barred(word) => self.tell_jobs(&Input::Barred { peer, word, lacks: reason }),
             // It is there and did not take one word: timers and heartbeats decide what that means.
             Trouble::NotTaken => tracing::info!(%peer, %reason, "a word was not taken"),
         }
@@ -131,7 +133,7 @@ impl Node {
         PeerView {
             did,
             is_connected: self.peers.contains(&did),
-            is_trusted: self.trusts(did),
+            is_trusted: self.knows(did),
             addresses: addresses.unwrap_or_default(),
             transport: connection.as_ref().map(|connection| connection.transport.to_string()),
             round_trip_us: connection

@@ -60,7 +60,7 @@ impl Node {
 
     pub(crate) fn mend(&mut self, peer: Did, difference: Difference, ctx: &mut Context<'_, Self>) {
         let Difference { attempt, here, there, mend } = difference;
-        if (here.is_none() && !self.trusts(peer)) || !self.may_mend(peer) {
+        if (here.is_none() && !self.knows(peer)) || !self.may_mend(peer) {
             return;
         }
         let here = here.map_or_else(|| "nothing".to_owned(), |stage| stage.to_string());

@@ -102,6 +102,12 @@ pub enum Noun {
     Contract,
     /// A job of this node's.
     Job,
+    /// A capability token.
+    Token,
+    /// An invite.
+    Invite,
+    /// Somebody who is trusted.
+    TrustedPeer,
 }
 
 impl Noun {
@@ -113,6 +119,9 @@ impl Noun {
             Self::Allocation => "allocation",
             Self::Contract => "contract",
             Self::Job => "job",
+            Self::Token => "token",
+            Self::Invite => "invite",
+            Self::TrustedPeer => "trusted_peer",
         }
     }
 
@@ -133,6 +142,9 @@ impl fmt::Display for Noun {
             Self::Allocation => "allocation",
             Self::Contract => "contract",
             Self::Job => "job",
+            Self::Token => "token",
+            Self::Invite => "invite",
+            Self::TrustedPeer => "trusted peer",
         })
     }
 }

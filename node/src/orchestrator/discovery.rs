@@ -238,6 +238,7 @@ mod tests {
             available: resources(cpu, 64),
             prices: PriceList::default(),
             sequence,
+            credentials: Default::default(),
         }
     }
 

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use dms_messages::{
     Accepted, Acknowledge, AllocationResult, AllocationState, AllocationStatus, AllocationStatusRequest,
-    AttemptId, Bid, BidRequest, BidRequestId, Cancel, Contract, DeclineReason, Did, FailureCause, Invocation,
-    Job, JobEnd, JobFailure, JobPhase, Millis, RefusedReason, Release, ReleaseCause, Retry, Signed,
-    StopCause,
+    AttemptId, Bid, BidRequest, BidRequestId, Cancel, Contract, Credentials, DeclineReason, Did,
+    FailureCause, Invocation, Job, JobEnd, JobFailure, JobPhase, Millis, RefusedReason, Release,
+    ReleaseCause, Retry, Signed, StopCause,
 };
 use dms_storage::Event;
 use dms_storage::books::{AttemptState, JobRow};
@@ -92,6 +92,8 @@ pub struct Candidates {
     pub own_addresses: Vec<String>,
     /// How many jobs of this node have asked in vain and rest.
     pub resting: usize,
+    /// What lets this node ask whoever hears it by gossip.
+    pub credentials: Credentials,
 }
 
 /// A timer of the machine; one that fires late, for a round or attempt that is over, does nothing.
@@ -111,6 +113,15 @@ pub enum Timer {
     Countersignature(u32),
     /// The wait of a job that has had so many attempts is over.
     Wait(u32),
+}
+
+/// A word that a peer did not let this node say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BarredWord {
+    /// A request for bids.
+    BidRequest,
+    /// An invocation.
+    Invocation,
 }
 
 /// What happens to a job.
@@ -139,6 +150,15 @@ pub enum Input {
         peer: Did,
         /// Why.
         reason: String,
+    },
+    /// A peer is there and does not let this node say what it said.
+    Barred {
+        /// Who.
+        peer: Did,
+        /// What it was.
+        word: BarredWord,
+        /// What this node lacks, as the peer says it.
+        lacks: String,
     },
     /// The last connection to a peer is gone.
     PeerDown(Did),
@@ -408,6 +428,7 @@ impl JobMachine {
                 self.decline(from, request, reason, retry, signer)
             }
             Input::Unreachable { peer, reason } => self.unreachable(peer, &reason, signer),
+            Input::Barred { peer, word, lacks } => self.barred(peer, word, lacks, signer),
             Input::PeerDown(peer) => self.peer_down(peer),
             Input::Accepted(accepted) => self.accepted(accepted, signer),
             Input::Refused { from, attempt, reason } => self.refused(from, attempt, reason, signer),
@@ -508,6 +529,8 @@ impl JobMachine {
             max_price: self.job.max_price,
             wanted: self.job.wanted,
             addresses,
+            // Whoever is asked directly has seen them when the link was opened.
+            credentials: if is_gossip { self.candidates.credentials.clone() } else { Credentials::default() },
         };
         let signed = match signer.sign(request.clone(), None, ANSWER_TTL) {
             Ok(signed) => signed,
@@ -515,7 +538,7 @@ impl JobMachine {
         };
         self.round += 1;
         let mut events: Vec<Event> = self.begin_bidding().into_iter().collect();
-        events.push(Event::BidRequestSent { request: request.clone(), expires: signed.header().expires_at });
+        events.push(Event::BidRequestSent { request: request.bare(), expires: signed.header().expires_at });
         let asked: BTreeSet<Did> = match is_gossip {
             true => BTreeSet::new(),
             false => self.candidates.known.iter().map(|candidate| candidate.did).collect(),
@@ -1057,6 +1080,22 @@ impl JobMachine {
                 let mut effects = vec![Effect::Record { events: vec![event], words: Vec::new() }];
                 effects.extend(self.close_if_decided(signer));
                 effects
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Refused before it was read: as if the provider had said no by itself.
+    fn barred(&mut self, peer: Did, word: BarredWord, lacks: String, signer: &Signer) -> Vec<Effect> {
+        match (&self.stage, word) {
+            (Stage::Auction { auction, .. }, BarredWord::BidRequest) => {
+                let (request, ability) = (auction.request().id, dms_messages::bounded_text(lacks));
+                let reason = DeclineReason::Lacks { ability };
+                let retry = reason.retry();
+                self.decline(peer, request, reason, retry, signer)
+            }
+            (Stage::Attempt(current), BarredWord::Invocation) => {
+                self.refused(peer, current.id, RefusedReason::NotTrusted, signer)
             }
             _ => Vec::new(),
         }

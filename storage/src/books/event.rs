@@ -10,6 +10,7 @@ use dms_messages::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::trust::TrustEvent;
 use crate::engine::Durability;
 use crate::sabotage::{self, Bug};
 
@@ -235,6 +236,11 @@ pub enum Event {
         /// Until when it must be remembered.
         until: Timestamp,
     },
+    /// The owner changed whom the node trusts or lets in, or a token came or went.
+    Trust {
+        /// What.
+        change: TrustEvent,
+    },
     /// What ended before this instant left the memory for the archive: ended jobs; ended allocations whose result
     /// its requester has, or did not come for within a day; and contracts that nothing in memory refers to.
     Settled {
@@ -307,6 +313,7 @@ impl Event {
             Self::AttemptLost { .. } => "attempt_lost",
             Self::JobEnded { .. } => "job_ended",
             Self::DocumentSeen { .. } => "document_seen",
+            Self::Trust { change } => change.name(),
             Self::Settled { .. } => "settled",
             Self::Pruned { .. } => "pruned",
         }

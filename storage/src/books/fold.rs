@@ -335,6 +335,7 @@ impl Books {
                 Ok(vec![Row::Seen(*id)])
             }
             Event::Pruned { before } => Ok(self.prune(*before, at)),
+            Event::Trust { change } => Ok(vec![self.trust.apply(change, at)?]),
             Event::Settled { .. } => unreachable!("apply() keeps it to itself"),
         }
     }
@@ -402,6 +403,7 @@ impl Books {
             keep(row.at >= before || is_live, Row::BidReceived(*id), &mut changed)
         });
         self.seen.retain(|id, until| keep(*until >= before, Row::Seen(*id), &mut changed));
+        changed.extend(self.trust.prune(before));
         changed.extend(self.accounts.forgive(at).into_iter().map(Row::Standing));
         let allocations = &mut self.allocations;
         let mut contracts = Vec::new();

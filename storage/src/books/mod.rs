@@ -17,6 +17,7 @@ mod event;
 mod fold;
 mod restore;
 mod rows;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,7 @@ pub use rows::{
     AllocationRow, AttemptRow, AttemptState, BidReceivedRow, BidRequestReceivedRow, BidRequestSentRow,
     BidSentRow, ContractRow, JobRow, LockState, NodeAnswer, StartedRow,
 };
+pub use trust::{Grant, InviteRow, JoinRow, Root, TokenRow, TrustBooks, TrustEvent, TrustRow};
 
 /// Why an event does not fit the books.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +90,7 @@ pub struct Books {
     /// Those that no job and no allocation in memory refers to: they wait to be archived.
     left_contracts: BTreeSet<ContentId>,
     seen: BTreeMap<DocumentId, Timestamp>,
+    trust: TrustBooks,
 }
 
 impl Books {
@@ -241,6 +244,11 @@ impl Books {
     /// How many seen words are remembered.
     pub fn seen_count(&self) -> usize {
         self.seen.len()
+    }
+
+    /// Whom the node trusts, by what right, and whom it lets in.
+    pub fn trust(&self) -> &TrustBooks {
+        &self.trust
     }
 
     /// The seen words, for the row writer and the check.

@@ -9,7 +9,7 @@ use crate::rows::{
     Index, RowError, allocations::Allocations, bid_requests_received::BidRequestsReceived,
     bid_requests_sent::BidRequestsSent, bids_received::BidsReceived, bids_sent::BidsSent, card::Card,
     contracts::Contracts, jobs::Jobs, locked::Locked, registered::Registered, seen_ids::SeenIds,
-    standing::Standing,
+    standing::Standing, trust::Trust,
 };
 use crate::schema::Family;
 
@@ -28,7 +28,8 @@ impl Books {
             | Family::Allocations
             | Family::Contracts
             | Family::SeenIds
-            | Family::Standing => true,
+            | Family::Standing
+            | Family::Trust => true,
             Family::Events
             | Family::Available
             | Family::Allocated
@@ -112,6 +113,10 @@ impl Books {
             Family::Standing => {
                 let (requester, standing) = read::<Standing>(key, value)?;
                 self.accounts.restore_standing(requester, standing);
+            }
+            Family::Trust => {
+                let (key, row) = read::<Trust>(key, value)?;
+                own(self.trust.restore(key, row))?;
             }
             _ => return Err(RowError::Family { family: family.name() }),
         }

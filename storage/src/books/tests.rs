@@ -317,6 +317,7 @@ fn long_story() -> Vec<Event> {
         max_price: None,
         wanted: 3,
         addresses: vec![],
+        credentials: Default::default(),
     };
     let requester = Keypair::from_secret(&REQUESTER).did();
     let card = NodeCard {
@@ -350,7 +351,99 @@ fn long_story() -> Vec<Event> {
         Event::JobSubmitted { job: other_job() },
         Event::Pruned { before: Timestamp(5) },
     ]);
+    events.extend(trust_story());
     events
+}
+
+/// Whom the node trusts and lets in, and what comes of it; one row of each kind stays.
+fn trust_story() -> Vec<Event> {
+    let [friend, other] = [PROVIDER, REQUESTER].map(|secret| Keypair::from_secret(&secret).did());
+    let token = |id: u8| {
+        let token = Token { abilities: Role::Member.abilities(), topics: None, depth: 1, parent: None };
+        signed(token, &PROVIDER, id)
+    };
+    let revoke = |id: u8| TrustEvent::TokenRevoked {
+        revocation: signed(Revocation { token: token(id).content_id() }, &PROVIDER, id + 100),
+    };
+    let root = Root { abilities: Role::Provider.abilities(), depth: 2 };
+    let grant = Grant {
+        abilities: Role::Member.abilities(),
+        topics: Some(["advert".to_owned()].into()),
+        depth: 0,
+        until: None,
+        via: Some(friend),
+    };
+    let secret = |id: u8| InviteSecret::from_random([id; 16]);
+    let invited = |id: u8| TrustEvent::InviteMade {
+        invite: secret(id).invite(),
+        role: Role::Admin,
+        uses: 2,
+        expires: Timestamp(1_700_000_000_000),
+    };
+    let join = |inviter: Did| TrustEvent::JoinBegun {
+        invite: Box::new(Invite {
+            inviter,
+            network: "test".into(),
+            addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+            secret: secret(3),
+            role: Role::Requester,
+            expires: Timestamp(1_700_000_000_000),
+            pre_shared_key: None,
+        }),
+    };
+    let changes = [
+        TrustEvent::RootTrusted { did: friend, root: root.clone() },
+        TrustEvent::RootTrusted { did: other, root },
+        TrustEvent::RootDistrusted { did: other },
+        TrustEvent::Granted { to: friend, grant: grant.clone() },
+        TrustEvent::Granted { to: other, grant },
+        TrustEvent::GrantEnded { to: other },
+        TrustEvent::TokenKept { token: token(1), is_issued: true },
+        TrustEvent::TokenKept { token: token(2), is_issued: false },
+        TrustEvent::TokenDropped { token: token(2).content_id() },
+        revoke(1),
+        invited(1),
+        invited(2),
+        TrustEvent::InviteUsed { invite: secret(1).invite(), by: other },
+        TrustEvent::InviteEnded { invite: secret(2).invite() },
+        join(friend),
+        join(other),
+        TrustEvent::JoinRefused { inviter: friend, reason: NotAdmittedReason::Used },
+        TrustEvent::JoinEnded { inviter: other },
+    ];
+    changes.into_iter().map(|change| Event::Trust { change }).collect()
+}
+
+#[test]
+fn a_change_of_trust_that_is_about_nothing_is_refused_and_what_has_ended_is_forgotten() {
+    let mut books = Books::default();
+    let nobody = Keypair::from_secret(&PROVIDER).did();
+    let nothing = ContentId::of_bytes(b"nothing");
+    let in_vain = [
+        TrustEvent::RootDistrusted { did: nobody },
+        TrustEvent::GrantEnded { to: nobody },
+        TrustEvent::TokenDropped { token: nothing },
+        TrustEvent::InviteUsed { invite: nothing, by: nobody },
+        TrustEvent::InviteEnded { invite: nothing },
+        TrustEvent::JoinRefused { inviter: nobody, reason: NotAdmittedReason::Used },
+        TrustEvent::JoinEnded { inviter: nobody },
+    ];
+    for change in in_vain {
+        let refused = apply(&mut books, Event::Trust { change: change.clone() });
+        assert!(matches!(refused, Err(BooksError::Unknown { .. })), "{change:?}");
+    }
+    trust_story().into_iter().for_each(|event| apply(&mut books, event).unwrap());
+    let trust = books.trust();
+    let counts = |trust: &TrustBooks| {
+        let sizes = [trust.roots().len(), trust.grants().len(), trust.tokens().len()];
+        (sizes, [trust.revocations().len(), trust.invites().len(), trust.joins().len()])
+    };
+    assert_eq!(counts(trust), ([1, 1, 1], [1, 1, 1]));
+    let ends = Timestamp(1_700_000_060_000);
+    apply(&mut books, Event::Pruned { before: ends }).unwrap();
+    assert_eq!(counts(books.trust()), ([1, 1, 1], [1, 0, 1]), "what holds to the second holds");
+    apply(&mut books, Event::Pruned { before: Timestamp(ends.0 + 1) }).unwrap();
+    assert_eq!(counts(books.trust()), ([1, 1, 0], [0, 0, 1]), "trust does not end by itself");
 }
 
 fn other_job() -> Job {

@@ -278,7 +278,7 @@ fn a_rebuild_writes_exactly_what_was_there() {
         assert!(!check(&*engine).expect("reads").is_sound());
         let report = rebuild(&*engine).expect("rebuilds");
         assert_eq!(everything(&*engine), before, "byte by byte");
-        assert_eq!(count(&report, |f| f.removed), 16);
+        assert_eq!(count(&report, |f| f.removed), 17);
         assert!(count(&report, |f| f.mended) > 60, "{report:?}");
         assert_eq!(report.last_event, Some(120));
         sound(&*engine);

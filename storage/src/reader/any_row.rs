@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::MAX_ENTRY_LENGTH;
 use crate::books::{
     AllocationRow, Archived, BidReceivedRow, BidRequestReceivedRow, BidRequestSentRow, BidSentRow,
-    ContractRow, Entry, JobRow, LiveContents, Lock, StandingRow,
+    ContractRow, Entry, JobRow, LiveContents, Lock, StandingRow, TrustRow,
 };
 use crate::engine::Engine;
 use crate::log::EventLog;
@@ -19,7 +19,7 @@ use crate::rows::{
     bid_requests_received::BidRequestsReceived, bid_requests_sent::BidRequestsSent,
     bids_received::BidsReceived, bids_sent::BidsSent, card::Card, contracts::Contracts,
     contracts_by_peer::ContractsByPeer, jobs::Jobs, locked::Locked, locks_by_expiry::LocksByExpiry,
-    page_range, registered::Registered, seen_ids::SeenIds, standing::Standing,
+    page_range, registered::Registered, seen_ids::SeenIds, standing::Standing, trust::Trust,
 };
 use crate::schema::{Family, SCHEMA_VERSION_KEY};
 
@@ -83,6 +83,8 @@ pub enum AnyRow {
     },
     /// `standing`.
     Standing(StandingRow),
+    /// `trust`.
+    Trust(TrustRow),
     /// `archive`.
     Archived(Box<Archived>),
     /// `archive_by_time`.
@@ -169,6 +171,7 @@ fn read(family: Family, key: &[u8], value: &[u8]) -> Result<(String, AnyRow), Ro
             contract: key.contract,
         }),
         Family::Standing => typed::<Standing>(key, value, |_, row| AnyRow::Standing(row)),
+        Family::Trust => typed::<Trust>(key, value, |_, row| AnyRow::Trust(row)),
         Family::Archive => boxed!(ArchiveRows, Archived),
         Family::ArchiveByTime => {
             typed::<ArchiveByTime>(key, value, |of, contents| AnyRow::Contents { of, contents })

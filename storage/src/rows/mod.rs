@@ -15,6 +15,7 @@
 //! | [`jobs`], [`allocations`], [`contracts`] | the same | what is current |
 //! | [`contracts_by_peer`] | the same | contracts by the other party, archived ones too |
 //! | [`seen_ids`], [`standing`] | the same | words already seen; requesters not in good standing |
+//! | [`trust`] | the same | whom the node trusts, and whom it lets in |
 //! | [`archive`], [`archive_by_time`] | the same | what is over |
 //!
 //! Nothing here is a second truth: all but the archive is derived from [`Books`], which is rebuilt from snapshot and
@@ -39,6 +40,7 @@ pub mod locks_by_expiry;
 pub mod registered;
 pub mod seen_ids;
 pub mod standing;
+pub mod trust;
 
 use std::collections::BTreeMap;
 
@@ -54,6 +56,7 @@ use self::archive_by_time::{ArchiveByTime, ArchiveTime};
 use self::card::CardKey;
 use self::contracts_by_peer::{ContractsByPeer, PeerContract};
 use self::locks_by_expiry::LockExpiry;
+use self::trust::TrustKey;
 use crate::books::{Archived, ArchivedRow, Books};
 use crate::engine::{Batch, Engine, EngineError, ScanRange};
 use crate::schema::Family;
@@ -66,7 +69,7 @@ const ROW_VERSION: u8 = 1;
 
 /// The families that consist of rows of the books and nothing else. [`Family::ContractsByPeer`] is none of them: it
 /// holds the archive's too.
-pub const ROW_FAMILIES: [Family; 14] = [
+pub const ROW_FAMILIES: [Family; 15] = [
     Family::Registered,
     Family::Available,
     Family::Locked,
@@ -81,6 +84,7 @@ pub const ROW_FAMILIES: [Family; 14] = [
     Family::SeenIds,
     Family::LocksByExpiry,
     Family::Standing,
+    Family::Trust,
 ];
 
 /// Why a row cannot be read.
@@ -239,6 +243,8 @@ pub enum Row {
     ContractByPeer(PeerContract),
     /// What a requester did with locks that it never invoked.
     Standing(Did),
+    /// Somebody who is trusted or let in, a token, a revocation, an invite.
+    Trust(TrustKey),
 }
 
 /// Says of a [`Row`] which index it is in and under which key: the one list of both.
@@ -267,6 +273,7 @@ macro_rules! with_index {
             }
             Row::ContractByPeer(key) => with_index!(@ ContractsByPeer, key, $index, $key, $body),
             Row::Standing(did) => with_index!(@ standing::Standing, did, $index, $key, $body),
+            Row::Trust(key) => with_index!(@ trust::Trust, key, $index, $key, $body),
         }
     };
     (@ $type:ty, $value:expr, $index:ident, $key:ident, $body:expr) => {{
@@ -314,6 +321,7 @@ pub fn all_rows(books: &Books) -> Vec<Row> {
         .chain(of::<locks_by_expiry::LocksByExpiry>(books, Row::LockByExpiry))
         .chain(of::<ContractsByPeer>(books, Row::ContractByPeer))
         .chain(of::<standing::Standing>(books, Row::Standing))
+        .chain(of::<trust::Trust>(books, Row::Trust))
         .collect()
 }
 

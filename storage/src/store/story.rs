@@ -210,6 +210,7 @@ impl Story {
             max_price: None,
             wanted: 1,
             addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+            credentials: Default::default(),
         };
         let bid = Bid {
             id: BidId::from_random(self.id()),

@@ -19,7 +19,7 @@ use dms_node::blobs::BlobStore;
 use dms_node::commands::{CapabilityView, GetCapability, GetStatus, NodeStatus};
 use dms_node::directory::WordCheck;
 use dms_node::network::{self, NetworkParts};
-use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, Trust};
+use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules};
 use dms_node::orchestrator::job_state::JobRules;
 use dms_node::signer::Signer;
 use dms_storage::log::EventLog;
@@ -35,6 +35,7 @@ use super::mesh::Air;
 use super::overheard::{Listening, Overheard};
 use super::scenario::NodePlan;
 use super::sink::Sink;
+use crate::hand_made::open_gate;
 
 /// The mesh of every world.
 const NETWORK: &str = "sim";
@@ -330,7 +331,9 @@ struct LifeParts {
 impl LifeParts {
     /// Starts the actors in the current `LocalSet`, as `RunningNode::start` does on threads.
     fn begin(self) -> (ActorSystem, ActorRef<Node>) {
+        let gate = open_gate(self.did, NETWORK, &self.clock);
         let builder = ActorSystem::builder(self.did, NETWORK)
+            .policy(Arc::new(gate.clone()))
             .clock(Arc::clone(&self.clock))
             .transport(Arc::clone(&self.transport))
             .blobs(Arc::<BlobStore>::clone(&self.blobs))
@@ -351,7 +354,7 @@ impl LifeParts {
             engine: self.engine,
             signer: self.signer,
             clock: self.clock,
-            trust: Trust { is_open: true, peers: BTreeSet::new() },
+            gate,
             job_rules: JobRules::default(),
             provider_rules: ProviderRules { lease: LEASE, max_output: 1 << 20 },
             max_jobs: 10_000,

@@ -180,6 +180,7 @@ impl Story {
             max_price: None,
             wanted: 1,
             addresses: vec![],
+            credentials: Default::default(),
         };
         let bid = Bid {
             id: BidId::from_random(id(number)),

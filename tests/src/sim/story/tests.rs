@@ -94,6 +94,7 @@ impl World {
             max_price: None,
             wanted: 1,
             addresses: vec![],
+            credentials: Default::default(),
         };
         let bid = Bid {
             id: BidId::from_random(salt(2)),

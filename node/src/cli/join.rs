@@ -1,0 +1,122 @@
+//! `dms join`: comes into the mesh that an invite is to.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use dms_messages::{Did, Invite, Role};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::error::{CliError, LATER};
+use super::{Session, output, run as node, small_runtime};
+use crate::api::client::{ApiClient, ClientError};
+use crate::config::{self, Layer};
+use crate::host::{HostFacts, SystemHost, default_capability};
+
+/// How long the inviter may take to answer before a person is told; the node goes on trying.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Come into the mesh that an invite is to
+///
+/// Takes the line that `dms invite` printed on another machine, and does all the rest: remembers the mesh and where
+/// to find it, makes this machine's identity, shares a sensible part of it (unless the invite is a requester's; see
+/// `dms onboard`), and waits until the two trust each other. Where no node runs on this machine, one is started here
+/// as `dms run` does, with the flags that come last.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The line that `dms invite` printed
+    #[arg(value_name = "INVITE")]
+    invite: String,
+    /// Share nothing of this machine now
+    #[arg(long)]
+    no_onboard: bool,
+    /// Stop the node that was started here once it has joined; `dms run` starts it again
+    #[arg(long)]
+    stop: bool,
+    #[command(flatten)]
+    node: node::Args,
+}
+
+/// What is printed at the end.
+#[derive(Debug, Serialize)]
+pub(super) struct Joined {
+    pub(super) network: String,
+    pub(super) inviter: Did,
+    pub(super) role: Role,
+    pub(super) is_onboarded: bool,
+}
+
+pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
+    let invite: Invite = args.invite.parse().map_err(|error| CliError::usage(format!("{error}")))?;
+    let client = session.client()?;
+    let is_running = match small_runtime()?.block_on(client.status()) {
+        Ok(_) => true,
+        Err(ClientError::NotRunning { .. }) => false,
+        Err(error) => return Err(error.into()),
+    };
+    // For the next start; a node that runs says by itself if it is in another mesh.
+    let settings = session.settings(Layer::default())?;
+    if !is_running || settings.settings.network.as_str() == invite.network {
+        config::remember_mesh(&session.data, &settings, &invite.network, &invite.addresses)?;
+    }
+    let (text, with_onboarding) = (args.invite, !args.no_onboard && invite.role != Role::Requester);
+    let join = async |client: ApiClient| {
+        let joined = come_in(&client, &text, &invite, with_onboarding, session).await?;
+        session.out.document(&joined, output::joined);
+        Ok::<_, CliError>(())
+    };
+    if is_running {
+        small_runtime()?.block_on(join(client))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_to_stop = args.stop;
+    node::run_with(args.node, session, async |client: ApiClient| {
+        join(client).await?;
+        if !is_to_stop {
+            session.out.note("this node runs until it is interrupted; later start it with `dms run`");
+        }
+        Ok(is_to_stop.then_some(ExitCode::SUCCESS))
+    })
+}
+
+async fn come_in(
+    client: &ApiClient,
+    text: &str,
+    invite: &Invite,
+    with_onboarding: bool,
+    session: &Session,
+) -> Result<Joined, CliError> {
+    client.begin_join(text).await?;
+    let mut is_onboarded = client.status().await?.is_onboarded;
+    if with_onboarding && !is_onboarded {
+        let settings = session.settings(Layer::default())?.settings;
+        let mut capability = default_capability(&SystemHost.facts(&session.data)?);
+        capability.prices = settings.prices;
+        capability.location = settings.location;
+        capability.labels = settings.labels;
+        client.onboard(&capability).await?;
+        is_onboarded = true;
+    }
+    let start = Instant::now();
+    loop {
+        let trust = client.trust().await?;
+        let Some(join) = trust.joins.iter().find(|join| join.inviter == invite.inviter) else { break };
+        if let Some(reason) = join.refused {
+            return Err(CliError::failed(format!("not let in: {reason}")));
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(CliError::Plain {
+                code: LATER,
+                message: format!(
+                    "{} has not answered yet, at {}; this node goes on asking while it runs (`dms trust ls`)",
+                    invite.inviter,
+                    invite.addresses.join(" or ")
+                ),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(Joined { network: invite.network.clone(), inviter: invite.inviter, role: invite.role, is_onboarded })
+}

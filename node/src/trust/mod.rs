@@ -1,0 +1,33 @@
+//! Who may do what here: the one place where it is decided whether a word is taken, before it is read.
+//!
+//! ```text
+//!  books (roots, grants, tokens, revocations) ──▶ Authority ◀── Credentials that peers show
+//!                                                    │            (in a link's greeting, with gossip)
+//!        kind of a word ──▶ Need ──▶ Gate ──────────▶ may this peer? ──▶ taken, or refused by what it lacks
+//! ```
+//!
+//! [`chain`] proves what a token is worth, [`authority`] knows who is trusted and what has been shown, [`needs`] says
+//! which ability each word needs, and the [`Gate`] joins them to the links. Nothing here reads the disk or waits;
+//! whoever may do what changes with the next word after the owner says so.
+
+pub mod authority;
+pub mod chain;
+pub mod commands;
+mod gate;
+pub mod issue;
+pub mod needs;
+
+use std::collections::BTreeSet;
+
+use dms_messages::Did;
+
+pub use gate::Gate;
+
+/// Whom a node is told to trust when it starts, beside what its books say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// True if strangers may ask for bids here, and be asked.
+    pub is_open: bool,
+    /// Who else may.
+    pub peers: BTreeSet<Did>,
+}
