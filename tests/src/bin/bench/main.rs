@@ -15,6 +15,7 @@ mod mesh;
 mod report;
 mod sim;
 mod storage;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -24,10 +25,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::report::{Figure, Measured};
 
 /// What is measured together. The names are those of `make bench NAME=…`.
-const GROUPS: [(&str, Cost); 9] = [
+const GROUPS: [(&str, Cost); 10] = [
     ("job", Cost::Minutes),
     ("idle", Cost::Minutes),
     ("storage", Cost::Minutes),
+    ("trust", Cost::Minutes),
     ("crates", Cost::Minutes),
     ("build", Cost::Long),
     ("sim", Cost::Long),
@@ -115,6 +117,7 @@ async fn measure(group: &str) -> anyhow::Result<(Vec<Figure>, String)> {
         "job" => job::measure().await.map(dev),
         "idle" => idle::measure().await.map(dev),
         "storage" => storage::measure().await.map(dev),
+        "trust" => tokio::task::spawn_blocking(trust::measure).await?.map(dev),
         "sim" => tokio::task::spawn_blocking(sim::measure).await?.map(dev),
         "crates" => build::crate_count().map(dev),
         "build" => build::measure().map(dev),
