@@ -73,6 +73,18 @@ impl Document for Token {
 }
 
 impl Token {
+    /// True if it allows all that `other` does.
+    pub fn allows_all_of(&self, other: &Self) -> bool {
+        let is_on_topic = match (&self.topics, &other.topics) {
+            (None, _) => true,
+            (Some(topics), Some(others)) => others.is_subset(topics),
+            (Some(_), None) => false,
+        };
+        is_on_topic
+            && self.depth >= other.depth
+            && other.abilities.iter().all(|ability| any_covers(&self.abilities, ability.as_str()))
+    }
+
     /// True if it allows this, as far as abilities and topics go; a topic of none is what is said directly.
     pub fn allows(&self, ability: &str, topic: Option<&str>) -> bool {
         let is_there = match (&self.topics, topic) {
@@ -226,6 +238,18 @@ mod tests {
         assert!(bound.allows(REQUEST_BIDS, Some("bid-request")));
         assert!(!bound.allows(REQUEST_BIDS, Some("advert")));
         assert!(!bound.allows(REQUEST_BIDS, None));
+    }
+
+    #[test]
+    fn what_allows_all_of_another_may_take_its_place() {
+        let topics = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let wide = Token { abilities: Role::Member.abilities(), ..token() };
+        assert!(wide.allows_all_of(&token()) && !token().allows_all_of(&wide));
+        assert!(!wide.allows_all_of(&Token { depth: 1, ..token() }));
+        let bound = Token { topics: topics(&["advert", "bid-request"]), ..token() };
+        assert!(token().allows_all_of(&bound) && !bound.allows_all_of(&token()));
+        assert!(bound.allows_all_of(&Token { topics: topics(&["advert"]), ..token() }));
+        assert!(!bound.allows_all_of(&Token { topics: topics(&["status"]), ..token() }));
     }
 
     #[test]

@@ -225,6 +225,8 @@ pub struct Node {
     pub(crate) mended: BTreeMap<Did, usize>,
     /// Whose turn it is to be dialled because of a result that waits here.
     pub(crate) absent_requesters: Round,
+    /// Who does not renew the tokens that this node holds of it, and when it last said so, on the monotonic clock.
+    pub(crate) not_renewed: BTreeMap<Did, Duration>,
     /// Differences mended since the start.
     pub(crate) difference_count: u64,
     /// Counts how often memory was thrown away for what the disk has: what was decided before is not said after.
@@ -348,6 +350,7 @@ impl Node {
             later: VecDeque::new(),
             is_waiting: false,
             is_driving: false,
+            not_renewed: BTreeMap::new(),
             accepting: BTreeMap::new(),
             withdrawal: None,
             drain: Vec::new(),

@@ -79,7 +79,8 @@ struct What {
     /// How many tokens may follow on it [default: 0, for an admin 3]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(0..=7))]
     depth: Option<u8>,
-    /// How long it may be used [default: for as long as this node trusts the other; it is renewed]
+    /// How long it may be used [default: for as long as this node trusts the other; it is renewed, in the place of
+    /// what this node has let it do so before]
     #[arg(long, value_name = "TIME")]
     expires: Option<Millis>,
 }

@@ -22,6 +22,8 @@ use crate::word::{Addressed, Word};
 
 /// How often it is looked whether tokens are due.
 const RENEWAL_PERIOD: Duration = Duration::from_secs(60);
+/// How long whoever does not renew is not asked again.
+const NOT_RENEWED_PAUSE: Duration = Duration::from_secs(3600);
 /// Most tokens that this node keeps for itself, with those that they follow from.
 const MAX_HELD: usize = 64;
 /// Most revocations kept of one issuer, and in all.
@@ -48,8 +50,8 @@ impl Node {
     }
 
     fn renew(&mut self, ctx: &mut Context<'_, Self>) {
-        let due = issue::due_issuers(self.books.trust(), self.me(), self.now());
-        let renew = due.into_iter().map(|issuer| Addressed::new(issuer, Word::Renew(Renew {})));
+        let renew =
+            self.due_issuers().into_iter().map(|issuer| Addressed::new(issuer, Word::Renew(Renew {})));
         // An inviter that was away may be there now.
         let open = self.books.trust().joins().iter().filter(|(_, row)| row.refused.is_none());
         let join = open
@@ -59,12 +61,23 @@ impl Node {
         self.parts.gate.prune();
     }
 
+    /// Whom this node asks for fresh tokens now.
+    fn due_issuers(&self) -> Vec<Did> {
+        let now = self.parts.clock.monotonic();
+        let mut due = issue::due_issuers(self.books.trust(), self.me(), self.now());
+        due.retain(|issuer| {
+            let said_no = self.not_renewed.get(issuer);
+            said_no.is_none_or(|at| now.saturating_sub(*at) >= NOT_RENEWED_PAUSE)
+        });
+        due
+    }
+
     /// On link-up: what this node wants to be let into, and what holds no longer.
     pub(crate) fn greet_member(&mut self, peer: Did, ctx: &mut Context<'_, Self>) {
         let trust = self.books.trust();
         let join = trust.joins().get(&peer).filter(|row| row.refused.is_none());
         let join = join.map(|row| Word::Join(Join { secret: row.invite.secret }));
-        let is_due = issue::due_issuers(trust, self.me(), self.now()).contains(&peer);
+        let is_due = self.due_issuers().contains(&peer);
         let renew = is_due.then_some(Word::Renew(Renew {}));
         let revoked: Vec<&Signed<Revocation>> = trust.revocations().values().collect();
         let pages = revoked.chunks(MAX_REVOCATIONS).map(|page| {
@@ -231,13 +244,14 @@ pub(crate) fn take_tokens(
     }
     let is_mine = |id: &ContentId| taken.mine.iter().any(|token| token.content_id() == *id);
     let held = || trust.tokens().values().filter(|row| !row.is_issued).map(|row| &row.token);
+    // An older one goes only if the new one allows all that it did.
     let is_replaced = |old: &&Signed<Token>| {
-        let by = |new: &&Signed<Token>| {
-            new.issuer() == old.issuer() && new.header().expires_at >= old.header().expires_at
+        let by = |new: &Signed<Token>| {
+            new.issuer() == old.issuer()
+                && new.header().expires_at >= old.header().expires_at
+                && new.value().allows_all_of(old.value())
         };
-        old.header().audience == Some(me)
-            && !is_mine(&old.content_id())
-            && taken.mine.iter().any(|new| by(&new))
+        old.header().audience == Some(me) && !is_mine(&old.content_id()) && taken.mine.iter().any(by)
     };
     let old: BTreeSet<ContentId> = held().filter(is_replaced).map(Signed::content_id).collect();
     let room = (MAX_HELD + old.len()).saturating_sub(held().count());
@@ -315,6 +329,10 @@ impl Handler<NotAdmitted> for Node {
     fn handle(&mut self, word: NotAdmitted, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let inviter = ctx.sender();
         tracing::warn!(peer = %inviter, reason = %word.reason, "not admitted");
+        let is_issuer = self.books.trust().tokens().values().any(|row| row.token.issuer() == inviter);
+        if word.invite.is_none() && is_issuer {
+            self.not_renewed.insert(inviter, self.parts.clock.monotonic());
+        }
         let join = self.books.trust().joins().get(&inviter);
         if join.is_some_and(|row| row.refused.is_none() && word.invite == Some(row.invite.secret.invite())) {
             let change = TrustEvent::JoinRefused { inviter, reason: word.reason };

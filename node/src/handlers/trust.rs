@@ -246,10 +246,10 @@ impl Handler<GrantToken> for Node {
             return refused(format!("at most {MAX_NAMED} tokens are kept")).into();
         }
         let credentials = self.with_parents(&token);
-        let changes = vec![
-            TrustEvent::Granted { to: grant.to, grant: kept },
-            TrustEvent::TokenKept { token: token.clone(), is_issued: true },
-        ];
+        let signed = TrustEvent::TokenKept { token: token.clone(), is_issued: true };
+        // One that ends when it was said to is not renewed, and leaves what is.
+        let renewed = grant.ttl.is_none().then_some(TrustEvent::Granted { to: grant.to, grant: kept });
+        let changes = renewed.into_iter().chain([signed]).collect();
         self.change_as_owner(changes, ctx, move |node, ctx| {
             let admitted = Admitted { invite: None, credentials: credentials.clone() };
             node.say(ctx, vec![Addressed::new(grant.to, Word::Admitted(admitted))]);

@@ -71,3 +71,65 @@ fn may(abilities: &BTreeSet<Ability>) -> String {
 fn lets_in(depth: u8) -> String {
     if depth == 0 { String::new() } else { format!(", and let others in {depth} deep") }
 }
+
+#[cfg(test)]
+mod tests {
+    use dms_messages::{ContentId, NotAdmittedReason, Role};
+    use dms_storage::books::{Grant, Root};
+
+    use super::*;
+    use crate::testing::did;
+    use crate::testing::tokens::{NOW, Sign};
+
+    #[test]
+    fn every_change_is_a_sentence() {
+        let token = Sign::new(1, 2).role(Role::Member).sign();
+        let kept = |is_issued| TrustEvent::TokenKept { token: token.clone(), is_issued };
+        let invite = ContentId::of_bytes(b"secret");
+        let root = Root { abilities: Role::Provider.abilities(), depth: 2 };
+        let grant = Grant {
+            abilities: Role::Requester.abilities(),
+            topics: None,
+            depth: 0,
+            until: Some(token.header().expires_at),
+            via: None,
+        };
+        let table = [
+            (
+                TrustEvent::RootTrusted { did: did(2), root: root.clone() },
+                "is trusted: it may /dms/provide, and let others in 2 deep",
+            ),
+            (TrustEvent::RootDistrusted { did: did(2) }, "is not trusted any more"),
+            (
+                TrustEvent::Granted { to: did(2), grant: grant.clone() },
+                "is let in for 24 h: it may /dms/request",
+            ),
+            (TrustEvent::GrantEnded { to: did(2) }, "gets no tokens any more"),
+            (kept(true), "was signed, holds for 24 h"),
+            (kept(false), "is kept, holds for 24 h"),
+            (TrustEvent::TokenDropped { token: token.content_id() }, "is not kept any more"),
+            (
+                TrustEvent::InviteMade {
+                    invite,
+                    role: Role::Admin,
+                    uses: 3,
+                    expires: token.header().expires_at,
+                },
+                "was made: 3 as admin, holds for 24 h",
+            ),
+            (TrustEvent::InviteUsed { invite, by: did(2) }, "let z6Mk"),
+            (TrustEvent::InviteEnded { invite }, "was withdrawn"),
+            (
+                TrustEvent::JoinRefused { inviter: did(2), reason: NotAdmittedReason::Used },
+                "does not: the invite was used already",
+            ),
+            (TrustEvent::JoinEnded { inviter: did(2) }, "no more"),
+        ];
+        for (change, words) in table {
+            let text = text_of(&change, NOW);
+            assert!(text.contains(words), "{text:?} does not say {words:?}");
+        }
+        assert_eq!(row_text(&TrustRow::Root(root)), "may /dms/provide, and let others in 2 deep");
+        assert_eq!(row_text(&TrustRow::Grant(grant)), "may /dms/request");
+    }
+}

@@ -4,7 +4,6 @@
 //! does not, ends no later, and is within the depth that the one before leaves. Who the first issuer is, and whether
 //! anybody trusts it, is not asked here.
 
-use dms_messages::ability::any_covers;
 use dms_messages::{ContentId, Did, MAX_TOKEN_DEPTH, Signed, Timestamp, Token};
 
 /// Most tokens in a chain.
@@ -95,13 +94,8 @@ fn follows(parent: &Signed<Token>, token: &Signed<Token>) -> Result<(), ChainErr
     if parent.header().audience != Some(token.issuer()) {
         return Err(ChainError::Stranger(id));
     }
-    let is_within = does.abilities.iter().all(|ability| any_covers(&may.abilities, ability.as_str()));
-    let is_on_topic = match (&may.topics, &does.topics) {
-        (None, _) => true,
-        (Some(may), Some(does)) => does.is_subset(may),
-        (Some(_), None) => false,
-    };
-    if !is_within || !is_on_topic {
+    // The depth has an error of its own, below.
+    if !may.allows_all_of(&Token { depth: 0, ..does.clone() }) {
         return Err(ChainError::Widened(id));
     }
     if token.header().expires_at > parent.header().expires_at {

@@ -177,7 +177,8 @@ pub struct GrantToken {
     /// The held token that it follows from (its CID, or its end); none if this node speaks for itself.
     #[serde(default)]
     pub parent: Option<String>,
-    /// How long it may be used; none for as long as the receiver is trusted: it is renewed.
+    /// How long it may be used. None for as long as the receiver is trusted: then it is renewed, in the place of what
+    /// was renewed before.
     #[serde(default)]
     pub ttl: Option<Millis>,
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dms_actors::signed::MAX_LIFETIME;
-use dms_messages::ability::any_covers;
 use dms_messages::{Did, Invite, NotAdmittedReason, Role, Signed, Timestamp, Token};
 use dms_storage::books::{Grant, InviteRow, Root, TokenRow, TrustBooks};
 
@@ -42,19 +41,18 @@ pub fn parent_of<'b>(
 ) -> Option<&'b Signed<Token>> {
     let via = grant.via?;
     let held = books.tokens().values().filter(|row| !row.is_issued).map(|row| &row.token);
+    let wanted = Token {
+        abilities: grant.abilities.clone(),
+        topics: grant.topics.clone(),
+        // Whatever its depth: it is cut to what is left.
+        depth: 1,
+        parent: None,
+    };
     let allows = |token: &&Signed<Token>| {
-        let value = token.value();
-        let is_on_topic = match (&value.topics, &grant.topics) {
-            (None, _) => true,
-            (Some(may), Some(wants)) => wants.is_subset(may),
-            (Some(_), None) => false,
-        };
         token.issuer() == via
             && token.header().audience == Some(me)
             && token.header().expires_at > now
-            && value.depth > 0
-            && is_on_topic
-            && grant.abilities.iter().all(|ability| any_covers(&value.abilities, ability.as_str()))
+            && token.value().allows_all_of(&wanted)
     };
     held.filter(allows).max_by_key(|token| token.header().expires_at)
 }
@@ -181,4 +179,136 @@ pub fn due_issuers(books: &TrustBooks, me: Did, now: Timestamp) -> Vec<Did> {
     issuers.sort_unstable();
     issuers.dedup();
     issuers
+}
+
+#[cfg(test)]
+mod tests {
+    use dms_messages::InviteSecret;
+    use dms_messages::ability::REQUEST;
+    use dms_storage::books::TrustEvent;
+    use dms_storage::{Books, Entry, Event};
+
+    use super::*;
+    use crate::testing::did;
+    use crate::testing::tokens::{NETWORK, NOW, Sign};
+
+    fn books(changes: impl IntoIterator<Item = TrustEvent>) -> Books {
+        let mut books = Books::default();
+        for change in changes {
+            books.apply(&Entry { at: NOW, event: Event::Trust { change } }).unwrap();
+        }
+        books
+    }
+
+    fn kept(token: &Signed<Token>, is_issued: bool) -> TrustEvent {
+        TrustEvent::TokenKept { token: token.clone(), is_issued }
+    }
+
+    fn later(hours: u64) -> Timestamp {
+        NOW.saturating_add(Duration::from_secs(hours * 3600))
+    }
+
+    fn member() -> Grant {
+        Grant { abilities: Role::Member.abilities(), topics: None, depth: 0, until: None, via: None }
+    }
+
+    #[test]
+    fn an_invite_admits_so_many_in_its_time_and_each_again() {
+        let row = InviteRow { role: Role::Member, uses: 2, expires: later(1), admitted: [did(2)].into() };
+        let admits = |row: Option<&InviteRow>, who: u8, at| admits(row, did(who), at).map(|_| ());
+        assert_eq!(admits(None, 3, NOW), Err(NotAdmittedReason::Unknown));
+        assert_eq!(admits(Some(&row), 3, NOW), Ok(()));
+        assert_eq!(admits(Some(&row), 3, later(1)), Err(NotAdmittedReason::Expired));
+        assert_eq!(admits(Some(&row), 2, later(9)), Ok(()), "it was let in already");
+        let full = InviteRow { admitted: [did(2), did(4)].into(), ..row };
+        assert_eq!(admits(Some(&full), 3, NOW), Err(NotAdmittedReason::Used));
+    }
+
+    #[test]
+    fn a_token_lasts_no_longer_than_its_grant_and_than_what_it_follows_from() {
+        let day = Duration::from_secs(24 * 3600);
+        let ttl = |grant: &Grant, parent: Option<&Signed<Token>>| {
+            draft(grant, parent, 7 * day, NOW).map(|draft| draft.ttl)
+        };
+        assert_eq!(ttl(&member(), None), Some(7 * day));
+        let hour = Duration::from_secs(3600);
+        assert_eq!(ttl(&Grant { until: Some(later(1)), ..member() }, None), Some(hour));
+        assert_eq!(ttl(&Grant { until: Some(NOW), ..member() }, None), None, "it has ended");
+        let parent = Sign { hours: 2, ..Sign::new(5, 1).role(Role::Admin) }.sign();
+        let via = Grant { via: Some(did(5)), ..member() };
+        let under = draft(&via, Some(&parent), 7 * day, NOW).unwrap();
+        assert!(under.ttl < 2 * hour && under.ttl > hour);
+        assert_eq!(under.token.parent, Some(parent.content_id()));
+        assert_eq!(ttl(&via, None), None, "nothing to follow from");
+        let deep = Grant { depth: 7, ..via };
+        assert_eq!(draft(&deep, Some(&parent), day, NOW).unwrap().token.depth, parent.value().depth - 1);
+    }
+
+    #[test]
+    fn the_same_token_is_given_until_half_of_it_is_over() {
+        let token = Sign::new(1, 2).role(Role::Member).sign();
+        let issued = books([kept(&token, true)]);
+        let fresh = |books: &Books, to: u8, grant: &Grant, at| {
+            still_fresh(books.trust(), did(to), grant, None, at).map(Signed::content_id)
+        };
+        let id = Some(token.content_id());
+        assert_eq!(fresh(&issued, 2, &member(), later(11)), id);
+        assert_eq!(fresh(&issued, 2, &member(), later(12)), None);
+        assert_eq!(fresh(&issued, 3, &member(), NOW), None, "it is another's");
+        let narrower = Grant { abilities: Role::Requester.abilities(), ..member() };
+        assert_eq!(fresh(&issued, 2, &narrower, NOW), None, "the grant has changed");
+        assert_eq!(fresh(&books([kept(&token, false)]), 2, &member(), NOW), None, "not of this node");
+    }
+
+    #[test]
+    fn who_is_asked_for_fresh_tokens_is_whoever_has_signed_those_that_are_half_over() {
+        let old = Sign::new(5, 1).role(Role::Member).sign();
+        let other = Sign { hours: 48, ..Sign::new(6, 1).role(Role::Member) }.sign();
+        let anothers = Sign::new(7, 2).role(Role::Member).sign();
+        let all = [kept(&old, false), kept(&other, false), kept(&anothers, false)];
+        let due = |books: &Books, at| due_issuers(books.trust(), did(1), at);
+        assert_eq!(due(&books(all.clone()), later(11)), []);
+        assert_eq!(due(&books(all.clone()), later(12)), [did(5)]);
+        let younger = Sign { at: later(12), ..Sign::new(5, 1).role(Role::Member) }.sign();
+        let renewed = books(all.into_iter().chain([kept(&younger, false)]));
+        assert_eq!(due(&renewed, later(13)), []);
+    }
+
+    #[test]
+    fn an_admin_lets_in_on_the_word_of_whoever_let_it_in_and_a_member_on_its_own() {
+        let admin = Sign::new(5, 1).role(Role::Admin).sign();
+        let held = books([kept(&admin, false)]);
+        let grant = grant_of(Role::Member, held.trust(), did(1), NOW);
+        assert_eq!((grant.via, grant.depth), (Some(did(5)), 0));
+        let below = grant_of(Role::Admin, held.trust(), did(1), NOW);
+        assert_eq!(below.depth, Role::Admin.depth() - 1, "an admin of an admin's goes less deep");
+        let parent = parent_of(&grant, held.trust(), did(1), NOW).map(Signed::content_id);
+        assert_eq!(parent, Some(admin.content_id()));
+        assert!(parent_of(&grant, held.trust(), did(1), later(24)).is_none(), "it has ended");
+        let member = books([kept(&Sign::new(5, 1).role(Role::Member).sign(), false)]);
+        assert_eq!(grant_of(Role::Member, member.trust(), did(1), NOW).via, None);
+        let some = Sign::new(5, 1).abilities(&[REQUEST]).depth(2).sign();
+        let some = books([kept(&some, false)]);
+        assert_eq!(grant_of(Role::Member, some.trust(), did(1), NOW).via, None, "not for all of it");
+        assert_eq!(grant_of(Role::Requester, some.trust(), did(1), NOW).via, Some(did(5)));
+    }
+
+    #[test]
+    fn an_invite_is_for_another_machine_of_the_same_mesh_in_its_time() {
+        let invite = Invite {
+            inviter: did(5),
+            network: NETWORK.into(),
+            addresses: vec![],
+            secret: InviteSecret::from_random([1; 16]),
+            role: Role::Requester,
+            expires: later(1),
+            pre_shared_key: None,
+        };
+        let may = |me: u8, network: &str, at| may_join(&invite, did(me), network, at);
+        assert_eq!(may(1, NETWORK, NOW), Ok(()));
+        assert!(may(5, NETWORK, NOW).unwrap_err().contains("made by this node"));
+        assert!(may(1, "other", NOW).unwrap_err().contains("a node is in one mesh"));
+        assert!(may(1, NETWORK, later(1)).unwrap_err().contains("expired"));
+        assert_eq!(inviter_root(&invite).abilities, Role::Provider.abilities());
+    }
 }
