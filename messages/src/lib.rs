@@ -16,6 +16,7 @@ mod advert;
 mod bid;
 mod bid_request;
 mod capability;
+pub mod carried;
 mod class;
 mod contract;
 mod file_tree;
@@ -45,8 +46,8 @@ pub use ids::{AllocationId, AttemptId, BidId, BidRequestId, IdError, JobId, Node
 pub use invocation::{Accepted, Invocation, Refused, RefusedReason};
 pub use job::{Job, JobEnd, JobError, JobFailure, JobPhase, Pod, Task};
 pub use membership::{
-    Admitted, Invite, InviteError, InviteSecret, Join, MAX_REVOCATIONS, NotAdmitted, NotAdmittedReason,
-    PreSharedKey, Renew, Revocations,
+    Admitted, Invite, InviteSecret, Join, MAX_REVOCATIONS, NotAdmitted, NotAdmittedReason, PreSharedKey,
+    Renew, Revocations,
 };
 pub use node_card::NodeCard;
 pub use node_status::{MAX_NODE_STATUS_LENGTH, NodeRole, NodeStatus, ResourceSummary, ServingMode};
@@ -56,8 +57,7 @@ pub use status::{
     AllocationStatusRequest, Cancel, FailureCause, OutputStream, StopCause,
 };
 pub use token::{
-    Credentials, CredentialsError, CredentialsTextError, MAX_SHOWN_TOKENS, MAX_TOKEN_DEPTH, MAX_TOKEN_LENGTH,
-    Revocation, Token,
+    Credentials, CredentialsError, MAX_SHOWN_TOKENS, MAX_TOKEN_DEPTH, MAX_TOKEN_LENGTH, Revocation, Token,
 };
 pub use units::{CpuMillis, DiskMib, MemoryMib, Millis, Price, UnitError};
 

@@ -15,12 +15,11 @@ use serde_bytes::ByteBuf;
 
 use crate::ability::Role;
 use crate::advert::check_addresses;
+use crate::carried::{CarriedError, Form};
 use crate::token::{Credentials, MAX_TOKEN_LENGTH};
 
-/// What an invite's text begins with: what it is, and the version of its form.
-const PREFIX: &str = "dms-invite-1-";
-/// Longest text of an invite that is looked at, in bytes.
-const MAX_INVITE_LENGTH: usize = 4096;
+/// How an invite is carried.
+const FORM: Form = Form { what: "an invite", prefix: "dms-invite-1-", max_length: 4096 };
 /// Most revocations in one word.
 pub const MAX_REVOCATIONS: usize = 32;
 /// Longest revocation in bytes; it has about 300.
@@ -78,41 +77,19 @@ impl fmt::Debug for PreSharedKey {
     }
 }
 
-/// Why a text is no invite.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InviteError {
-    /// It does not begin as one.
-    #[error("an invite begins with {PREFIX}")]
-    Prefix,
-    /// Letters were changed, added or lost on the way.
-    #[error("the invite was not copied whole, or mistyped")]
-    Mistyped,
-    /// It is whole, and not what an invite says.
-    #[error("not an invite of this version: {0}")]
-    Content(String),
-}
-
 impl fmt::Display for Invite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = crate::to_canonical(self).map_err(|_| fmt::Error)?;
-        write!(f, "{PREFIX}{}", bs58::encode(bytes).with_check().into_string())
+        f.write_str(&FORM.write(self).map_err(|_| fmt::Error)?)
     }
 }
 
 impl FromStr for Invite {
-    type Err = InviteError;
+    type Err = CarriedError;
 
-    fn from_str(text: &str) -> Result<Self, InviteError> {
-        let body = text.trim().strip_prefix(PREFIX).ok_or(InviteError::Prefix)?;
-        if body.len() > MAX_INVITE_LENGTH {
-            return Err(InviteError::Mistyped);
-        }
-        let bytes = bs58::decode(body).with_check(None).into_vec().map_err(|_| InviteError::Mistyped)?;
-        let invite: Self =
-            crate::from_canonical(&bytes).map_err(|error| InviteError::Content(error.to_string()))?;
-        check_addresses(&invite.addresses).map_err(InviteError::Content)?;
-        crate::check_text("network", &invite.network).map_err(InviteError::Content)?;
+    fn from_str(text: &str) -> Result<Self, CarriedError> {
+        let invite: Self = FORM.read(text)?;
+        check_addresses(&invite.addresses).map_err(|why| FORM.wrong(why))?;
+        crate::check_text("network", &invite.network).map_err(|why| FORM.wrong(why))?;
         Ok(invite)
     }
 }
@@ -229,18 +206,22 @@ mod tests {
     #[test]
     fn a_changed_letter_is_a_mistyped_invite() {
         let text = invite().to_string();
-        for place in PREFIX.len()..text.len() {
+        for place in FORM.prefix.len()..text.len() {
             let mut letters: Vec<char> = text.chars().collect();
             letters[place] = if letters[place] == 'a' { 'b' } else { 'a' };
             let changed: String = letters.into_iter().collect();
-            assert_eq!(changed.parse::<Invite>(), Err(InviteError::Mistyped), "{place}");
-            assert_eq!(text[..place].parse::<Invite>(), Err(InviteError::Mistyped), "cut at {place}");
+            assert_eq!(changed.parse::<Invite>(), Err(CarriedError::Mistyped(FORM.what)), "{place}");
+            assert_eq!(
+                text[..place].parse::<Invite>(),
+                Err(CarriedError::Mistyped(FORM.what)),
+                "cut at {place}"
+            );
         }
-        assert_eq!("hello".parse::<Invite>(), Err(InviteError::Prefix));
-        let long = format!("{PREFIX}{}", "1".repeat(MAX_INVITE_LENGTH + 1));
-        assert_eq!(long.parse::<Invite>(), Err(InviteError::Mistyped));
-        let other = format!("{PREFIX}{}", bs58::encode(b"\x80").with_check().into_string());
-        assert!(matches!(other.parse::<Invite>(), Err(InviteError::Content(_))));
+        assert!(matches!("hello".parse::<Invite>(), Err(CarriedError::Prefix { .. })));
+        let long = format!("{}{}", FORM.prefix, "1".repeat(FORM.max_length + 1));
+        assert_eq!(long.parse::<Invite>(), Err(CarriedError::Mistyped(FORM.what)));
+        let other = format!("{}{}", FORM.prefix, bs58::encode(b"\x80").with_check().into_string());
+        assert!(matches!(other.parse::<Invite>(), Err(CarriedError::Content { .. })));
     }
 
     #[test]

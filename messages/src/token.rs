@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::ability::{Ability, any_covers};
+use crate::carried::{CarriedError, Form};
 
 /// Most abilities in a token.
 const MAX_ABILITIES: usize = 16;
@@ -143,45 +144,21 @@ impl Credentials {
     }
 }
 
-/// What the text of tokens begins with: what they are, and the version of its form.
-const PREFIX: &str = "dms-token-1-";
-/// Longest text of tokens that is looked at, in bytes: a chain of as many as may follow on one another.
-const MAX_CREDENTIALS_TEXT: usize = 8 * 1024;
-
-/// Why a text is no tokens.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CredentialsTextError {
-    /// It does not begin as one.
-    #[error("tokens begin with {PREFIX}")]
-    Prefix,
-    /// Letters were changed, added or lost on the way.
-    #[error("the token was not copied whole, or mistyped")]
-    Mistyped,
-    /// It is whole, and not what tokens say.
-    #[error("not tokens of this version: {0}")]
-    Content(String),
-}
+/// How tokens are carried: a chain of as many as may follow on one another.
+const FORM: Form = Form { what: "a token", prefix: "dms-token-1-", max_length: 8 * 1024 };
 
 impl std::fmt::Display for Credentials {
     /// One word, for people to carry.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bytes = crate::to_canonical(self).map_err(|_| std::fmt::Error)?;
-        write!(f, "{PREFIX}{}", bs58::encode(bytes).with_check().into_string())
+        f.write_str(&FORM.write(self).map_err(|_| std::fmt::Error)?)
     }
 }
 
 impl std::str::FromStr for Credentials {
-    type Err = CredentialsTextError;
+    type Err = CarriedError;
 
-    fn from_str(text: &str) -> Result<Self, CredentialsTextError> {
-        let body = text.trim().strip_prefix(PREFIX).ok_or(CredentialsTextError::Prefix)?;
-        if body.len() > MAX_CREDENTIALS_TEXT {
-            return Err(CredentialsTextError::Mistyped);
-        }
-        let bytes = bs58::decode(body).with_check(None).into_vec();
-        let bytes = bytes.map_err(|_| CredentialsTextError::Mistyped)?;
-        crate::from_canonical(&bytes).map_err(|error| CredentialsTextError::Content(error.to_string()))
+    fn from_str(text: &str) -> Result<Self, CarriedError> {
+        FORM.read(text)
     }
 }
 
@@ -258,15 +235,15 @@ mod tests {
         let text = credentials.to_string();
         assert!(!text.contains(char::is_whitespace));
         assert_eq!(format!("{text}\n").parse(), Ok(credentials));
-        for place in (PREFIX.len()..text.len()).step_by(7) {
+        for place in (FORM.prefix.len()..text.len()).step_by(7) {
             let mut letters: Vec<char> = text.chars().collect();
             letters[place] = if letters[place] == 'a' { 'b' } else { 'a' };
             let changed: String = letters.into_iter().collect();
-            assert_eq!(changed.parse::<Credentials>(), Err(CredentialsTextError::Mistyped), "{place}");
+            assert_eq!(changed.parse::<Credentials>(), Err(CarriedError::Mistyped(FORM.what)), "{place}");
         }
-        assert_eq!("dms-invite-1-x".parse::<Credentials>(), Err(CredentialsTextError::Prefix));
-        let long = format!("{PREFIX}{}", "1".repeat(MAX_CREDENTIALS_TEXT + 1));
-        assert_eq!(long.parse::<Credentials>(), Err(CredentialsTextError::Mistyped));
+        assert!(matches!("dms-invite-1-x".parse::<Credentials>(), Err(CarriedError::Prefix { .. })));
+        let long = format!("{}{}", FORM.prefix, "1".repeat(FORM.max_length + 1));
+        assert_eq!(long.parse::<Credentials>(), Err(CarriedError::Mistyped(FORM.what)));
     }
 
     #[test]

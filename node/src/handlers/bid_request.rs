@@ -53,7 +53,7 @@ impl Handler<Heard> for Node {
             }
             Heard::Advert(advert) => self.note_advert(&advert),
             Heard::NodeStatus(status) => self.note_status(&status),
-            Heard::Revocation(revocation) => self.hear_revocation(revocation, ctx),
+            Heard::Revocation(revocation) => self.take_revocations(vec![revocation], ctx),
             Heard::BidRequest(_) => {}
         }
         ().into()

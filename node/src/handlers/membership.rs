@@ -11,9 +11,10 @@ use dms_messages::{
     Revocation, Revocations, Signed, Timestamp, Token,
 };
 use dms_storage::Event;
-use dms_storage::books::{TrustBooks, TrustEvent};
+use dms_storage::books::{Grant, TrustBooks, TrustEvent};
 use serde_bytes::ByteBuf;
 
+use crate::handlers::trust::recorded;
 use crate::network::revocation_topic;
 use crate::node::{Node, NotRecorded};
 use crate::trust::chain;
@@ -89,20 +90,17 @@ impl Node {
         self.say(ctx, words);
     }
 
-    /// Gives `to` the token that its grant is worth: the one that it has if that is fresh, or a new one. `events` are
-    /// recorded with it.
+    /// Gives `to` the token that its grant is worth: the one that it has if that is fresh, or a new one. `changes` are
+    /// recorded with it. Without a grant it is turned away.
     fn admit(
         &mut self,
         to: Did,
+        grant: Option<Grant>,
         invite: Option<ContentId>,
         mut changes: Vec<TrustEvent>,
         ctx: &mut Context<'_, Self>,
     ) {
-        let granted = changes.iter().find_map(|change| match change {
-            TrustEvent::Granted { grant, .. } => Some(grant.clone()),
-            _ => None,
-        });
-        let Some(grant) = granted.or_else(|| self.books.trust().grants().get(&to).cloned()) else {
+        let Some(grant) = grant else {
             return self.turn_away(to, invite, NotAdmittedReason::NotTrusted, ctx);
         };
         let now = self.now();
@@ -124,6 +122,11 @@ impl Node {
                 node.say(ctx, vec![Addressed::new(to, Word::Admitted(Admitted { invite, credentials }))]);
             }
         });
+    }
+
+    /// What `to` is granted.
+    fn grant_to(&self, to: Did) -> Option<Grant> {
+        self.books.trust().grants().get(&to).cloned()
     }
 
     /// A token and those that it follows from, as far as they are kept here.
@@ -155,7 +158,11 @@ impl Node {
     }
 
     /// Keeps revocations that count here and are new, and passes them on.
-    fn take_revocations(&mut self, revocations: Vec<Signed<Revocation>>, ctx: &mut Context<'_, Self>) {
+    pub(crate) fn take_revocations(
+        &mut self,
+        revocations: Vec<Signed<Revocation>>,
+        ctx: &mut Context<'_, Self>,
+    ) {
         let now = self.now();
         let mut new: Vec<Signed<Revocation>> = Vec::new();
         for revocation in revocations {
@@ -175,22 +182,22 @@ impl Node {
         if new.is_empty() {
             return;
         }
-        let changes =
-            new.iter().map(|revocation| TrustEvent::TokenRevoked { revocation: revocation.clone() });
-        let changes = changes.collect();
+        let changes = recorded(&new).collect();
         self.change_trust(ctx, changes, move |node, outcome, ctx| {
             if outcome.is_ok() {
-                for revocation in new {
+                for revocation in &new {
                     tracing::info!(token = %revocation.value().token, by = %revocation.issuer(), "revoked");
-                    node.network.gossip(revocation_topic(ctx.system().network()), &revocation);
                 }
+                node.spread(&new, ctx);
             }
         });
     }
 
-    /// Takes a revocation that was heard.
-    pub(crate) fn hear_revocation(&mut self, revocation: Signed<Revocation>, ctx: &mut Context<'_, Self>) {
-        self.take_revocations(vec![revocation], ctx);
+    /// Tells whoever gossips what was revoked.
+    pub(crate) fn spread(&self, revocations: &[Signed<Revocation>], ctx: &Context<'_, Self>) {
+        for revocation in revocations {
+            self.network.gossip(revocation_topic(ctx.system().network()), revocation);
+        }
     }
 }
 
@@ -267,13 +274,15 @@ impl Handler<Join> for Node {
         let row = self.books.trust().invites().get(&invite);
         match issue::admits(row, who, self.now()) {
             Ok(row) => {
-                let mut changes = Vec::new();
-                if !row.admitted.contains(&who) {
+                if row.admitted.contains(&who) {
+                    let grant = self.grant_to(who);
+                    self.admit(who, grant, Some(invite), Vec::new(), ctx);
+                } else {
                     let grant = issue::grant_of(row.role, self.books.trust(), self.me(), self.now());
-                    changes.push(TrustEvent::InviteUsed { invite, by: who });
-                    changes.push(TrustEvent::Granted { to: who, grant });
+                    let used = TrustEvent::InviteUsed { invite, by: who };
+                    let granted = TrustEvent::Granted { to: who, grant: grant.clone() };
+                    self.admit(who, Some(grant), Some(invite), vec![used, granted], ctx);
                 }
-                self.admit(who, Some(invite), changes, ctx);
             }
             Err(reason) => self.turn_away(who, Some(invite), reason, ctx),
         }
@@ -283,7 +292,8 @@ impl Handler<Join> for Node {
 
 impl Handler<Renew> for Node {
     fn handle(&mut self, _: Renew, ctx: &mut Context<'_, Self>) -> Answer<()> {
-        self.admit(ctx.sender(), None, Vec::new(), ctx);
+        let grant = self.grant_to(ctx.sender());
+        self.admit(ctx.sender(), grant, None, Vec::new(), ctx);
         ().into()
     }
 }

@@ -5,16 +5,13 @@
 use std::time::Duration;
 
 use dms_actors::{Answer, Context, Did, Handler, Message};
-use dms_messages::{
-    Admitted, ContentId, CredentialsTextError, Invite, InviteSecret, Join, Revocation, Signed, Timestamp,
-    Token,
-};
+use dms_messages::carried::CarriedError;
+use dms_messages::{Admitted, ContentId, Invite, InviteSecret, Join, Revocation, Signed, Timestamp, Token};
 use dms_storage::books::{Grant, Root, TrustEvent};
 
 use crate::commands::CommandError;
 use crate::handlers::membership::take_tokens;
 use crate::listings::Noun;
-use crate::network::revocation_topic;
 use crate::node::Node;
 use crate::trust::commands::{
     BeginJoin, DistrustPeer, EndInvite, GetInvites, GetTokens, GetTrust, GrantToken, GrantView, GrantedToken,
@@ -56,6 +53,11 @@ fn find(
     }
 }
 
+/// What the books record of revocations.
+pub(crate) fn recorded(revoked: &[Signed<Revocation>]) -> impl Iterator<Item = TrustEvent> {
+    revoked.iter().map(|revocation| TrustEvent::TokenRevoked { revocation: revocation.clone() })
+}
+
 impl Node {
     /// Records changes of the owner's, and answers with `reply` once they are on disk.
     fn change_as_owner<T: Send + 'static>(
@@ -81,21 +83,11 @@ impl Node {
     }
 
     /// Our word that a token holds no longer.
-    fn revocation(&self, token: &Signed<Token>) -> Option<TrustEvent> {
+    fn revocation(&self, token: &Signed<Token>) -> Option<Signed<Revocation>> {
         let left = token.header().expires_at.saturating_since(self.now()) + 2 * dms_actors::signed::SKEW;
         let value = Revocation { token: token.content_id() };
         let signed = self.parts.signer.sign(value, None, left.min(dms_actors::signed::MAX_LIFETIME));
-        let signed = signed.inspect_err(|error| tracing::error!(%error, "a revocation could not be signed"));
-        Some(TrustEvent::TokenRevoked { revocation: signed.ok()? })
-    }
-
-    /// Tells everybody connected, and whoever gossips, what was revoked.
-    fn spread_revocations(&mut self, revoked: &[TrustEvent], ctx: &mut Context<'_, Self>) {
-        for change in revoked {
-            if let TrustEvent::TokenRevoked { revocation } = change {
-                self.network.gossip(revocation_topic(ctx.system().network()), revocation);
-            }
-        }
+        signed.inspect_err(|error| tracing::error!(%error, "a revocation could not be signed")).ok()
     }
 
     /// The token that `grant` asks for, and the books' side of it.
@@ -225,14 +217,14 @@ impl Handler<DistrustPeer> for Node {
                 && token.header().expires_at > self.now()
                 && !trust.revocations().contains_key(&revocation)
         });
-        let revoked: Vec<TrustEvent> = its.filter_map(|token| self.revocation(token)).collect();
+        let revoked: Vec<Signed<Revocation>> = its.filter_map(|token| self.revocation(token)).collect();
         let changes: Vec<TrustEvent> =
-            root.into_iter().chain(grant).chain(join).chain(revoked.iter().cloned()).collect();
+            root.into_iter().chain(grant).chain(join).chain(recorded(&revoked)).collect();
         if changes.is_empty() {
             let id = did.to_string();
             return Err(CommandError::UnknownId { noun: Noun::TrustedPeer, id }).into();
         }
-        self.change_as_owner(changes, ctx, move |node, ctx| node.spread_revocations(&revoked, ctx))
+        self.change_as_owner(changes, ctx, move |node, ctx| node.spread(&revoked, ctx))
     }
 }
 
@@ -262,7 +254,7 @@ impl Handler<KeepTokens> for Node {
     fn handle(&mut self, keep: KeepTokens, ctx: &mut Context<'_, Self>) -> Outcome<KeepTokens> {
         let credentials = match keep.text.parse() {
             Ok(credentials) => credentials,
-            Err(error) => return refused(CredentialsTextError::to_string(&error)).into(),
+            Err(error) => return refused(CarriedError::to_string(&error)).into(),
         };
         let network = self.parts.network.system.network();
         let taken = take_tokens(self.books.trust(), self.me(), None, &credentials, network, self.now());
@@ -298,9 +290,9 @@ impl Handler<RevokeToken> for Node {
         let to = token.header().audience;
         let grant = to.filter(|to| self.books.trust().grants().contains_key(to));
         let ended = grant.map(|to| TrustEvent::GrantEnded { to });
-        let changes = revoked.iter().cloned().chain(ended).collect();
+        let changes = recorded(&revoked).chain(ended).collect();
         self.change_as_owner(changes, ctx, move |node, ctx| {
-            node.spread_revocations(&revoked, ctx);
+            node.spread(&revoked, ctx);
             node.token_view(&token, true)
         })
     }

@@ -125,13 +125,6 @@ impl Authority {
             || chains().any(|chain| self.trusts_chain(chain, now))
     }
 
-    /// Everybody who is trusted by name or has shown a chain that holds now and is trusted for anything.
-    pub fn known(&self, now: Timestamp) -> BTreeSet<Did> {
-        let held =
-            self.held.iter().filter(|(_, chains)| chains.iter().any(|chain| self.trusts_chain(chain, now)));
-        self.named().into_iter().chain(held.map(|(did, _)| *did)).collect()
-    }
-
     /// Takes what somebody has shown, by itself or with what it gossips. A token that was verified before is not
     /// again; one that does not hold is left out, and said.
     pub fn show(&mut self, holder: Did, credentials: &Credentials, now: Timestamp) -> Vec<ShowError> {
@@ -244,11 +237,6 @@ impl Authority {
             return Ok(());
         }
         Err(Missing { ability, topic: topic.map(str::to_owned) })
-    }
-
-    /// The chain that lets `who` do something, if one does: which tokens it rests on.
-    pub fn chains_of(&self, who: Did) -> impl Iterator<Item = &Proven> {
-        self.held.get(&who).into_iter().flatten().map(Arc::as_ref)
     }
 
     /// As what somebody is trusted by name.
