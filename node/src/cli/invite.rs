@@ -9,7 +9,6 @@ use dms_messages::{Millis, Role};
 use super::error::CliError;
 use super::{Session, output, run as node, small_runtime};
 use crate::api::client::{ApiClient, ClientError};
-use crate::config::Layer;
 use crate::trust::commands::{InviteMade, MakeInvite};
 
 /// Let another machine into the mesh
@@ -68,10 +67,9 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     match small_runtime()?.block_on(client.make_invite(&make)) {
         Ok(made) => show(&made, session),
         Err(ClientError::NotRunning { .. }) => {
-            session.settings(Layer::default())?;
             return node::run_with(args.node, session, async |client: ApiClient| {
                 show(&client.make_invite(&make).await?, session);
-                session.out.note("this node runs until it is interrupted; later start it with `dms run`");
+                session.out.note(node::RUNS_ON);
                 Ok(None)
             });
         }

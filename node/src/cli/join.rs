@@ -3,15 +3,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dms_messages::{Did, Invite, Role};
+use dms_messages::{Capability, Did, Invite, Role};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::error::{CliError, LATER};
-use super::{Session, output, run as node, small_runtime};
+use super::{Session, onboard, output, run as node, small_runtime};
 use crate::api::client::{ApiClient, ClientError};
 use crate::config::{self, Layer};
-use crate::host::{HostFacts, SystemHost, default_capability};
 
 /// How long the inviter may take to answer before a person is told; the node goes on trying.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,9 +60,14 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     if !is_running || settings.settings.network.as_str() == invite.network {
         config::remember_mesh(&session.data, &settings, &invite.network, &invite.addresses)?;
     }
-    let (text, with_onboarding) = (args.invite, !args.no_onboard && invite.role != Role::Requester);
+    let share = if args.no_onboard || invite.role == Role::Requester {
+        None
+    } else {
+        Some(onboard::sensible_share(&settings.settings, session)?)
+    };
+    let text = args.invite;
     let join = async |client: ApiClient| {
-        let joined = come_in(&client, &text, &invite, with_onboarding, session).await?;
+        let joined = come_in(&client, &text, &invite, share).await?;
         session.out.document(&joined, output::joined);
         Ok::<_, CliError>(())
     };
@@ -75,28 +79,23 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     node::run_with(args.node, session, async |client: ApiClient| {
         join(client).await?;
         if !is_to_stop {
-            session.out.note("this node runs until it is interrupted; later start it with `dms run`");
+            session.out.note(node::RUNS_ON);
         }
         Ok(is_to_stop.then_some(ExitCode::SUCCESS))
     })
 }
 
+/// Joins by an invite and, if the machine shares nothing yet, shares this of it.
 async fn come_in(
     client: &ApiClient,
     text: &str,
     invite: &Invite,
-    with_onboarding: bool,
-    session: &Session,
+    share: Option<Capability>,
 ) -> Result<Joined, CliError> {
     client.begin_join(text).await?;
     let mut is_onboarded = client.status().await?.is_onboarded;
-    if with_onboarding && !is_onboarded {
-        let settings = session.settings(Layer::default())?.settings;
-        let mut capability = default_capability(&SystemHost.facts(&session.data)?);
-        capability.prices = settings.prices;
-        capability.location = settings.location;
-        capability.labels = settings.labels;
-        client.onboard(&capability).await?;
+    if let Some(share) = share.filter(|_| !is_onboarded) {
+        client.onboard(&share).await?;
         is_onboarded = true;
     }
     let start = Instant::now();

@@ -26,7 +26,7 @@ use crate::identity::Identity;
 /// say otherwise. At a terminal it asks how much to share, with that as the proposal, and shows a summary before
 /// anything is changed. Run it again to offer more or less: what no flag says then stays as it was registered, but
 /// for prices, which are those of config.toml (or of the answers).
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
     /// Do not ask; needed where there is no terminal. Prices are then those of config.toml
     #[arg(long, short)]
@@ -108,6 +108,11 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         session.out.note(&format!("next: `{}`", session.command("run")));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is offered of this machine if nobody says how much: the sensible share, and what the settings say of it.
+pub(super) fn sensible_share(settings: &Settings, session: &Session) -> Result<Capability, CliError> {
+    wanted(Args::default(), settings, &SystemHost.facts(&session.data)?, None)
 }
 
 /// What is to be offered: what was registered before (or else the sensible share), the settings, then the

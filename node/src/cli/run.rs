@@ -17,6 +17,9 @@ use crate::identity::Identity;
 /// How long the node may take to stop after the first signal: its own drain has 10 s, and then it syncs.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// What a command says that has started a node and done its own work.
+pub(super) const RUNS_ON: &str = "this node runs until it is interrupted; later start it with `dms run`";
+
 /// Run the node until it is stopped
 ///
 /// A node that is onboarded bids for jobs of those it trusts; any node takes jobs from this machine's owner
