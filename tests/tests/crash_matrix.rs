@@ -486,9 +486,7 @@ async fn a_node_that_is_killed_at_any_moment_loses_and_leaks_nothing() {
         };
         assert_eq!(status.signal(), Some(SIGKILL), "the node ended by itself: see {}", log.display());
         *killed.entry(at).or_default() += 1;
-        let before = follower.next;
         assert_eq!(follower.read(home.path()), [], "DMS_SEED={seed}");
-        println!("kill {number} {at} {} events", follower.next - before);
         let is_last = number + 1 == kills;
         if (number + 1) % REST_EVERY == 0 || is_last {
             let start = Instant::now();
@@ -499,9 +497,7 @@ async fn a_node_that_is_killed_at_any_moment_loses_and_leaks_nothing() {
                 }
                 rest(&life.client, home.path(), &oracle, !is_last).await;
                 life.kill();
-                let before = follower.next;
                 assert_eq!(follower.read(home.path()), [], "DMS_SEED={seed}");
-                println!("rest {:?} {} events", start.elapsed(), follower.next - before);
                 follower.check.check(&oracle);
                 let mut unsettled = follower.judge.finish();
                 // Its last word to itself, that a result has arrived, may have been on its way when it was killed.

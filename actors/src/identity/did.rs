@@ -137,6 +137,14 @@ impl Did {
         text
     }
 
+    /// Its text as a simulation remembers it.
+    fn known_text(&self) -> Option<DidText> {
+        #[cfg(feature = "testing")]
+        return super::memo::text(&self.0);
+        #[cfg(not(feature = "testing"))]
+        None
+    }
+
     /// The 32 bytes of the public key.
     pub fn public_key(&self) -> &[u8; 32] {
         &self.0
@@ -179,10 +187,7 @@ impl Did {
 
 impl fmt::Display for Did {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = None;
-        #[cfg(feature = "testing")]
-        let known = known.or_else(|| super::memo::text(&self.0));
-        let text = known.unwrap_or_else(|| self.text());
+        let text = self.known_text().unwrap_or_else(|| self.text());
         f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
