@@ -25,6 +25,7 @@
 pub mod memory;
 
 use std::fmt;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -123,6 +124,13 @@ pub trait Transport: Send + Sync + 'static {
 
     /// The peers that are connected now, in the order of their DIDs.
     fn connected_peers(&self) -> Vec<Did>;
+
+    /// Ends every connection to `peer`, and has none with it for so long: it is not dialled, and turned away if it
+    /// dials. A time of zero ends what there is, and lets it in again. A transport that cannot does nothing, as by default.
+    fn shut_out(&self, peer: Did, time: Duration) -> BoxFuture<'static, ()> {
+        let _ = (peer, time);
+        Box::pin(std::future::ready(()))
+    }
 
     /// Takes the stream of events; only the first call gets it. It ends with the transport.
     fn take_events(&self) -> Option<mpsc::Receiver<TransportEvent>>;

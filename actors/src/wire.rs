@@ -88,6 +88,13 @@ pub enum DecodeError {
     Invalid(String),
 }
 
+impl DecodeError {
+    /// True if nothing is wrong but the time: the document has expired, or does not hold yet.
+    pub fn is_untimely(&self) -> bool {
+        matches!(self, Self::Signed(SignedError::Expired | SignedError::NotYetValid))
+    }
+}
+
 /// A message an actor can be sent, and the reply that an ask of it gets.
 ///
 /// Defined here, without the runtime, so that crates of plain words can implement it.

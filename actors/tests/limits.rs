@@ -5,14 +5,16 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::wire::*;
 use common::*;
 use dms_actors::transport::memory::MemoryNetwork;
 use dms_actors::{
-    Actor, ActorRef, ActorSystem, Answer, AskError, Context, Handler, KindLimits, Limits, RefusalCode,
-    Supervision,
+    Actor, ActorPath, ActorRef, ActorSystem, Answer, AskError, Context, Did, Handler, Kind, KindLimits,
+    Limits, Policy, Refusal, RefusalCode, Supervision,
 };
 use tokio::io::AsyncWriteExt;
 
@@ -49,6 +51,51 @@ async fn a_peer_that_is_too_quick_is_read_slower_and_loses_nothing() {
     let counters = b.counters();
     assert!(counters.throttled_reads > 0);
     assert_eq!((counters.refused_words, a.counters().dead_letters, probe.depth()), (0, 0, 0));
+    stop(&[&a, &b]).await;
+}
+
+/// Refuses every note, makes each refusal cost a tenth of a second, and doubles every pause.
+#[derive(Default)]
+struct Strict {
+    refused: AtomicU32,
+    paused: AtomicU32,
+}
+
+impl Policy for Strict {
+    fn admit(&self, _: Did, _: &ActorPath, _: &Kind) -> Result<(), Refusal> {
+        Err(Refusal::new(RefusalCode::NotTrusted, "no notes"))
+    }
+
+    fn on_refused(&self, peer: Did, refusal: &Refusal) -> u32 {
+        assert_eq!((peer, refusal.code), (did(1), RefusalCode::NotTrusted));
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        20
+    }
+
+    fn on_too_fast(&self, peer: Did, pause: Duration) -> Duration {
+        assert_eq!(peer, did(1));
+        self.paused.fetch_add(1, Ordering::Relaxed);
+        pause * 2
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_said_as_slowly_as_the_policy_says() {
+    let network = MemoryNetwork::default();
+    let a = member(&network, 1);
+    let policy = Arc::new(Strict::default());
+    let limits = Limits { words_per_second: 200, burst: 20, ..Limits::default() };
+    let transport = network.transport(did(2));
+    let b = builder(2).transport(transport).limits(limits).policy(policy.clone()).start().unwrap();
+    let far = a.resolve::<Note>(&address(2, "/probe"));
+    let start = Instant::now();
+    for n in 0..5 {
+        assert_eq!(code(ask_far(&far, Note(n)).await), Some(RefusalCode::NotTrusted));
+    }
+    // The first is within the burst, and pays for itself; each further one waits a tenth of a second, twice over.
+    assert!(start.elapsed() >= Duration::from_millis(600), "{:?}", start.elapsed());
+    assert_eq!(policy.refused.load(Ordering::Relaxed), 5);
+    assert!(policy.paused.load(Ordering::Relaxed) >= 4);
     stop(&[&a, &b]).await;
 }
 

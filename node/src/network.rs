@@ -19,7 +19,8 @@ use dms_actors::{
     RefusalCode, SendFailure, WireMessage,
 };
 use dms_messages::{
-    Advert, BidId, BidRequest, Invocation, MAX_NODE_STATUS_LENGTH, NodeStatus, Revocation, Signed,
+    Advert, BidId, BidRequest, Credentials, Invocation, MAX_NODE_STATUS_LENGTH, NodeStatus, Revocation,
+    Signed,
 };
 use dms_p2p::{P2pStatus, PeerStatus};
 use tokio::runtime::Handle;
@@ -34,6 +35,8 @@ use crate::errors::whole;
 use crate::node::Node;
 use crate::orchestrator::discovery;
 use crate::orchestrator::job_state::BarredWord;
+use crate::trust::conduct::{Measure, Offence};
+use crate::trust::{Gate, Measures};
 use crate::word::{Addressed, Word};
 
 /// Where nodes are, within their systems.
@@ -102,6 +105,17 @@ pub enum Heard {
 
 impl Message for Heard {
     type Reply = ();
+}
+
+impl Heard {
+    /// What its issuer shows with it.
+    fn credentials(&self) -> Option<(Did, &Credentials)> {
+        match self {
+            Self::Advert(advert) => Some((advert.issuer(), &advert.value().credentials)),
+            Self::BidRequest(request) => Some((request.issuer(), &request.value().credentials)),
+            Self::NodeStatus(_) | Self::Revocation(_) => None,
+        }
+    }
 }
 
 /// The node's mouth: one owner, the Node actor.
@@ -478,11 +492,14 @@ fn report(node: &ActorRef<Node>, undelivered: Undelivered) {
 }
 
 /// Brings peers that come and go, lost words and gossip to the node, until the system ends.
-pub fn listen(parts: &NetworkParts, node: &ActorRef<Node>) {
+pub fn listen(parts: &NetworkParts, gate: &Gate, node: &ActorRef<Node>) {
     parts.runtime.spawn(bring_peers(parts.clone(), node.clone()));
     parts.runtime.spawn(bring_losses(parts.system.clone(), node.clone()));
     if let Some(heard) = parts.mesh.take_gossip() {
-        parts.runtime.spawn(bring_gossip(parts.clone(), heard, node.clone()));
+        parts.runtime.spawn(bring_gossip(parts.clone(), gate.clone(), heard, node.clone()));
+    }
+    if let Some(measures) = gate.take_measures() {
+        parts.runtime.spawn(take_measures(parts.transport.clone(), measures));
     }
 }
 
@@ -573,7 +590,23 @@ enum Unheard {
     Reject(String),
 }
 
-async fn bring_gossip(parts: NetworkParts, mut heard: mpsc::Receiver<Gossip>, node: ActorRef<Node>) {
+/// Does about peers what their conduct asks for.
+async fn take_measures(transport: Arc<dyn Transport>, mut measures: Measures) {
+    while let Some((peer, measure)) = measures.recv().await {
+        let time = match measure {
+            Measure::Ban(time) => time,
+            Measure::Cut | Measure::LetIn => Duration::ZERO,
+        };
+        transport.shut_out(peer, time).await;
+    }
+}
+
+async fn bring_gossip(
+    parts: NetworkParts,
+    gate: Gate,
+    mut heard: mpsc::Receiver<Gossip>,
+    node: ActorRef<Node>,
+) {
     let network = parts.system.network();
     let topics = Topics {
         bid_request: bid_request_topic(network),
@@ -593,8 +626,22 @@ async fn bring_gossip(parts: NetworkParts, mut heard: mpsc::Receiver<Gossip>, no
             now: parts.system.clock().now(),
             network: parts.system.network().to_owned(),
         };
-        let verdict = match check_gossip(&gossip, &topics, &context) {
+        let is_firsthand = gossip.forwarder == gossip.source;
+        // Before any signature is looked at.
+        let checked = match gate.may_gossip(gossip.source) {
+            true => check_gossip(&gossip, &topics, &context),
+            false => {
+                if is_firsthand {
+                    gate.note(gossip.source, Offence::TooFast);
+                }
+                Err(Unheard::Ignore)
+            }
+        };
+        let verdict = match checked {
             Ok(word) => {
+                if let Some((holder, credentials)) = word.credentials() {
+                    gate.show(holder, credentials);
+                }
                 // A full mailbox drops what was heard: nothing is owed to gossip.
                 let _ = node.try_tell(word);
                 Verdict::Accept
@@ -602,6 +649,10 @@ async fn bring_gossip(parts: NetworkParts, mut heard: mpsc::Receiver<Gossip>, no
             Err(Unheard::Ignore) => Verdict::Ignore,
             Err(Unheard::Reject(reason)) => {
                 tracing::debug!(source = %gossip.source, forwarder = %gossip.forwarder, %reason, "gossip is rejected");
+                // Whoever forwards it should have looked; gossip itself counts that.
+                if is_firsthand {
+                    gate.note(gossip.source, Offence::Forged);
+                }
                 Verdict::Reject
             }
         };

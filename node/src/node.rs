@@ -41,9 +41,9 @@ use crate::capability::ledger;
 use crate::commands::{NodeMode, OffboardMode};
 use crate::errors::whole;
 use crate::executors::Executor;
-use crate::handlers::MAX_REQUESTS;
 use crate::handlers::candidates::ClassLookUps;
 use crate::handlers::turns::WaitingTurn;
+use crate::handlers::{MAX_REQUESTS, Shares};
 use crate::job::JobActor;
 use crate::network::{Network, NetworkParts};
 use crate::notes::Notes;
@@ -221,6 +221,8 @@ pub struct Node {
     pub(crate) started: Timestamp,
     /// How many more strangers are answered this second.
     stranger_answers: u32,
+    /// How the memory of requests is shared.
+    pub(crate) request_shares: Shares,
     /// How many differences of each peer were mended this second; bounded as the connections are.
     pub(crate) mended: BTreeMap<Did, usize>,
     /// Whose turn it is to be dialled because of a result that waits here.
@@ -338,6 +340,7 @@ impl Node {
             peers: BTreeSet::new(),
             started: parts.clock.now(),
             stranger_answers: STRANGER_ANSWERS,
+            request_shares: Shares::default(),
             mended: BTreeMap::new(),
             absent_requesters: Round::default(),
             difference_count: 0,
@@ -836,6 +839,7 @@ impl Node {
         if remembered > MAX_REQUESTS / 2 {
             self.prune(PRUNE_EARLY_AFTER, ctx, |_, _| {});
         }
+        self.request_shares.recount(self.books.requests_received().values().map(|row| row.requester));
         if self.books.ended_job_count().max(self.books.ended_allocation_count()) > MAX_ENDED {
             self.settle(self.before(SETTLE_EARLY_AFTER), ctx, |_, _| {});
         }

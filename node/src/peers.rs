@@ -4,7 +4,9 @@ use dms_actors::Message;
 use dms_messages::{Did, Millis, NodeStatus, PriceList, ResourceSummary, Resources};
 use serde::{Deserialize, Serialize};
 
-/// Asks for every peer that is connected, or of which an advert or a status is known. Without this node; the
+use crate::trust::conduct::Standing;
+
+/// Asks for every peer that is connected or kept out, or of which an advert or a status is known. Without this node; the
 /// connected first, then in the order of their DIDs.
 #[derive(Debug)]
 pub struct GetPeers {
@@ -25,6 +27,9 @@ pub struct PeerView {
     pub is_connected: bool,
     /// True if it may ask this node, and is asked.
     pub is_trusted: bool,
+    /// How it stands, if it does not behave: read slower, or kept out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
     /// Where it can be dialled, as its advert says.
     pub addresses: Vec<String>,
     /// What the connection runs over (`quic`, `tcp`), if there is one.

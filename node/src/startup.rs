@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dms_actors::clock::{SharedClock, SystemClock};
-use dms_actors::{ActorRef, ActorSystem, RegisterError, StartError, Supervision, Workers};
+use dms_actors::{ActorRef, ActorSystem, Limits, RegisterError, StartError, Supervision, Workers};
 use dms_messages::{
     Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationState, AllocationStatus,
     AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did, FailureCause, Invocation,
@@ -55,6 +55,9 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 const REDIAL_MAX: Duration = Duration::from_secs(15);
 /// How long the last words may take to leave.
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(2);
+/// Words that one peer may say in a second, and at once: a requester that hands in three hundred jobs a second says some
+/// seven hundred to each provider. A core checks the signatures of twenty thousand.
+const WORDS_PER_SECOND: u32 = 2_000;
 /// Most unfinished jobs that a node follows: an actor and its output each.
 const MAX_JOBS: usize = 10_000;
 
@@ -289,6 +292,11 @@ impl RunningNode {
             .transport(p2p.transport())
             .blobs(Arc::<BlobStore>::clone(&blobs))
             .policy(Arc::new(gate.clone()))
+            .limits(Limits {
+                words_per_second: WORDS_PER_SECOND,
+                burst: WORDS_PER_SECOND,
+                ..Limits::default()
+            })
             .network_runtime(Handle::current())
             .start()?;
         let pending = watch::Sender::new(0);
@@ -306,7 +314,7 @@ impl RunningNode {
             engine: Arc::clone(&engine),
             signer: Signer::new(Arc::new(identity.keypair), Arc::clone(&clock), &settings.network),
             clock: Arc::clone(&clock),
-            gate,
+            gate: gate.clone(),
             job_rules: JobRules {
                 auction: settings.auction.duration(),
                 orphan_after: settings.orphan_after.duration(),
@@ -329,7 +337,7 @@ impl RunningNode {
         };
         let node = system.spawn(move || Node::new(parts.clone()), Supervision::transient());
         register(&system, &node)?;
-        network::listen(&network, &node);
+        network::listen(&network, &gate, &node);
         Ok(Self { node, engine, blobs, clock, system, p2p, pending, _lock: lock })
     }
 

@@ -6,13 +6,14 @@ use libp2p::{connection_limits, identity, ping};
 
 use crate::config::Checked;
 use crate::node::P2pError;
-use crate::{dht, gossip, identify, limits, links, liveness, mdns};
+use crate::{dht, gossip, identify, limits, links, liveness, mdns, shut_out};
 
 /// Everything this peer speaks. The limits come first, so that a denied connection costs nothing else.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) admission: limits::Admission,
+    pub(crate) shut_out: shut_out::Behaviour,
     pub(crate) ping: ping::Behaviour,
     pub(crate) identify: libp2p::identify::Behaviour,
     pub(crate) gossip: gossip::Behaviour,
@@ -27,6 +28,7 @@ pub(crate) fn build(key: &identity::Keypair, config: &Checked) -> Result<Behavio
     Ok(Behaviour {
         limits: limits::behaviour(&config.limits),
         admission: limits::Admission,
+        shut_out: shut_out::Behaviour::default(),
         ping: liveness::behaviour(&config.timing),
         identify: identify::behaviour(key, &config.network),
         gossip: gossip::behaviour(key, &config.network, &config.timing)?,

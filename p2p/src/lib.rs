@@ -104,6 +104,7 @@ mod node;
 mod opening;
 mod peer;
 mod shelf;
+mod shut_out;
 mod sources;
 mod status;
 mod swarm;

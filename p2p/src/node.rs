@@ -224,6 +224,7 @@ fn build(
         checked,
         seeker: Default::default(),
         foreigners: Default::default(),
+        shut_out: Default::default(),
         finder: Default::default(),
         next_meeting: Instant::now(),
         clock,
@@ -274,6 +275,14 @@ impl Transport for Handle {
 
     fn connected_peers(&self) -> Vec<Did> {
         self.status.borrow().connected_peers.clone()
+    }
+
+    fn shut_out(&self, peer: Did, time: Duration) -> BoxFuture<'static, ()> {
+        let commands = self.commands.clone();
+        Box::pin(async move {
+            // Without a loop there is no connection either.
+            let _ = commands.send(Command::ShutOut { peer, time }).await;
+        })
     }
 
     fn take_events(&self) -> Option<mpsc::Receiver<TransportEvent>> {

@@ -31,6 +31,7 @@ use crate::lookup::Seeker;
 use crate::mdns::Finder;
 use crate::node::P2pError;
 use crate::opening::Open;
+use crate::shut_out::{MAX_SHUT_OUT, ShutOut};
 use crate::status::{Direction, P2pStatus, PeerStatus, TransportKind};
 use crate::{identify, liveness, mdns, peer};
 
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Publish { topic: Topic, body: Vec<u8>, reply: oneshot::Sender<Result<(), PublishError>> },
     /// Ask the directory.
     Directory(Request),
+    /// End the connections to a peer, and have none with it for so long.
+    ShutOut { peer: Did, time: Duration },
     /// Listen to a topic.
     Subscribe { topic: Topic, reply: oneshot::Sender<Result<(), PublishError>> },
 }
@@ -94,6 +97,7 @@ pub(crate) struct Loop {
     pub(crate) checked: mpsc::Receiver<Checked>,
     pub(crate) seeker: Seeker,
     pub(crate) foreigners: Foreigners,
+    pub(crate) shut_out: ShutOut,
     pub(crate) finder: Finder,
     /// When peers found by mDNS are dialled again.
     pub(crate) next_meeting: Instant,
@@ -150,6 +154,7 @@ impl Loop {
                     self.seeker.want(peer, wish, Instant::now(), || clerk.search(dht, peer));
                 }
             }
+            Command::ShutOut { peer, time } => self.on_shut_out(peer::peer_id(&peer), time),
             Command::Directory(request) => self.clerk.on_request(&mut behaviour.dht, request),
             Command::Publish { topic, body, reply } => {
                 let _ = reply.send(self.desk.publish(&mut behaviour.gossip, &topic, body));
@@ -159,6 +164,18 @@ impl Loop {
                 self.refresh_status();
             }
         }
+    }
+
+    fn on_shut_out(&mut self, peer: PeerId, time: Duration) {
+        tracing::info!(%peer, ?time, "shut out");
+        let behaviour = &mut self.swarm.behaviour_mut().shut_out;
+        if time.is_zero() {
+            self.shut_out.remove(behaviour, &peer);
+        } else {
+            self.shut_out.add(behaviour, peer, Instant::now() + time.min(MAX_SHUT_OUT));
+        }
+        // An error means that there is no connection.
+        let _ = self.swarm.disconnect_peer_id(peer);
     }
 
     fn on_judgement(&mut self, judgement: &Judgement) {
@@ -221,7 +238,9 @@ impl Loop {
             BehaviourEvent::Mdns(libp2p::mdns::Event::Discovered(found)) => self.on_found(found),
             BehaviourEvent::Mdns(libp2p::mdns::Event::Expired(_)) => {}
             BehaviourEvent::Ping(event) => self.on_ping(&event),
-            BehaviourEvent::Limits(never) | BehaviourEvent::Admission(never) => match never {},
+            BehaviourEvent::Limits(never)
+            | BehaviourEvent::Admission(never)
+            | BehaviourEvent::ShutOut(never) => match never {},
         }
     }
 
@@ -350,6 +369,7 @@ impl Loop {
         peer != self.swarm.local_peer_id()
             && !self.swarm.is_connected(peer)
             && !self.foreigners.contains(peer, now)
+            && !self.shut_out.contains(peer)
             && peer::did(peer).is_some()
     }
 
@@ -369,6 +389,7 @@ impl Loop {
         let now = Instant::now();
         self.clerk.on_tick(&mut self.swarm.behaviour_mut().dht, now);
         self.meet_again(now);
+        self.shut_out.end(&mut self.swarm.behaviour_mut().shut_out, now);
         self.refresh_status();
     }
 

@@ -31,7 +31,8 @@ macro_rules! hear {
         impl Handler<$word> for Ear {
             fn handle(&mut self, word: $word, _: &mut Context<'_, Self>) -> Answer<()> {
                 let into: fn($word) -> Said = $into;
-                self.0.try_send(into(word)).expect("a test hears a few words");
+                // Whoever is told more than it listens to waits for it in vain, until its deadline.
+                let _ = self.0.try_send(into(word));
                 ().into()
             }
         }

@@ -7,6 +7,7 @@
 pub mod ear;
 pub mod hand_made;
 pub mod pair;
+pub mod requester;
 pub mod sim;
 pub mod small_disk;
 pub mod stage;

@@ -242,11 +242,12 @@ impl World {
             runtime: tokio::runtime::Handle::current(),
             may_end: watch::Sender::new(false),
         });
+        let gate = open_gate(did, "test", &clock);
         let parts = NodeParts {
             opened: Arc::new(Mutex::new(Some(open_books(&shared).unwrap()))),
             engine: shared,
             signer: Signer::new(Arc::new(key(seed)), Arc::clone(&clock), "test"),
-            gate: open_gate(did, "test", &clock),
+            gate: gate.clone(),
             clock,
             job_rules: JobRules {
                 invocation: HOURS,
@@ -277,7 +278,7 @@ impl World {
         let parts_network = parts.network.clone();
         let node = system.spawn(move || Node::new(parts.clone()), Supervision::never());
         dms_node::startup::register(&system, &node).unwrap();
-        network::listen(&parts_network, &node);
+        network::listen(&parts_network, &gate, &node);
         HandMade { node, system, engine, executor, lost, blobs, data }
     }
 

@@ -120,12 +120,13 @@ impl World {
         let system = ActorSystem::builder(did, "test").transport(transport.clone()).start().unwrap();
         let data = tempfile::tempdir().unwrap();
         let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+        let gate = hand_made::open_gate(did, "test", &self.clock);
         let parts = NodeParts {
             opened: Arc::new(Mutex::new(Some(open_books(&engine).unwrap()))),
             engine,
             signer: self.signer(seed),
             clock: Arc::clone(&self.clock),
-            gate: hand_made::open_gate(did, "test", &self.clock),
+            gate: gate.clone(),
             job_rules: JobRules::default(),
             provider_rules: ProviderRules { lease: MINUTE, max_output: 1024 },
             max_jobs: 10,
@@ -148,7 +149,7 @@ impl World {
         let network = parts.network.clone();
         let node = system.spawn(move || Node::new(parts.clone()), Supervision::never());
         dms_node::startup::register(&system, &node).unwrap();
-        network::listen(&network, &node);
+        network::listen(&network, &gate, &node);
         HandMade { node, system, _data: data }
     }
 }

@@ -3,86 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::time::Duration;
-
-use dms_actors::clock::{SharedClock, SystemClock};
-use dms_actors::{ActorSystem, Address, Recipient};
 use dms_messages::{
-    Accepted, AttemptId, Bid, BidRequest, BidRequestId, Cancel, Contract, CpuMillis, DeclineReason, Did,
-    DiskMib, Document, DocumentId, Invocation, JobId, Keypair, MemoryMib, Message, Millis, Pod, Price,
-    RefusedReason, Release, ReleaseCause, SignOptions, Signed, StopCause, WireMessage,
+    AttemptId, Bid, BidRequest, BidRequestId, Cancel, Contract, CpuMillis, DeclineReason, DiskMib,
+    Invocation, JobId, MemoryMib, Millis, Pod, Price, RefusedReason, Release, ReleaseCause, Signed,
+    StopCause,
 };
-use dms_p2p::{P2p, P2pConfig};
-use dms_tests::ear::{self, Said};
-use dms_tests::{DEADLINE, Home, Node, hand_made};
-use tokio::sync::mpsc;
-
-struct Requester {
-    keypair: Keypair,
-    clock: SharedClock,
-    system: ActorSystem,
-    p2p: P2p,
-    provider: Did,
-    heard: mpsc::Receiver<Said>,
-}
-
-impl Requester {
-    async fn new(seed: u8, provider: &Node<'_>) -> Self {
-        let keypair = Keypair::from_secret(&[seed; 32]);
-        let config =
-            P2pConfig { bootstrap: vec![provider.address()], network: "main".into(), ..P2pConfig::default() };
-        let p2p = P2p::start(&keypair, config).await.unwrap();
-        let system = ActorSystem::builder(keypair.did(), "main").transport(p2p.transport()).start().unwrap();
-        let heard = ear::listen(&system);
-        let clock = SystemClock::shared();
-        Self { keypair, clock, system, p2p, provider: provider.did().parse().unwrap(), heard }
-    }
-
-    fn sign<T: Document>(&self, value: T) -> Signed<T> {
-        let options = SignOptions {
-            network: "main".into(),
-            audience: Some(self.provider),
-            issued_at: self.clock.now(),
-            ttl: Duration::from_secs(60),
-            id: DocumentId(self.clock.random()),
-        };
-        Signed::sign(value, &self.keypair, options).unwrap()
-    }
-
-    async fn tell<M: Message<Reply = ()> + WireMessage>(&self, word: M) {
-        let to: Recipient<M> = self.system.resolve(&Address::new(self.provider, "/node").unwrap());
-        tokio::time::timeout(DEADLINE, to.tell(word)).await.unwrap().unwrap();
-    }
-
-    /// The next answer that `pick` takes; others (adverts have no ear here, statuses repeat) are passed over.
-    async fn hear<T>(&mut self, pick: impl Fn(Said) -> Option<T>) -> T {
-        loop {
-            let answer =
-                tokio::time::timeout(DEADLINE, self.heard.recv()).await.expect("an answer in time").unwrap();
-            if let Some(picked) = pick(answer) {
-                return picked;
-            }
-        }
-    }
-
-    async fn bid(&mut self) -> Signed<Bid> {
-        self.hear(|answer| if let Said::Bid(bid) = answer { Some(bid) } else { None }).await
-    }
-
-    async fn refusal(&mut self) -> RefusedReason {
-        self.hear(|answer| if let Said::Refused(refused) = answer { Some(refused.reason) } else { None })
-            .await
-    }
-
-    async fn accepted(&mut self) -> Accepted {
-        self.hear(|answer| if let Said::Accepted(word) = answer { Some(word) } else { None }).await
-    }
-
-    async fn stop(self) {
-        self.system.stop(DEADLINE).await.unwrap();
-        self.p2p.shutdown().await;
-    }
-}
+use dms_tests::ear::Said;
+use dms_tests::requester::Requester;
+use dms_tests::{Home, hand_made};
 
 fn pod() -> Pod {
     hand_made::pod(Millis(10_000))

@@ -1,5 +1,7 @@
 //! Who may say what to whom, decided before a word's body is decoded, and how a refusal is said.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::ActorPath;
@@ -23,6 +25,21 @@ pub trait Policy: Send + Sync + 'static {
     fn introduce(&self, peer: Did, credentials: &[u8]) -> Result<(), Refusal> {
         let _ = (peer, credentials);
         Ok(())
+    }
+
+    /// Hears that a word of a peer's was refused, here or because it does not decode, and says how many of
+    /// [`Limits::words_per_second`](super::Limits) it costs: 1 unless another says more. So refusals are said to a
+    /// peer that brings them upon itself as slowly as it deserves.
+    fn on_refused(&self, peer: Did, refusal: &Refusal) -> u32 {
+        let _ = (peer, refusal);
+        1
+    }
+
+    /// Hears that a peer speaks faster than its limits allow, and says for how long it is not read: `pause`, after
+    /// which it may say one more word, or longer.
+    fn on_too_fast(&self, peer: Did, pause: Duration) -> Duration {
+        let _ = peer;
+        pause
     }
 }
 

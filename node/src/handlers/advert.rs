@@ -9,7 +9,12 @@ use crate::node::Node;
 
 impl Handler<Signed<Advert>> for Node {
     fn handle(&mut self, advert: Signed<Advert>, ctx: &mut Context<'_, Self>) -> Answer<()> {
-        if advert.issuer() == ctx.sender() || self.knows(ctx.sender()) {
+        let (issuer, sender) = (advert.issuer(), ctx.sender());
+        if issuer != sender && self.knows(sender) {
+            // Its own has come with the link; another's comes with the advert, and is looked at for those we know.
+            self.parts.gate.show(issuer, &advert.value().credentials);
+        }
+        if issuer == sender || self.knows(sender) {
             self.note_advert(&advert);
         }
         ().into()
@@ -20,7 +25,6 @@ impl Node {
     /// Remembers a provider's offer, and where it can be dialled; strangers are noted for explanations alone.
     pub(crate) fn note_advert(&mut self, advert: &Signed<Advert>) {
         let provider = advert.issuer();
-        self.parts.gate.show(provider, &advert.value().credentials);
         let is_trusted = self.may_provide(provider);
         if provider == self.me() || !self.adverts.take(advert, is_trusted, self.now()) {
             return;

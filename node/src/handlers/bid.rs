@@ -9,12 +9,14 @@ use crate::capability::ledger;
 use crate::job::Happened;
 use crate::node::Node;
 use crate::orchestrator::job_state::Input;
+use crate::trust::conduct::Offence;
 use crate::word::{Addressed, Word};
 
 impl Handler<Signed<Bid>> for Node {
     fn handle(&mut self, bid: Signed<Bid>, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let bidder = ctx.sender();
         if bid.issuer() != bidder {
+            self.parts.gate.note(bidder, Offence::Forged);
             return ().into();
         }
         let job = self.books.requests_sent().get(&bid.value().request).map(|row| row.request.job);

@@ -1,6 +1,7 @@
 //! `BidRequest`: a peer (or this node) asks who would run a pod. Answered with a bid backed by a lock that
 //! is on disk, or with a typed decline; a request heard by gossip is not declined.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dms_actors::{Answer, Context, Did, Handler};
@@ -16,6 +17,7 @@ use crate::network::{BID_REQUESTS, Heard};
 use crate::node::{Node, NotRecorded, OVERLOAD_PAUSE};
 use crate::orchestrator::matching::{self, Offer};
 use crate::signer::ANSWER_TTL;
+use crate::trust::conduct::Offence;
 use crate::word::{Addressed, Word};
 
 /// Longest life of a request that is answered: until then its id is remembered.
@@ -23,6 +25,31 @@ const MAX_REQUEST_LIFETIME: Duration = Duration::from_secs(300);
 /// Most requests remembered: beyond, requests are declined as too much, and not kept. From half of it on they are
 /// forgotten sooner (`Node::prune_early`), so that some hundred a second may come for ever.
 pub(crate) const MAX_REQUESTS: usize = 16_384;
+
+/// How many requests are remembered of each requester, so that nobody fills the memory alone: as counted at the last
+/// tidying, and since.
+#[derive(Debug, Default)]
+pub(crate) struct Shares(BTreeMap<Did, usize>);
+
+impl Shares {
+    /// Counts what is remembered.
+    pub(crate) fn recount(&mut self, requesters: impl Iterator<Item = Did>) {
+        self.0.clear();
+        requesters.for_each(|requester| self.count(requester));
+    }
+
+    fn count(&mut self, requester: Did) {
+        *self.0.entry(requester).or_default() += 1;
+    }
+
+    /// True if one more is remembered of this requester: while the memory is half empty, and then if it has less than
+    /// its part of the half that is full.
+    fn have_room(&self, requester: Did, remembered: usize) -> bool {
+        let half = MAX_REQUESTS / 2;
+        let asked = self.0.get(&requester).copied().unwrap_or_default();
+        remembered < half || (remembered < MAX_REQUESTS && asked < half / self.0.len().max(1))
+    }
+}
 
 /// How a request reached us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +66,7 @@ impl Handler<Signed<BidRequest>> for Node {
             self.answer_request(&request, Asked::Directly, ctx);
         } else {
             tracing::debug!(sender = %ctx.sender(), issuer = %request.issuer(), "a request was passed on by another");
+            self.parts.gate.note(ctx.sender(), Offence::Forged);
         }
         ().into()
     }
@@ -51,7 +79,11 @@ impl Handler<Heard> for Node {
                 self.network.remember(request.issuer(), request.value().addresses.clone());
                 self.answer_request(&request, Asked::ByGossip, ctx);
             }
-            Heard::Advert(advert) => self.note_advert(&advert),
+            Heard::Advert(advert) => {
+                // Remembered from when it was heard, unless it was looked up.
+                self.parts.gate.show(advert.issuer(), &advert.value().credentials);
+                self.note_advert(&advert);
+            }
             Heard::NodeStatus(status) => self.note_status(&status),
             Heard::Revocation(revocation) => self.take_revocations(vec![revocation], ctx),
             Heard::BidRequest(_) => {}
@@ -71,7 +103,7 @@ impl Node {
             Asked::Directly => None,
             Asked::ByGossip => Some(BID_REQUESTS),
         };
-        self.parts.gate.show(requester, &request.value().credentials);
+        // What it shows has been looked at: with the link, or when it was heard.
         if self.parts.gate.may(requester, REQUEST_BIDS, topic).is_err() {
             // Nothing of a stranger's is kept, and only so many get an answer a second.
             if asked == Asked::Directly && self.may_answer_stranger() {
@@ -102,7 +134,9 @@ impl Node {
                 };
                 let id = request.value().id;
                 // A decline promises nothing: it need not wait for the disk, nor for books that are full or closed.
-                if self.books.requests_received().len() < MAX_REQUESTS {
+                let remembered = self.books.requests_received().len().max(self.books.seen_count());
+                if self.request_shares.have_room(requester, remembered) {
+                    self.request_shares.count(requester);
                     self.record(ctx, vec![received, seen], |_, _, _| {});
                 }
                 if asked == Asked::Directly {
@@ -139,7 +173,8 @@ impl Node {
                 what: "requests that live for more than 5 minutes".to_owned(),
             });
         }
-        if self.books.requests_received().len() >= MAX_REQUESTS || self.books.seen_count() >= MAX_REQUESTS {
+        let remembered = self.books.requests_received().len().max(self.books.seen_count());
+        if !self.request_shares.have_room(requester, remembered) {
             return Err(DeclineReason::Busy { shortfalls: Vec::new() });
         }
         match &self.mode {
@@ -180,6 +215,7 @@ impl Node {
         };
         let id = bid.id;
         let Some(signed) = self.sign(bid, requester, ANSWER_TTL) else { return };
+        self.request_shares.count(requester);
         let received =
             Event::BidRequestReceived { requester, request: request.value().bare(), declined: None };
         let sent = Event::BidSent { bid: signed.clone(), lock };
@@ -280,4 +316,36 @@ impl Node {
 pub(crate) fn remembered_until<T>(document: &Signed<T>) -> Timestamp {
     const SKEW: Duration = dms_actors::signed::SKEW;
     document.header().expires_at.saturating_add(SKEW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::did;
+
+    #[test]
+    fn whoever_asks_without_end_leaves_room_for_the_others() {
+        let half = MAX_REQUESTS / 2;
+        let mut shares = Shares::default();
+        let flooders: Vec<Did> = (2..22).map(did).collect();
+        let mut remembered = 0;
+        for _ in 0..MAX_REQUESTS {
+            for flooder in &flooders {
+                if shares.have_room(*flooder, remembered) {
+                    shares.count(*flooder);
+                    remembered += 1;
+                }
+            }
+        }
+        assert!((half..half + flooders.len()).contains(&remembered), "{remembered}");
+        for _ in 0..half / 21 {
+            assert!(shares.have_room(did(1), remembered));
+            shares.count(did(1));
+            remembered += 1;
+        }
+        assert!(!shares.have_room(did(1), remembered), "it has its part");
+        assert!(!Shares::default().have_room(did(1), MAX_REQUESTS), "and nothing goes beyond the whole");
+        shares.recount(flooders.iter().copied());
+        assert!(shares.have_room(flooders[0], half));
+    }
 }

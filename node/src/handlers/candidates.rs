@@ -93,7 +93,12 @@ impl Node {
         let finder = self.network.finder().clone();
         let sought = class.clone();
         // On the network's runtime: what is found is verified there, not on the actors' thread.
-        let search = async move { finder.find_class(sought, named, known, chance).await };
+        let gate = self.parts.gate.clone();
+        let search = async move {
+            let adverts = finder.find_class(sought, named, known, chance).await;
+            adverts.iter().for_each(|advert| gate.show(advert.issuer(), &advert.value().credentials));
+            adverts
+        };
         let search = self.network.runtime().spawn(search);
         let found = class.clone();
         ctx.pipe(search, move |node, adverts, _| {

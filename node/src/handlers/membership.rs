@@ -18,6 +18,7 @@ use crate::handlers::trust::recorded;
 use crate::network::revocation_topic;
 use crate::node::{Node, NotRecorded};
 use crate::trust::chain;
+use crate::trust::conduct::Offence;
 use crate::trust::issue;
 use crate::word::{Addressed, Word};
 
@@ -145,6 +146,7 @@ impl Node {
         reason: NotAdmittedReason,
         ctx: &mut Context<'_, Self>,
     ) {
+        self.parts.gate.note(to, Offence::NotAllowed);
         if self.knows(to) || self.may_answer_stranger() {
             tracing::info!(peer = %to, %reason, "not admitted");
             self.say(ctx, vec![Addressed::new(to, Word::NotAdmitted(NotAdmitted { invite, reason }))]);
@@ -338,13 +340,14 @@ impl Handler<Admitted> for Node {
 impl Handler<NotAdmitted> for Node {
     fn handle(&mut self, word: NotAdmitted, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let inviter = ctx.sender();
-        tracing::warn!(peer = %inviter, reason = %word.reason, "not admitted");
         let is_issuer = self.books.trust().tokens().values().any(|row| row.token.issuer() == inviter);
         if word.invite.is_none() && is_issuer {
+            tracing::warn!(peer = %inviter, reason = %word.reason, "tokens are not renewed");
             self.not_renewed.insert(inviter, self.parts.clock.monotonic());
         }
         let join = self.books.trust().joins().get(&inviter);
         if join.is_some_and(|row| row.refused.is_none() && word.invite == Some(row.invite.secret.invite())) {
+            tracing::warn!(peer = %inviter, reason = %word.reason, "not admitted");
             let change = TrustEvent::JoinRefused { inviter, reason: word.reason };
             self.change_trust(ctx, vec![change], |_, _, _| {});
         }

@@ -17,4 +17,4 @@ mod reconcile;
 mod trust;
 pub(crate) mod turns;
 
-pub(crate) use bid_request::MAX_REQUESTS;
+pub(crate) use bid_request::{MAX_REQUESTS, Shares};

@@ -116,6 +116,8 @@ impl Node {
         let adverts = self.adverts.current(now).map(|(did, _)| did);
         let statuses = self.statuses.current(now).map(|(did, _)| did);
         let all: BTreeSet<Did> = self.peers.iter().copied().chain(adverts).chain(statuses).collect();
+        let banned = self.parts.gate.banned().into_iter();
+        let all: BTreeSet<Did> = all.into_iter().chain(banned).collect();
         let (connected, others): (Vec<Did>, Vec<Did>) =
             all.into_iter().partition(|did| self.peers.contains(did));
         connected.into_iter().chain(others).take(limit).map(|did| self.peer_note(did, now)).collect()
@@ -134,6 +136,7 @@ impl Node {
             did,
             is_connected: self.peers.contains(&did),
             is_trusted: self.knows(did),
+            standing: self.parts.gate.standing(did),
             addresses: addresses.unwrap_or_default(),
             transport: connection.as_ref().map(|connection| connection.transport.to_string()),
             round_trip_us: connection

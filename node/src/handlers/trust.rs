@@ -196,7 +196,10 @@ impl Handler<TrustPeer> for Node {
             return refused(format!("at most {MAX_NAMED} nodes are trusted by name")).into();
         }
         let root = Root { abilities: trust.abilities, depth: trust.depth };
-        self.change_as_owner(vec![TrustEvent::RootTrusted { did: trust.did, root }], ctx, |_, _| ())
+        let did = trust.did;
+        self.change_as_owner(vec![TrustEvent::RootTrusted { did, root }], ctx, move |node, _| {
+            node.parts.gate.forgive(did);
+        })
     }
 }
 

@@ -1,16 +1,20 @@
 //! The gate at every link: asked about each word by its kind, before its body is read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use dms_actors::clock::SharedClock;
 use dms_actors::{ActorPath, Did, Kind, Policy, Refusal, RefusalCode};
+use dms_messages::ability::REQUEST_BIDS;
 use dms_messages::{Credentials, Role, from_canonical, to_canonical};
 use dms_storage::Books;
 use dms_storage::books::Root;
+use tokio::sync::mpsc;
 
 use super::Trust;
-use super::authority::{Authority, Missing};
+use super::authority::{Authority, Missing, ShowError};
+use super::conduct::{Conduct, Measure, Offence, Standing};
 use super::needs::{self, Need};
 
 /// Most peers with whom something is shared that are remembered; more than contracts can be current.
@@ -27,10 +31,21 @@ struct State {
     own: Credentials,
 }
 
+/// What is to be done about peers; whoever has the connections takes it from here.
+pub type Measures = mpsc::Receiver<(Did, Measure)>;
+/// Measures on their way; one that finds no room follows from the peer's next offence.
+const MEASURES: usize = 64;
+/// How many words one costs that a stranger is refused: two hundred refusals a second are said to it at most.
+const REFUSAL_COST: u32 = 10;
+
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gate {
     state: Arc<RwLock<State>>,
+    /// Apart from the rest: every word looks at that, and only what goes wrong at this.
+    conduct: Arc<Mutex<Conduct>>,
+    measures: mpsc::Sender<(Did, Measure)>,
+    measures_end: Arc<Mutex<Option<Measures>>>,
     needs: Arc<BTreeMap<Kind, Need>>,
     clock: SharedClock,
 }
@@ -43,8 +58,12 @@ impl Gate {
         let given = trust.peers.iter().map(|did| (*did, root.clone())).collect();
         let authority = Authority::new(me, network, trust.is_open, given);
         let state = State { authority, parties: BTreeSet::new(), own: Credentials::default() };
+        let (measures, measures_end) = mpsc::channel(MEASURES);
         Self {
             state: Arc::new(RwLock::new(state)),
+            conduct: Arc::default(),
+            measures,
+            measures_end: Arc::new(Mutex::new(Some(measures_end))),
             needs: Arc::new(needs::table().into_iter().collect()),
             clock,
         }
@@ -57,6 +76,57 @@ impl Gate {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn conduct(&self) -> MutexGuard<'_, Conduct> {
+        // As above.
+        self.conduct.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is to be done about peers; only the first call gets it.
+    pub fn take_measures(&self) -> Option<Measures> {
+        self.measures_end.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Counts an offence of a peer's.
+    pub fn note(&self, peer: Did, offence: Offence) {
+        let is_trusted = self.is_trusted(peer);
+        let measure = self.conduct().note(peer, offence, is_trusted, self.clock.monotonic());
+        if let Some(measure) = measure {
+            tracing::warn!(%peer, %offence, ?measure, "a peer does not behave");
+            self.take_measure(peer, measure);
+        }
+    }
+
+    fn take_measure(&self, peer: Did, measure: Measure) {
+        let _ = self.measures.try_send((peer, measure));
+    }
+
+    /// Forgets what a peer did, and lets it in.
+    pub fn forgive(&self, peer: Did) {
+        if self.conduct().forgive(peer, self.clock.monotonic()) {
+            self.take_measure(peer, Measure::LetIn);
+        }
+    }
+
+    /// Counts a gossiped message; false if its source has said too many.
+    pub fn may_gossip(&self, source: Did) -> bool {
+        self.conduct().may_gossip(source, self.clock.monotonic())
+    }
+
+    /// How a peer stands, if it does not behave.
+    pub fn standing(&self, peer: Did) -> Option<Standing> {
+        self.conduct().standing(peer, self.clock.monotonic())
+    }
+
+    /// Everybody who is kept out.
+    pub fn banned(&self) -> Vec<Did> {
+        self.conduct().banned(self.clock.monotonic()).collect()
+    }
+
+    /// True if somebody is trusted for anything, and not only because everybody is.
+    fn is_trusted(&self, who: Did) -> bool {
+        self.read().authority.is_trusted(who, self.clock.now())
     }
 
     /// Takes what the books say now: after a start, and after every change to whom the node trusts.
@@ -90,8 +160,13 @@ impl Gate {
             return;
         }
         let now = self.clock.now();
-        for error in self.write().authority.show(holder, credentials, now) {
-            tracing::debug!(peer = %holder, error = &error as &dyn std::error::Error, "a token counts for nothing");
+        let errors = self.write().authority.show(holder, credentials, now);
+        for error in &errors {
+            tracing::debug!(peer = %holder, error = error as &dyn std::error::Error, "a token counts for nothing");
+        }
+        // Once, however many: they came at once.
+        if errors.iter().any(|error| matches!(error, ShowError::Malformed(_))) {
+            self.note(holder, Offence::Forged);
         }
     }
 
@@ -127,6 +202,19 @@ impl Gate {
     pub fn prune(&self) {
         let now = self.clock.now();
         self.write().authority.prune(now);
+        self.conduct().prune(self.clock.monotonic());
+    }
+
+    /// False if a stranger asks for bids too often.
+    fn is_paced(&self, sender: Did) -> bool {
+        if self.is_trusted(sender) {
+            return true;
+        }
+        let is_paced = self.conduct().may_ask(sender, self.clock.monotonic());
+        if !is_paced {
+            self.note(sender, Offence::TooFast);
+        }
+        is_paced
     }
 
     /// Whether a word of this kind is taken from `sender`.
@@ -134,9 +222,13 @@ impl Gate {
         let refused = |text: String| Err(Refusal::new(RefusalCode::NotTrusted, text));
         match self.needs.get(kind) {
             Some(Need::Nothing) => Ok(()),
-            Some(Need::Ability(ability)) => {
-                self.may(sender, ability, None).or_else(|missing| refused(missing.to_string()))
-            }
+            Some(Need::Ability(ability)) => match self.may(sender, ability, None) {
+                Ok(()) if *ability == REQUEST_BIDS && !self.is_paced(sender) => {
+                    Err(Refusal::new(RefusalCode::Busy, "a stranger asks so often only with a token"))
+                }
+                Ok(()) => Ok(()),
+                Err(missing) => refused(missing.to_string()),
+            },
             Some(Need::Acquaintance) => {
                 let state = self.read();
                 if state.parties.contains(&sender) || state.authority.is_known(sender, self.clock.now()) {
@@ -159,13 +251,36 @@ impl Policy for Gate {
     }
 
     fn introduce(&self, peer: Did, credentials: &[u8]) -> Result<(), Refusal> {
+        if let Some(left) = self.standing(peer).and_then(|standing| standing.banned_for) {
+            return Err(Refusal::new(RefusalCode::Busy, format!("kept out for {left}")));
+        }
+        let may_open = self.conduct().may_open(peer, self.clock.monotonic());
+        if !may_open {
+            self.note(peer, Offence::TooFast);
+        }
         if credentials.is_empty() {
             return Ok(());
         }
-        let shown = from_canonical::<Credentials>(credentials);
-        let shown = shown.map_err(|error| Refusal::new(RefusalCode::Malformed, error.to_string()))?;
+        let shown = from_canonical::<Credentials>(credentials).map_err(|error| {
+            self.note(peer, Offence::Forged);
+            Refusal::new(RefusalCode::Malformed, error.to_string())
+        })?;
         self.show(peer, &shown);
         Ok(())
+    }
+
+    fn on_refused(&self, peer: Did, refusal: &Refusal) -> u32 {
+        match refusal.code {
+            RefusalCode::NotTrusted => self.note(peer, Offence::NotAllowed),
+            RefusalCode::Malformed => self.note(peer, Offence::Forged),
+            _ => {}
+        }
+        if self.is_trusted(peer) { 1 } else { REFUSAL_COST }
+    }
+
+    fn on_too_fast(&self, peer: Did, pause: Duration) -> Duration {
+        self.note(peer, Offence::TooFast);
+        self.conduct().pause(peer, pause, self.clock.monotonic())
     }
 }
 
@@ -215,7 +330,7 @@ mod tests {
         ("dms.renew/1", "yyyyyy"),
         ("dms.admitted/1", "yyyyyy"),
         ("dms.not-admitted/1", "yyyyyy"),
-        ("dms.revocations/1", "yyyyyy"),
+        ("dms.revocations/1", ".yyyyy"),
         // What nobody thought of.
         ("actor.watch/1", "......"),
         ("dms.format-disk/1", "......"),
@@ -279,5 +394,60 @@ mod tests {
         assert_eq!(mine.introduce(did(4), &[]), Ok(()));
         let refusal = mine.introduce(did(4), b"\xff").unwrap_err();
         assert_eq!(refusal.code, RefusalCode::Malformed);
+    }
+
+    /// What a link does with a word of this sender's.
+    fn says(gate: &Gate, sender: Did, text: &str) -> u32 {
+        admits(gate, sender, text).map_or_else(|refusal| gate.on_refused(sender, &refusal), |()| 0)
+    }
+
+    #[test]
+    fn refusals_cost_strangers_more_than_friends_and_end_in_a_ban() {
+        let gate = gate(false);
+        let mut measures = gate.take_measures().unwrap();
+        assert!(gate.take_measures().is_none());
+        gate.show(did(2), &Credentials::of([&Sign::new(1, 2).role(Role::Provider).sign()]));
+        assert_eq!(says(&gate, did(2), "dms.bid-request/1"), 1);
+        assert_eq!(says(&gate, did(9), "dms.bid-request/1"), REFUSAL_COST);
+        for _ in 0..2_000 {
+            says(&gate, did(2), "dms.bid-request/1");
+            says(&gate, did(9), "dms.bid-request/1");
+        }
+        assert_eq!(gate.standing(did(2)), None, "it is trusted for something");
+        assert_eq!(measures.try_recv(), Ok((did(9), Measure::Cut)));
+        assert!(matches!(measures.try_recv(), Ok((who, Measure::Ban(_))) if who == did(9)));
+        assert_eq!((gate.banned(), measures.try_recv().is_err()), (vec![did(9)], true));
+        let refusal = gate.introduce(did(9), &[]).unwrap_err();
+        assert!(refusal.text.starts_with("kept out for 5"), "{refusal}");
+        gate.forgive(did(9));
+        assert_eq!(measures.try_recv(), Ok((did(9), Measure::LetIn)));
+        assert_eq!(gate.introduce(did(9), &[]), Ok(()));
+    }
+
+    #[test]
+    fn a_stranger_of_an_open_mesh_asks_at_a_pace_and_a_friend_as_it_likes() {
+        let gate = gate(true);
+        gate.show(did(2), &Credentials::of([&Sign::new(1, 2).role(Role::Requester).sign()]));
+        let taken = |who: Did| (0..1_000).filter(|_| says(&gate, who, "dms.bid-request/1") == 0).count();
+        assert_eq!((taken(did(2)), taken(did(9))), (1_000, 300));
+        let refusal = admits(&gate, did(9), "dms.bid-request/1").unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Busy);
+    }
+
+    #[test]
+    fn whoever_shows_what_is_no_token_does_not_behave() {
+        let gate = gate(false);
+        let forged = to_canonical(&[serde_bytes::ByteBuf::from(vec![7; 100])]).unwrap();
+        for _ in 0..10 {
+            assert_eq!(gate.introduce(did(9), &forged), Ok(()));
+        }
+        assert_eq!(gate.banned(), [did(9)]);
+        // Links without end, each of which would bring an allowance of its own.
+        let clock_stands_still = (0..200).filter(|_| gate.introduce(did(8), &[]).is_ok()).count();
+        assert_eq!(
+            (clock_stands_still, gate.standing(did(8))),
+            (200, None),
+            "one offence in a tenth of a second"
+        );
     }
 }

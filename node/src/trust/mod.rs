@@ -7,12 +7,13 @@
 //! ```
 //!
 //! [`chain`] proves what a token is worth, [`authority`] knows who is trusted and what has been shown, [`needs`] says
-//! which ability each word needs, and the [`Gate`] joins them to the links. Nothing here reads the disk or waits;
+//! which ability each word needs, [`conduct`] counts who abuses the way, and the [`Gate`] joins them to the links. Nothing here reads the disk or waits;
 //! whoever may do what changes with the next word after the owner says so.
 
 pub mod authority;
 pub mod chain;
 pub mod commands;
+pub mod conduct;
 mod gate;
 pub mod issue;
 pub mod needs;
@@ -21,7 +22,7 @@ use std::collections::BTreeSet;
 
 use dms_messages::Did;
 
-pub use gate::Gate;
+pub use gate::{Gate, Measures};
 
 /// Whom a node is told to trust when it starts, beside what its books say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -50,7 +50,7 @@ pub fn table() -> Vec<(Kind, Need)> {
         // Whoever was asked to let this node in is nobody yet, either.
         (kind::<Admitted>(), Need::Nothing),
         (kind::<NotAdmitted>(), Need::Nothing),
-        // Each proves itself.
-        (kind::<Revocations>(), Need::Nothing),
+        // Each proves itself, which takes work that is not done for strangers; they may gossip it.
+        (kind::<Revocations>(), Need::Acquaintance),
     ]
 }

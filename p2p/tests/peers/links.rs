@@ -72,6 +72,28 @@ async fn two_peers_connect_by_bootstrap_and_their_protocols_do_not_mix() {
 }
 
 #[tokio::test]
+async fn whoever_is_shut_out_loses_its_connections_and_has_none_until_it_is_let_in() {
+    let a = start(1, config()).await;
+    let b = start(2, config_to(&a)).await;
+    let mut events = Events::of(&a);
+    events.up(b.did()).await;
+    within("the ban", a.transport().shut_out(b.did(), DEADLINE * 10)).await;
+    events.down(b.did()).await;
+    // Its bootstrap goes on trying, and so does whoever asks.
+    let error = within("an error", b.transport().open(a.did(), LINK_PROTOCOL)).await.err();
+    assert!(error.is_some());
+    let error = within("an error", a.transport().open(b.did(), LINK_PROTOCOL)).await.err();
+    assert!(error.is_some(), "nor is it dialled");
+    assert_eq!(a.transport().connected_peers(), []);
+    within("the pardon", a.transport().shut_out(b.did(), Duration::ZERO)).await;
+    events.up(b.did()).await;
+    // A cut ends what there is, and forbids nothing.
+    within("the cut", a.transport().shut_out(b.did(), Duration::ZERO)).await;
+    events.down(b.did()).await;
+    events.up(b.did()).await;
+}
+
+#[tokio::test]
 async fn opening_to_a_peer_nobody_told_us_about_has_no_route() {
     let (a, stranger) = (start(1, config()).await, key(2).did());
     let error = within("an error", a.transport().open(stranger, LINK_PROTOCOL)).await.err();

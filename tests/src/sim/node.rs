@@ -354,7 +354,7 @@ impl LifeParts {
             engine: self.engine,
             signer: self.signer,
             clock: self.clock,
-            gate,
+            gate: gate.clone(),
             job_rules: JobRules::default(),
             provider_rules: ProviderRules { lease: LEASE, max_output: 1 << 20 },
             max_jobs: 10_000,
@@ -368,7 +368,7 @@ impl LifeParts {
         };
         let node = system.spawn(move || Node::new(parts.clone()), Supervision::transient());
         dms_node::startup::register(&system, &node).expect("nobody else is there");
-        network::listen(&network, &node);
+        network::listen(&network, &gate, &node);
         (system, node)
     }
 }

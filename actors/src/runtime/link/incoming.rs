@@ -159,9 +159,9 @@ impl Link {
                 },
             };
             if let Err(wait) = self.receiver.bucket.take(Instant::now) {
+                let wait = self.receiver.pauses(wait);
                 self.pause = Some(Box::pin(sleep(wait)));
                 self.held = Some(frame);
-                self.receiver.pauses();
                 continue;
             }
             if std::mem::take(&mut is_first) {
@@ -268,14 +268,16 @@ impl Receiver {
             || self.replies.is_backed_up()
     }
 
-    /// A frame has to wait. So may a ping behind it, so the peer is given a sign of life now and then.
-    fn pauses(&mut self) {
+    /// A frame has to wait. So may a ping behind it, so the peer is given a sign of life now and then. Returns for how
+    /// long, which the policy may lengthen, up to where the peer would take the link for dead.
+    fn pauses(&mut self, wait: Duration) -> Duration {
         self.shared.throttled_reads.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         if now.duration_since(self.sign_of_life) >= HEARTBEAT {
             self.sign_of_life = now;
             self.say(&Header::Pong);
         }
+        self.shared.policy.on_too_fast(self.peer, wait).clamp(wait, wait.max(HEARTBEAT))
     }
 
     fn receive(&mut self, header: Header<'_>, body: &[u8]) -> Result<(), FrameError> {
@@ -285,13 +287,17 @@ impl Receiver {
                 self.check_request(request)?;
                 let answer = match self.look_up(to, kind)? {
                     Ok(()) => Header::Found { request },
-                    Err(refusal) => Header::Denied { request, refusal },
+                    Err(refusal) => {
+                        self.charge(&refusal);
+                        Header::Denied { request, refusal }
+                    }
                 };
                 self.say(&answer);
             }
             Header::Watch { request, to } => {
                 self.check_request(request)?;
                 if let Err(refusal) = self.watch(request, to)? {
+                    self.charge(&refusal);
                     self.say(&Header::Denied { request, refusal });
                 }
             }
@@ -395,6 +401,7 @@ impl Receiver {
                 Waiting::Word(Pending { id: word.id, is_ask: word.is_ask, expires, length, word: waits })
             }
             Err(refusal) => {
+                self.charge(&refusal);
                 self.refuse(word.id, &path, word.is_ask, refusal);
                 if may_enter {
                     self.acknowledge(path, word.id, false);
@@ -600,6 +607,12 @@ impl Receiver {
         self.say_refusal(id, to, is_ask, refusal);
     }
 
+    /// A refusal costs what the policy says.
+    fn charge(&mut self, refusal: &Refusal) {
+        // One is taken for every frame.
+        self.bucket.charge(self.shared.policy.on_refused(self.peer, refusal).saturating_sub(1));
+    }
+
     fn count_refusal(&self, id: u64, to: &ActorPath, refusal: &Refusal) {
         self.shared.refused_words.fetch_add(1, Ordering::Relaxed);
         match refusal.code {
@@ -677,7 +690,11 @@ impl Side<'_> {
         // An application's decoder that panics must not take the link down.
         match catch_unwind(AssertUnwindSafe(|| entry.receive(arrival, self.context))) {
             Ok(Ok(received)) => Ok(received),
-            Ok(Err(error)) => Err(Refusal::new(RefusalCode::Malformed, chain(&error))),
+            Ok(Err(error)) => {
+                // A clock that goes wrong is no lie.
+                let code = if error.is_untimely() { RefusalCode::Expired } else { RefusalCode::Malformed };
+                Err(Refusal::new(code, chain(&error)))
+            }
             Err(_) => Err(Refusal::new(RefusalCode::Malformed, "the decoder panicked")),
         }
     }

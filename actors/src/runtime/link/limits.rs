@@ -116,11 +116,30 @@ impl Bucket {
         self.words -= 1.0;
         Ok(())
     }
+
+    /// Takes more, for a word that costs more than one: what is not there is owed.
+    pub(super) fn charge(&mut self, words: u32) {
+        self.words -= f64::from(words);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_owed_is_waited_for() {
+        let now = Instant::now();
+        let limits = Limits { words_per_second: 10, burst: 3, ..Limits::default() };
+        let mut bucket = Bucket::new(&limits, now);
+        assert_eq!(bucket.take(|| now), Ok(()));
+        bucket.charge(9);
+        // Two were left: seven are owed, and the next is one more.
+        assert_eq!(bucket.take(|| now), Err(Duration::from_millis(800)));
+        let later = now + Duration::from_millis(801);
+        assert_eq!(bucket.take(|| later), Ok(()));
+        assert!(bucket.take(|| later).is_err());
+    }
 
     #[test]
     fn a_bucket_gives_its_burst_and_then_its_rate() {

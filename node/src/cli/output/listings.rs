@@ -10,6 +10,7 @@ use crate::listings::{Direction, Role};
 use crate::peers::PeerView;
 use crate::proof::Proof;
 use crate::time_text::to_the_second;
+use crate::trust::conduct::Standing;
 
 /// What stands where there is nothing to say.
 const NOTHING: &str = "-";
@@ -46,6 +47,13 @@ pub(in crate::cli) fn peers(peers: &[PeerView]) -> String {
             (true, Some(transport)) => escaped(transport),
             (true, None) => "connected".to_owned(),
             (false, _) => "not connected".to_owned(),
+        };
+        let link = match peer.standing {
+            Some(Standing { banned_for: Some(left), offence }) => {
+                format!("banned for {} ({offence})", span(left.duration()))
+            }
+            Some(Standing { banned_for: None, offence }) => format!("{link}, slowed ({offence})"),
+            None => link,
         };
         let advert = peer.advert.as_ref();
         let status = peer.status.as_ref().map(|report| &report.status);

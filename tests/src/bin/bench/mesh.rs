@@ -126,7 +126,12 @@ impl Mesh {
         let mut requester = Node::start(&directory.path().join("r"), engine, &bootstrap(&addresses))?;
         let has_all =
             |status: &NodeStatus| status.peers.iter().filter(|peer| peer.is_provider).count() >= PROVIDERS;
-        requester.wait_until("the whole mesh", has_all).await?;
+        let status = requester.wait_until("the whole mesh", has_all).await?;
+        // A stranger is served at a stranger's pace.
+        let did = status.id.did.to_string();
+        for number in 1..=PROVIDERS {
+            run(&directory.path().join(format!("p{number}")), &["trust", "add", &did])?;
+        }
         Ok(Self { requester, providers, directory })
     }
 
