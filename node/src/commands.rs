@@ -268,6 +268,9 @@ pub struct NodeStatus {
     pub id: NodeId,
     /// What it may do now.
     pub mode: NodeMode,
+    /// True if the mesh is private: whoever has not its key connects to no node of it.
+    #[serde(default)]
+    pub is_private: bool,
     /// True if it offers capacity.
     pub is_onboarded: bool,
     /// True while no new bids are made because the owner withdraws the capability.

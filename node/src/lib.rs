@@ -52,6 +52,7 @@ pub mod records;
 pub mod row_lines;
 pub mod signer;
 pub mod startup;
+pub mod swarm_key;
 #[cfg(test)]
 mod testing;
 mod time_text;

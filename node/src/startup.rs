@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use dms_actors::clock::{SharedClock, SystemClock};
 use dms_actors::{ActorRef, ActorSystem, Limits, RegisterError, StartError, Supervision, Workers};
+use dms_messages::PreSharedKey;
 use dms_messages::{
     Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationState, AllocationStatus,
     AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did, FailureCause, Invocation,
@@ -45,6 +46,7 @@ use crate::network::{self, NODE_PATH, NetworkParts};
 use crate::node::{self, BooksOpener, Node, NodeParts, NodeTimes, ProviderRules};
 use crate::orchestrator::job_state::JobRules;
 use crate::signer::Signer;
+use crate::swarm_key::{self, SwarmKeyError};
 use crate::trust::{Gate, Trust};
 
 /// The file whose lock says that a node runs on the data directory.
@@ -100,6 +102,9 @@ pub enum StartupError {
         /// Whose key.
         key: Did,
     },
+    /// The key of the private mesh cannot be used.
+    #[error("the key of the private mesh cannot be used")]
+    SwarmKey(#[from] SwarmKeyError),
     /// The contents cannot be opened.
     #[error("the contents cannot be opened")]
     Blobs(#[from] BlobError),
@@ -207,6 +212,20 @@ fn make_directory(data: &Path) -> Result<(), StartupError> {
     builder.create(data).map_err(|source| StartupError::Directory { path: data.to_path_buf(), source })
 }
 
+/// Where the node listens: in a private mesh not by QUIC, which the defaults name too. If nothing else is named, the
+/// network says what is wrong with it.
+fn listen_addresses(settings: &Settings, is_private: bool) -> Vec<String> {
+    let mut listen = settings.listen.clone();
+    if is_private && listen.iter().any(|address| !is_quic(address)) {
+        listen.retain(|address| !is_quic(address));
+    }
+    listen
+}
+
+fn is_quic(address: &str) -> bool {
+    address.contains("/quic")
+}
+
 /// Keeps a second node out of the data directory for as long as the file is open: RocksDB would notice it,
 /// books in memory would not, and one key must not speak from two nodes.
 fn lock_directory(data: &Path) -> Result<File, StartupError> {
@@ -275,17 +294,20 @@ impl RunningNode {
         let blobs =
             Arc::new(BlobStore::open(&settings.data, me, settings.blobs_max_mib.saturating_mul(1 << 20))?);
         let executor = Arc::new(WasmExecutor::new()?);
+        let pre_shared_key = swarm_key::load(&settings.data)?;
         let p2p_config = P2pConfig {
-            listen: settings.listen.clone(),
+            listen: listen_addresses(settings, pre_shared_key.is_some()),
             bootstrap: settings.bootstrap.clone(),
             network: settings.network.clone(),
             timing: Timing { redial_max: REDIAL_MAX, ..Timing::default() },
             mdns: settings.mdns,
             record_check: Some(Arc::new(WordCheck::new(me, &settings.network, Arc::clone(&clock)))),
+            pre_shared_key: pre_shared_key.map(|PreSharedKey(bytes)| dms_p2p::PreSharedKey::new(bytes)),
             ..P2pConfig::default()
         };
         let p2p = P2p::start(&identity.keypair, p2p_config).await?;
-        let trust = Trust { is_open: settings.open, peers: settings.trust.iter().copied().collect() };
+        let peers = settings.trust.iter().copied().collect();
+        let trust = Trust { is_open: settings.open, peers, pre_shared_key };
         let gate = Gate::new(me, &settings.network, &trust, Arc::clone(&clock));
         let system = ActorSystem::builder(me, settings.network.clone())
             .clock(Arc::clone(&clock))

@@ -9,7 +9,9 @@ use std::time::Duration;
 use dms_actors::directory::RecordCheck;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use libp2p::pnet::PreSharedKey;
 
+use crate::addresses::is_quic;
 use crate::bootstrap::BootstrapPeer;
 use crate::limits::ConnectionLimits;
 use crate::peer;
@@ -41,6 +43,9 @@ pub struct P2pConfig {
     pub mdns: bool,
     /// Which records of others are kept for the directory; none without it.
     pub record_check: Option<Arc<dyn RecordCheck>>,
+    /// The key of a private mesh: nobody connects who has not the same. QUIC knows no such thing, so that a private
+    /// mesh speaks TCP alone.
+    pub pre_shared_key: Option<PreSharedKey>,
 }
 
 impl Default for P2pConfig {
@@ -53,6 +58,7 @@ impl Default for P2pConfig {
             timing: Timing::default(),
             mdns: false,
             record_check: None,
+            pre_shared_key: None,
         }
     }
 }
@@ -134,6 +140,7 @@ pub(crate) struct Checked {
     pub(crate) timing: Timing,
     pub(crate) mdns: bool,
     pub(crate) record_check: Option<Arc<dyn RecordCheck>>,
+    pub(crate) pre_shared_key: Option<PreSharedKey>,
 }
 
 impl P2pConfig {
@@ -159,14 +166,19 @@ impl P2pConfig {
         check_count("bootstrap", self.bootstrap.len(), MAX_BOOTSTRAP)?;
         check_network(&self.network)?;
         check_timing(&self.timing)?;
+        let listen: Vec<Multiaddr> = self.listen.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
+        if let Some(quic) = listen.iter().find(|address| self.pre_shared_key.is_some() && is_quic(address)) {
+            return Err(refused(&quic.to_string(), "a private mesh speaks TCP alone"));
+        }
         Ok(Checked {
-            listen: self.listen.iter().map(|text| parse(text)).collect::<Result<_, _>>()?,
+            listen,
             bootstrap: self.bootstrap.iter().map(|text| parse_bootstrap(text)).collect::<Result<_, _>>()?,
             network: self.network,
             limits: self.limits,
             timing: self.timing,
             mdns: self.mdns,
             record_check: self.record_check,
+            pre_shared_key: self.pre_shared_key,
         })
     }
 }

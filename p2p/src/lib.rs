@@ -113,6 +113,7 @@ mod transports;
 pub use config::{ConfigError, P2pConfig, Timing};
 pub use embedded::{ActorBehaviour, ActorEvent};
 pub use join::{JoinError, join};
+pub use libp2p::pnet::PreSharedKey;
 pub use limits::ConnectionLimits;
 pub use node::{P2p, P2pError};
 pub use peer::{NoDid, did_of, did_of_peer, peer_id};

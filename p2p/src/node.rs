@@ -244,7 +244,7 @@ fn build_swarm(keypair: &Keypair, config: &Checked) -> Result<libp2p::Swarm<Beha
     // Wipes the secret that it is given.
     let key = identity::Keypair::ed25519_from_bytes(&mut secret[..]).map_err(|error| internal(&error))?;
     let behaviour = behaviour::build(&key, config)?;
-    transports::swarm(key, behaviour, config.timing.dial_timeout, config.timing.idle_timeout)
+    transports::swarm(key, behaviour, &config.timing, config.pre_shared_key)
 }
 
 /// The handle behind `Transport`, `Mesh` and `Directory`.

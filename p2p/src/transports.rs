@@ -1,5 +1,6 @@
 //! The transports: QUIC and TCP side by side, and names.
 //!
+//! A private mesh has TCP alone, each connection encrypted with the mesh's key before anybody says who it is. Else
 //! QUIC is tried first and TCP a moment later (see [`crate::addresses::first_choice`] for the one
 //! exception); the first proven connection wins. Names are only looked up for bootstrap addresses:
 //! nothing else in the address book can be one.
@@ -9,10 +10,14 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
+use libp2p::core::Transport as _;
 use libp2p::core::transport::dummy::DummyTransport;
+use libp2p::core::upgrade::Version;
+use libp2p::pnet::{PnetConfig, PreSharedKey};
 use libp2p::{Multiaddr, Swarm, dns, identity, noise, quic, tcp, yamux};
 
 use crate::behaviour::Behaviour;
+use crate::config::Timing;
 use crate::listen::{Place, place};
 use crate::node::P2pError;
 
@@ -31,44 +36,70 @@ const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// An address where nobody answers costs a dial this long: one round trip, with room for a lost packet.
 const QUIC_HANDSHAKE: Duration = Duration::from_secs(3);
 
-/// Builds the swarm with all transports.
+/// Builds the swarm with all transports, or with TCP alone behind the key of a private mesh.
 pub(crate) fn swarm(
     key: identity::Keypair,
     behaviour: Behaviour,
-    dial_timeout: Duration,
-    idle_timeout: Duration,
+    timing: &Timing,
+    pre_shared_key: Option<PreSharedKey>,
 ) -> Result<Swarm<Behaviour>, P2pError> {
     let internal = |error: &dyn fmt::Display| P2pError::Internal(error.to_string());
-    let transports = libp2p::SwarmBuilder::with_existing_identity(key)
-        .with_tokio()
-        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, || {
-            let mut yamux = yamux::Config::default();
-            yamux.set_max_num_streams(MAX_STREAMS);
-            yamux
-        })
-        .map_err(|error| internal(&error))?
-        .with_quic_config(quic_config);
-    // Two types, hence the last step twice.
+    let builder = libp2p::SwarmBuilder::with_existing_identity(key).with_tokio();
+    // Several types, hence the last steps more than once.
     macro_rules! finish {
         ($builder:expr) => {
             $builder
                 .with_behaviour(|_| behaviour)
                 .map_err(|error| internal(&error))?
-                .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(idle_timeout).with_smart_dial())
-                .with_connection_timeout(dial_timeout)
+                .with_swarm_config(|swarm| {
+                    swarm.with_idle_connection_timeout(timing.idle_timeout).with_smart_dial()
+                })
+                .with_connection_timeout(timing.dial_timeout)
                 .build()
         };
     }
-    // Asked beforehand on a transport of no use, because the builder is gone after an error.
-    let is_configured = dns::tokio::Transport::system(DummyTransport::<()>::new());
-    Ok(match is_configured {
-        Ok(_) => finish!(transports.with_dns().map_err(|error| internal(&error))?),
-        Err(error) => {
-            tracing::warn!(%error, "names in bootstrap addresses will not resolve: no resolver is configured");
-            let nowhere = dns::ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-            finish!(transports.with_dns_config(nowhere, dns::ResolverOpts::default()))
+    macro_rules! with_names {
+        ($transports:expr) => {{
+            // Asked beforehand on a transport of no use, because the builder is gone after an error.
+            let is_configured = dns::tokio::Transport::system(DummyTransport::<()>::new());
+            match is_configured {
+                Ok(_) => finish!($transports.with_dns().map_err(|error| internal(&error))?),
+                Err(error) => {
+                    tracing::warn!(%error, "names in bootstrap addresses will not resolve: no resolver is configured");
+                    let nowhere = dns::ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+                    finish!($transports.with_dns_config(nowhere, dns::ResolverOpts::default()))
+                }
+            }
+        }};
+    }
+    let tcp = || tcp::Config::new().nodelay(true);
+    Ok(match pre_shared_key {
+        None => {
+            let transports = builder
+                .with_tcp(tcp(), noise::Config::new, multiplexer)
+                .map_err(|error| internal(&error))?
+                .with_quic_config(quic_config);
+            with_names!(transports)
+        }
+        Some(pre_shared_key) => {
+            let transports = builder
+                .with_other_transport(|key| {
+                    let private = tcp::tokio::Transport::new(tcp())
+                        .and_then(move |socket, _| PnetConfig::new(pre_shared_key).handshake(socket));
+                    let authenticated =
+                        private.upgrade(Version::V1Lazy).authenticate(noise::Config::new(key)?);
+                    Ok::<_, Box<dyn std::error::Error + Send + Sync>>(authenticated.multiplex(multiplexer()))
+                })
+                .map_err(|error| internal(&error))?;
+            with_names!(transports)
         }
     })
+}
+
+fn multiplexer() -> yamux::Config {
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(MAX_STREAMS);
+    yamux
 }
 
 fn quic_config(mut config: quic::Config) -> quic::Config {

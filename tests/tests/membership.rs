@@ -86,6 +86,39 @@ fn from_two_fresh_machines_to_a_running_job_in_three_commands() {
 }
 
 #[test]
+fn whoever_has_not_the_key_of_a_private_mesh_connects_to_nobody_in_it() {
+    let (mine, theirs, stranger) = (Home::new(), Home::new(), Home::new());
+    let (_inviter, lines) = follow(&mine, &["invite", "--private"]);
+    let line = line_with(&lines, "dms join ");
+    let invite = line.trim().strip_prefix("dms join ").expect("a command that can be copied");
+    let (_joiner, lines) = follow(&theirs, &["join", invite]);
+    line_with(&lines, "joined `");
+    assert_eq!(hello(&mine).code(), Some(0));
+    let status = mine.json(&["status"]);
+    assert_eq!(status["is_private"], true);
+    let addresses = status["addresses"].as_array().expect("a list").clone();
+    assert!(addresses.iter().all(|it| it.as_str().is_some_and(|it| it.contains("/tcp/"))), "{addresses:?}");
+    // It knows the address and the name, and is let in by everybody; and so is whoever has another key.
+    let address = addresses[0].as_str().expect("a text");
+    let other = Home::new();
+    let outsiders = [(&stranger, &[][..]), (&other, &["--private"][..])];
+    for (home, flag) in outsiders {
+        let node = home.start(&[&["--open", "--bootstrap", address], flag].concat());
+        until("it has dialled in vain", || {
+            home.json(&["status"])["unreached_bootstraps"].as_array().is_some_and(|list| !list.is_empty())
+        });
+        assert_eq!(home.json(&["status"])["peers"], serde_json::json!([]));
+        drop(node);
+    }
+    // A machine of another private mesh does not come into this one by mistake, and nothing of it is changed.
+    let refusal = refused(&other, invite);
+    assert!(refusal.contains("the key of another private mesh"), "{refusal}");
+    proof(
+        "membership: a private mesh: one invite brings the key; without it, or with another, nobody connects",
+    );
+}
+
+#[test]
 fn a_member_stays_one_over_restarts_and_is_none_when_its_inviter_says_so() {
     let (mine, theirs) = (Home::new(), Home::new());
     let inviter = mine.onboard("2", "1GiB").start(&[]);

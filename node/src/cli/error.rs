@@ -19,6 +19,7 @@ use crate::job_file::JobFileError;
 use crate::records::RecordsError;
 use crate::startup::offline::OfflineError;
 use crate::startup::{self, StartupError};
+use crate::swarm_key::SwarmKeyError;
 
 /// Failed for another reason.
 pub(super) const FAILED: u8 = 1;
@@ -81,6 +82,12 @@ pub(super) enum CliError {
 impl From<StartupError> for CliError {
     fn from(error: StartupError) -> Self {
         Self::Startup(Box::new(error))
+    }
+}
+
+impl From<SwarmKeyError> for CliError {
+    fn from(error: SwarmKeyError) -> Self {
+        StartupError::from(error).into()
     }
 }
 

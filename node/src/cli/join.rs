@@ -11,6 +11,7 @@ use super::error::{CliError, LATER};
 use super::{Session, onboard, output, run as node, small_runtime};
 use crate::api::client::{ApiClient, ClientError};
 use crate::config::{self, Layer};
+use crate::swarm_key;
 
 /// How long the inviter may take to answer before a person is told; the node goes on trying.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,6 +60,9 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     let settings = session.settings(Layer::default())?;
     if !is_running || settings.settings.network.as_str() == invite.network {
         config::remember_mesh(&session.data, &settings, &invite.network, &invite.addresses)?;
+    }
+    if let Some(key) = invite.pre_shared_key.filter(|_| !is_running) {
+        swarm_key::remember(&session.data, key)?;
     }
     let share = if args.no_onboard || invite.role == Role::Requester {
         None

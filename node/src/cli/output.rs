@@ -249,6 +249,9 @@ pub(super) fn status(status: &NodeStatus, now: Timestamp) -> String {
             (false, _) => "no: it asks, and offers nothing".into(),
         },
     ));
+    if status.is_private {
+        lines.push(("private", "yes: only whoever has the mesh's key connects".into()));
+    }
     lines.push(("up for", format!("{} (version {})", age(status.started, now), escaped(&status.version))));
     let ended = status.job_count.saturating_sub(status.active_job_count);
     lines.push(("jobs", format!("{} unfinished, {ended} ended of late", status.active_job_count)));

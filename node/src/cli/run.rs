@@ -13,6 +13,7 @@ use super::{Session, output};
 use crate::api::client::ApiClient;
 use crate::config::{Address, EngineKind, Layer, Loaded, LogFormat, Network, Settings, Unheeded};
 use crate::identity::Identity;
+use crate::swarm_key;
 
 /// How long the node may take to stop after the first signal: its own drain has 10 s, and then it syncs.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -44,6 +45,9 @@ pub(super) struct Args {
     /// Name of the mesh to join
     #[arg(long, value_name = "NAME")]
     network: Option<Network>,
+    /// Keep out whoever has not the mesh's key, which is made if there is none and comes with every invite
+    #[arg(long)]
+    private: bool,
     /// Do not look for nodes on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -82,6 +86,9 @@ pub(super) fn run_with(
     start_log(&loaded.settings);
     // A node that only asks needs no onboarding, but every node needs a name.
     Identity::load_or_create(&session.data)?;
+    if args.private {
+        swarm_key::load_or_create(&session.data)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -327,7 +327,7 @@ impl Handler<MakeInvite> for Node {
                 secret,
                 role,
                 expires,
-                pre_shared_key: None,
+                pre_shared_key: node.parts.gate.pre_shared_key(),
             };
             InviteMade {
                 invite: invite.to_string(),
@@ -380,6 +380,14 @@ impl Handler<BeginJoin> for Node {
         if let Err(why) = issue::may_join(&invite, self.me(), self.parts.network.system.network(), self.now())
         {
             return refused(why).into();
+        }
+        if let Some(key) = invite.pre_shared_key
+            && self.parts.gate.pre_shared_key() != Some(key)
+        {
+            return refused(
+                "the invite is to a private mesh, whose key is read when a node starts: stop this one first",
+            )
+            .into();
         }
         let (inviter, secret) = (invite.inviter, invite.secret);
         self.network.remember(inviter, invite.addresses.clone());

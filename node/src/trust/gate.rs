@@ -7,7 +7,7 @@ use std::time::Duration;
 use dms_actors::clock::SharedClock;
 use dms_actors::{ActorPath, Did, Kind, Policy, Refusal, RefusalCode};
 use dms_messages::ability::REQUEST_BIDS;
-use dms_messages::{Credentials, Role, from_canonical, to_canonical};
+use dms_messages::{Credentials, PreSharedKey, Role, from_canonical, to_canonical};
 use dms_storage::Books;
 use dms_storage::books::Root;
 use tokio::sync::mpsc;
@@ -48,6 +48,7 @@ pub struct Gate {
     measures_end: Arc<Mutex<Option<Measures>>>,
     needs: Arc<BTreeMap<Kind, Need>>,
     clock: SharedClock,
+    pre_shared_key: Option<PreSharedKey>,
 }
 
 impl Gate {
@@ -66,7 +67,13 @@ impl Gate {
             measures_end: Arc::new(Mutex::new(Some(measures_end))),
             needs: Arc::new(needs::table().into_iter().collect()),
             clock,
+            pre_shared_key: trust.pre_shared_key,
         }
+    }
+
+    /// The key of a private mesh.
+    pub fn pre_shared_key(&self) -> Option<PreSharedKey> {
+        self.pre_shared_key
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -296,7 +303,7 @@ mod tests {
 
     fn gate(is_open: bool) -> Gate {
         let clock: SharedClock = Arc::new(StillClock::default());
-        Gate::new(did(1), NETWORK, &Trust { is_open, peers: BTreeSet::new() }, clock)
+        Gate::new(did(1), NETWORK, &Trust { is_open, ..Trust::default() }, clock)
     }
 
     fn kind(text: &str) -> Kind {

@@ -20,7 +20,7 @@ pub mod needs;
 
 use std::collections::BTreeSet;
 
-use dms_messages::Did;
+use dms_messages::{Did, PreSharedKey};
 
 pub use gate::{Gate, Measures};
 
@@ -31,4 +31,6 @@ pub struct Trust {
     pub is_open: bool,
     /// Who else may.
     pub peers: BTreeSet<Did>,
+    /// The key of a private mesh, which comes with every invite.
+    pub pre_shared_key: Option<PreSharedKey>,
 }

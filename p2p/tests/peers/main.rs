@@ -13,5 +13,6 @@ mod harness;
 mod links;
 mod mdns;
 mod names;
+mod private;
 mod quic;
 mod start;

@@ -107,7 +107,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     }
     let cached = per_second(CACHED, start);
 
-    let trust = Trust { is_open: false, peers: [holder].into() };
+    let trust = Trust { peers: [holder].into(), ..Trust::default() };
     let gate = Gate::new(key(9).did(), NETWORK, &trust, SystemClock::shared());
     let (path, kind) = (NODE_PATH.parse()?, Kind::of::<Signed<BidRequest>>());
     let policy: Arc<dyn Policy> = Arc::new(gate);

@@ -302,6 +302,7 @@ impl Hand {
         let status = NodeStatus {
             id,
             mode: NodeMode::Serving,
+            is_private: false,
             is_onboarded: true,
             is_offboarding: false,
             peers: vec![],
