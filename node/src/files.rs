@@ -3,7 +3,7 @@
 //! Called for settings and job files, and for everything that a node keeps below its data directory.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
@@ -32,6 +32,22 @@ pub(crate) fn close_directory(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))
+}
+
+/// Writes a file of mode 0600 that must not be there: on disk, whole, when this returns, or not at all.
+///
+/// # Errors
+/// The system's; `AlreadyExists` if there is one.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A temporary file has mode 0600 from its first moment.
+    let file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory);
+    // Without the name of the temporary file, which nobody has asked for.
+    let mut file = file.map_err(|error| io::Error::from(error.kind()))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -65,5 +81,16 @@ mod tests {
         fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
         close_directory(&open).unwrap();
         assert_eq!(mode(&open), 0o700);
+    }
+
+    #[test]
+    fn a_new_file_is_its_owners_alone_and_takes_nobodys_place() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("new");
+        write_new(&path, b"first").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(write_new(&path, b"second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1, "no temporary file is left");
     }
 }

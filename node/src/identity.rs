@@ -8,7 +8,7 @@
 //! DID is derived from the secret, so a file that was cut or altered anywhere does not agree with itself.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -146,17 +146,10 @@ impl Identity {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
         check_directory(directory)?;
         let keypair = Keypair::generate().map_err(|error| IdentityError::Randomness(error.to_string()))?;
-        // A temporary file has mode 0600 from its first moment.
-        let file = tempfile::Builder::new().prefix(".key-").tempfile_in(directory);
-        // Without the name of the temporary file, which nobody has asked for.
-        let mut file = file.map_err(|error| unusable(error.kind().into()))?;
-        file.write_all(&encode(&keypair)).map_err(unusable)?;
-        file.as_file().sync_all().map_err(unusable)?;
-        file.persist_noclobber(&path).map_err(|error| match error.error.kind() {
+        crate::files::write_new(&path, &encode(&keypair)).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => IdentityError::AlreadyExists { path: path.clone() },
-            _ => unusable(error.error),
+            _ => unusable(error),
         })?;
-        fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(unusable)?;
         Ok(Self { keypair })
     }
 }
