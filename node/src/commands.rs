@@ -2,6 +2,8 @@
 //!
 //! Nothing here travels between machines: words that do are in `dms-messages`.
 
+use std::net::SocketAddr;
+
 use dms_actors::Message;
 use dms_messages::{
     AllocationId, AttemptId, Capability, Did, Job, JobEnd, JobId, JobPhase, NodeId, OutputStream, Resources,
@@ -303,6 +305,9 @@ pub struct NodeStatus {
     /// answers through the API knows it.
     #[serde(default)]
     pub task_count: usize,
+    /// The port that the API is served at beside its socket, if it is. As with the tasks, the actor says none.
+    #[serde(default)]
+    pub api_listen: Option<SocketAddr>,
     /// When it was started.
     pub started: Timestamp,
     /// The program's version.

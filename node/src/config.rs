@@ -9,11 +9,14 @@ mod mesh;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use dms_messages::{Capability, Did, MemoryMib, Millis, PriceList};
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::api::address::is_url;
 
 pub use self::mesh::{MeshError, remember_mesh};
 
@@ -73,6 +76,11 @@ pub const KEYS: &[Key] = &[
         doc: "Whether nodes on the local network are looked for. It only finds: who is found is a stranger as any other.",
     },
     Key { name: "api", variable: Some("DMS_API"), doc: "Path of the API's Unix socket, at most 107 bytes." },
+    Key {
+        name: "api_listen",
+        variable: Some("DMS_API_LISTEN"),
+        doc: "Address of this machine alone, with a port (127.0.0.1:7777; 0 lets the system choose), where the API is served beside its socket, to whoever has the token in api.token. Nothing is served there by default.",
+    },
     Key { name: "open", variable: Some("DMS_OPEN"), doc: "Whether strangers may ask this node to run jobs." },
     Key {
         name: "trust",
@@ -242,6 +250,8 @@ pub struct Settings {
     pub mdns: bool,
     /// The API's socket. Default `api.sock` in the data directory.
     pub api: PathBuf,
+    /// Where the API is served over TCP. Default nowhere.
+    pub api_listen: Option<SocketAddr>,
     /// True if strangers may ask. Default false.
     pub open: bool,
     /// Who may ask. Default nobody but this node itself.
@@ -282,6 +292,7 @@ impl Settings {
             bootstrap: Vec::new(),
             mdns: true,
             api: data.join("api.sock"),
+            api_listen: None,
             open: false,
             trust: Vec::new(),
             lease: Millis(10_000),
@@ -388,6 +399,7 @@ impl Settings {
             "bootstrap" => list(&self.bootstrap),
             "mdns" => self.mdns.into(),
             "api" => self.api.display().to_string().into(),
+            "api_listen" => self.api_listen?.to_string().into(),
             "open" => self.open.into(),
             "trust" => list(&self.trust.iter().map(Did::to_string).collect::<Vec<_>>()),
             "lease" => compact(self.lease.to_string()),
@@ -446,7 +458,11 @@ pub struct Layer {
     /// Yes or no.
     pub mdns: Option<bool>,
     /// A path; relative to the data directory if it is in the file.
-    pub api: Option<PathBuf>,
+    #[serde(deserialize_with = "text::<_, SocketPath>")]
+    pub api: Option<SocketPath>,
+    /// An address of this machine.
+    #[serde(deserialize_with = "text::<_, ApiPort>")]
+    pub api_listen: Option<ApiPort>,
     /// Yes or no.
     pub open: Option<bool>,
     /// DIDs.
@@ -549,6 +565,28 @@ Address(String), |text| {
     } else {
         Err(format!("{text:?} is not a multiaddr (they look like /ip4/192.0.2.7/tcp/4001)"))
     }
+});
+checked!(
+/// The path of the API's socket.
+SocketPath(PathBuf), |text| match is_url(text) {
+    true => Err(format!("{text:?} is no path of a socket (a port is served with api_listen, and asked with --api)")),
+    false => Ok(PathBuf::from(text)),
+});
+
+impl From<PathBuf> for SocketPath {
+    fn from(path: PathBuf) -> Self {
+        Self(path)
+    }
+}
+
+checked!(
+/// Where the API is served over TCP.
+ApiPort(SocketAddr), |text| match text.parse::<SocketAddr>() {
+    Ok(address) if address.ip().is_loopback() => Ok(address),
+    Ok(_) => Err(format!(
+        "{text:?} could be reached from other machines, and nothing is encrypted on the way: it must be an address of this machine alone (127.0.0.1:7777); reach it from another through a tunnel (ssh -L)"
+    )),
+    Err(_) => Err(format!("{text:?} is not an address with a port (127.0.0.1:7777)")),
 });
 checked!(
     /// How long a lock holds.
@@ -735,7 +773,9 @@ impl Layer {
             listen: many(&get, "DMS_LISTEN")?,
             bootstrap: many(&get, "DMS_BOOTSTRAP")?,
             mdns: one(&get, "DMS_MDNS")?,
-            api: one(&get, "DMS_API")?,
+            // A URL says whom commands ask, not where a node's socket is.
+            api: one(&|variable: &str| get(variable).filter(|text| !is_url(text)), "DMS_API")?,
+            api_listen: one(&get, "DMS_API_LISTEN")?,
             open: one(&get, "DMS_OPEN")?,
             trust: many(&get, "DMS_TRUST")?,
             lease: one(&get, "DMS_LEASE")?,
@@ -796,8 +836,9 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// Variables that begin like ours and are not of a node: where the data lies, and what tests and measurements use.
-const OTHER_VARIABLES: [&str; 10] = [
+const OTHER_VARIABLES: [&str; 11] = [
     "DMS_DATA",
+    "DMS_API_TOKEN_FILE",
     "DMS_TEST_LOG",
     "DMS_SKIP_LOG",
     "DMS_PROOF_LOG",
@@ -830,7 +871,7 @@ pub fn load(data: &Path, flags: Layer) -> Result<Loaded, ConfigError> {
 /// Joins the sources, the later ones winning.
 pub fn merge(data: &Path, mut file: Layer, environment: Layer, flags: Layer) -> Loaded {
     // A relative path in the file means the same from wherever the program is started.
-    file.api = file.api.map(|api| data.join(api));
+    file.api = file.api.map(|SocketPath(api)| SocketPath(data.join(api)));
     let mut settings = Settings::for_data_dir(data);
     let mut sources: BTreeMap<&'static str, Source> =
         KEYS.iter().map(|key| (key.name, Source::Default)).collect();
@@ -849,7 +890,8 @@ pub fn merge(data: &Path, mut file: Layer, environment: Layer, flags: Layer) -> 
         take!(listen, addresses);
         take!(bootstrap, addresses);
         take!(mdns, |value| value);
-        take!(api, |value| value);
+        take!(api, |value: SocketPath| value.0);
+        take!(api_listen, |value: ApiPort| Some(value.0));
         take!(open, |value| value);
         take!(trust, |value| value);
         take!(lease, |value: Lease| value.0);
@@ -894,6 +936,21 @@ mod tests {
                 "config.toml:2:13: prices.core_hour: \"cheap\" is not a price",
             ),
             ("[prices]\nhour = 1", "config.toml:2:1: prices.hour: unknown field `hour`"),
+            (
+                "api = \"http://127.0.0.1:7777\"",
+                "config.toml:1:7: api: \"http://127.0.0.1:7777\" is no path of a",
+            ),
+            ("api_listen = 7777", "config.toml:1:14: api_listen: \"7777\" is not an address with a port"),
+            ("api_listen = \"localhost:7777\"", "config.toml:1:14: api_listen: \"localhost:7777\" is not an"),
+            (
+                "api_listen = \"0.0.0.0:7777\"",
+                "config.toml:1:14: api_listen: \"0.0.0.0:7777\" could be reached",
+            ),
+            ("api_listen = \"[::]:7777\"", "config.toml:1:14: api_listen: \"[::]:7777\" could be reached"),
+            (
+                "api_listen = \"192.168.1.2:7777\"",
+                "config.toml:1:14: api_listen: \"192.168.1.2:7777\" could be",
+            ),
             ("log = \"a=b=c\"", "config.toml:1:7: log: \"a=b=c\" is not a log filter"),
             ("engine = \"paper\"", "config.toml:1:10: engine: unknown variant `paper`"),
             ("mdns = 1", "config.toml:1:8: mdns: invalid type: integer `1`, expected a boolean"),
@@ -949,6 +1006,11 @@ mod tests {
                 "paper",
                 "environment variable DMS_ENGINE: \"paper\" is neither rocksdb nor memory",
             ),
+            (
+                "DMS_API_LISTEN",
+                "0.0.0.0:7777",
+                "environment variable DMS_API_LISTEN: \"0.0.0.0:7777\" could be",
+            ),
             ("DMS_OPEN", "maybe", "environment variable DMS_OPEN: "),
             ("DMS_LABELS", "x", "environment variable DMS_LABELS: \"x\" is not key=value"),
             ("DMS_BLOBS_MAX_MIB", "3", "environment variable DMS_BLOBS_MAX_MIB: must be at least 64"),
@@ -991,7 +1053,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_be_read_back_and_no_key_is_forgotten() {
-        let file = parse("location = \"CH\"\n[labels]\na = \"b\"").unwrap();
+        let file = parse("location = \"CH\"\napi_listen = \"[::1]:7777\"\n[labels]\na = \"b\"").unwrap();
         let loaded = merge(Path::new("/data"), file, Layer::default(), Layer::default());
         let entries = loaded.entries();
         assert_eq!(entries.len(), KEYS.len());

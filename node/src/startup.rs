@@ -12,6 +12,7 @@ pub mod offline;
 
 use std::fs::{File, TryLockError};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,7 +33,8 @@ use dms_storage::{
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::api::server::{self, ApiListener, ApiState, BindError};
+use crate::api::server::{self, ApiLimits, ApiListener, ApiState, BindError, TcpApi};
+use crate::api::token::{TOKEN_FILE, Token, TokenError};
 use crate::api::types::JobDefaults;
 use crate::blobs::{BlobError, BlobStore};
 use crate::capability::ledger;
@@ -123,9 +125,9 @@ pub enum StartupError {
     /// The API does not start.
     #[error("the API does not start")]
     Api(#[from] BindError),
-    /// The API broke.
-    #[error("the API broke")]
-    Serve(#[source] std::io::Error),
+    /// The API has no token.
+    #[error("the API cannot be served over TCP")]
+    ApiToken(#[from] TokenError),
     /// The Node ended by itself.
     #[error("the node ended by itself: {0}")]
     NodeEnded(String),
@@ -147,6 +149,9 @@ impl StartupError {
             Self::P2p(P2pError::ListenFailed { .. }) => Some(
                 "choose other addresses with --listen (or `listen` in config.toml); port 0 takes any that is free",
             ),
+            Self::Api(BindError::Port { .. }) => Some(
+                "choose another port with --api-listen (or `api_listen` in config.toml); port 0 takes any that is free",
+            ),
             _ => None,
         }
     }
@@ -166,6 +171,8 @@ pub struct Ready {
     pub addresses: Vec<String>,
     /// The API's socket.
     pub api: PathBuf,
+    /// The port that it is served at, too, and the file of the token that is asked for there.
+    pub api_listen: Option<(SocketAddr, PathBuf)>,
     /// True if it offers capacity.
     pub is_onboarded: bool,
     /// What it offers, if it does.
@@ -379,6 +386,16 @@ impl RunningNode {
     }
 }
 
+/// Binds the API's socket and, on request, its port.
+async fn bind(settings: &Settings) -> Result<(ApiListener, Option<TcpApi>), StartupError> {
+    let socket = ApiListener::bind(&settings.api).await?;
+    let tcp = match settings.api_listen {
+        Some(address) => Some(TcpApi::bind(address, Token::load_or_create(&settings.data)?).await?),
+        None => None,
+    };
+    Ok((socket, tcp))
+}
+
 /// Runs a node until `shutdown` resolves (its first resolution drains, dropping this future ends at once).
 pub async fn run(
     settings: Settings,
@@ -386,21 +403,26 @@ pub async fn run(
     on_ready: impl FnOnce(Ready),
 ) -> Result<(), StartupError> {
     let running = RunningNode::start(&settings).await?;
-    let listener = match ApiListener::bind(&settings.api).await {
-        Ok(listener) => listener,
+    let (socket, tcp) = match bind(&settings).await {
+        Ok(bound) => bound,
         Err(error) => {
             running.stop(DRAIN_DEADLINE).await;
-            return Err(error.into());
+            return Err(error);
         }
     };
     let status = running.node.ask(GetStatus).timeout(DRAIN_DEADLINE).await;
     let status = status.map_err(|error| StartupError::NodeEnded(error.to_string()))?;
     let books = running.node.ask(GetCapability).timeout(DRAIN_DEADLINE).await;
     let books = books.map_err(|error| StartupError::NodeEnded(error.to_string()))?;
+    let api_listen = tcp.as_ref().map(|tcp| (tcp.address(), settings.data.join(TOKEN_FILE)));
+    if let Some((address, token)) = &api_listen {
+        tracing::info!(%address, token = %token.display(), "the api is served over tcp to whoever has the token");
+    }
     on_ready(Ready {
         id: status.id,
         addresses: status.addresses,
         api: settings.api.clone(),
+        api_listen,
         is_onboarded: status.is_onboarded,
         registered: books.registered,
     });
@@ -420,10 +442,9 @@ pub async fn run(
             reason = ended => drop(cause.send(reason)),
         }
     };
-    let served = server::serve(listener, state, until).await;
+    server::serve(socket, tcp, state, ApiLimits::default(), until).await;
     tracing::info!("stopping");
     running.stop(DRAIN_DEADLINE).await;
-    served.map_err(StartupError::Serve)?;
     match causes.await {
         Ok(reason) => Err(StartupError::NodeEnded(format!("{reason:?}"))),
         Err(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! The API's client: the routes of [`super::types`] as typed calls over the Unix socket.
+//! The API's client: the routes of [`super::types`] as typed calls over the Unix socket, or a port.
 //!
 //! For the CLI, tests and other programs in Rust. One connection per call: nothing is kept between calls,
 //! so a node that was restarted meanwhile is no special case.
@@ -13,15 +13,18 @@ use dms_storage::maintenance::{BackupReport, StatsReport};
 use futures::future::{Either, select};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::http::response::Parts;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
+use super::address::{ApiAddress, HttpAddress};
 use super::server::MAX_SOCKET_PATH;
+use super::token::Token;
 use super::types::{ApiError, BlobStored, JobCreated, JobView, NewBackup, NewJob};
 use super::{ATTEMPT_HEADER, OFFSET_HEADER};
 use crate::commands::{CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
@@ -37,6 +40,8 @@ use crate::trust::commands::{
 
 /// How long one call may take: the server gives up on the Node after 10 s, and 16 MiB take less than a second.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same where a port may be the end of a tunnel: the server waits 60 s for a body.
+const TCP_CALL_TIMEOUT: Duration = Duration::from_secs(90);
 /// Largest answer: a thousand jobs, each with the answers of many nodes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// Longest name or key in a question, in bytes: the longest keys have 69 bytes, two digits each.
@@ -51,6 +56,15 @@ pub enum ClientError {
     NotRunning {
         /// The socket.
         socket: PathBuf,
+    },
+    /// Nobody listens at the port. Whether a node runs is not known by that: it may be on another machine.
+    #[error("no node can be reached at {address}")]
+    Unreachable {
+        /// The port.
+        address: HttpAddress,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The path of the socket does not fit into a socket's address.
     #[error(
@@ -76,7 +90,7 @@ pub enum ClientError {
     #[error(transparent)]
     Refused(#[from] ApiError),
     /// The node did not answer in time: unknown whether it did what was asked.
-    #[error("the node did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    #[error("the node did not answer in time")]
     TimedOut,
     /// What answers is not a node of this version.
     #[error("the node's answer cannot be understood: {0}")]
@@ -94,21 +108,28 @@ pub struct Output {
     pub bytes: Bytes,
 }
 
-/// A node's API on this machine.
+/// A node's API.
 #[derive(Debug, Clone)]
 pub struct ApiClient {
-    socket: PathBuf,
+    address: ApiAddress,
+    /// Shown at a port.
+    token: Option<Token>,
 }
 
 impl ApiClient {
     /// A client of the node that listens at `socket`. Nothing is opened yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { address: ApiAddress::Socket(socket.into()), token: None }
     }
 
-    /// The socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// A client of the node that serves its API at this port to whoever has the token. Nothing is opened yet.
+    pub fn over_tcp(address: HttpAddress, token: Token) -> Self {
+        Self { address: ApiAddress::Http(address), token: Some(token) }
+    }
+
+    /// Where the node is asked.
+    pub fn address(&self) -> &ApiAddress {
+        &self.address
     }
 
     /// How the node stands.
@@ -298,9 +319,12 @@ impl ApiClient {
         parse(&self.exchange(Method::POST, "/v1/db/backup", Some(body)).await?.1)
     }
 
-    /// True if somebody listens at the socket.
+    /// True if somebody listens at the socket, or the port.
     pub async fn is_running(&self) -> bool {
-        UnixStream::connect(&self.socket).await.is_ok()
+        match &self.address {
+            ApiAddress::Socket(path) => UnixStream::connect(path).await.is_ok(),
+            ApiAddress::Http(address) => TcpStream::connect(address.target()).await.is_ok(),
+        }
     }
 
     /// Stores a blob, at most 16 MiB.
@@ -390,7 +414,11 @@ impl ApiClient {
         body: Option<(&'static str, Bytes)>,
     ) -> Result<(Parts, Bytes), ClientError> {
         let exchange = self.exchange(method, path, body);
-        tokio::time::timeout(CALL_TIMEOUT, exchange).await.map_err(|_| ClientError::TimedOut)?
+        let patience = match self.address {
+            ApiAddress::Socket(_) => CALL_TIMEOUT,
+            ApiAddress::Http(_) => TCP_CALL_TIMEOUT,
+        };
+        tokio::time::timeout(patience, exchange).await.map_err(|_| ClientError::TimedOut)?
     }
 
     async fn exchange(
@@ -399,20 +427,14 @@ impl ApiClient {
         path: &str,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<(Parts, Bytes), ClientError> {
-        let length = self.socket.as_os_str().len();
-        if length > MAX_SOCKET_PATH {
-            return Err(ClientError::PathTooLong { socket: self.socket.clone(), length });
+        let authority = match &self.address {
+            ApiAddress::Socket(_) => "dms".to_owned(),
+            ApiAddress::Http(address) => address.authority(),
+        };
+        let mut request = Request::builder().method(method).uri(path).header(HOST, authority);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.bearer().as_str());
         }
-        let stream = UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                ClientError::NotRunning { socket: self.socket.clone() }
-            }
-            _ => ClientError::Socket { socket: self.socket.clone(), source },
-        })?;
-        let broken = |error: hyper::Error| ClientError::Protocol(error.to_string());
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let mut request = Request::builder().method(method).uri(path).header(HOST, "dms");
         let body = match body {
             Some((content_type, bytes)) => {
                 request = request.header(CONTENT_TYPE, content_type);
@@ -421,28 +443,59 @@ impl ApiClient {
             None => Full::default(),
         };
         let request = request.body(body).map_err(|error| ClientError::Protocol(error.to_string()))?;
-        let answer = std::pin::pin!(async {
-            let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
-            let bytes = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| {
-                ClientError::Protocol(match error.downcast_ref::<LengthLimitError>() {
-                    Some(_) => format!("more than {MAX_ANSWER_BYTES} bytes"),
-                    None => error.to_string(),
-                })
-            })?;
-            Ok::<_, ClientError>((parts, bytes.to_bytes()))
-        });
-        // The connection moves the bytes; it is dropped, and so closed, once the answer is whole.
-        let (parts, bytes) = match select(answer, std::pin::pin!(connection)).await {
-            Either::Left((answer, _)) => answer?,
-            Either::Right((_, answer)) => answer.await?,
-        };
-        if parts.status.is_success() {
-            return Ok((parts, bytes));
+        match &self.address {
+            ApiAddress::Socket(socket) => ask(open_socket(socket).await?, request).await,
+            ApiAddress::Http(address) => {
+                let stream = TcpStream::connect(address.target()).await;
+                let unreachable = |source| ClientError::Unreachable { address: address.clone(), source };
+                ask(stream.map_err(unreachable)?, request).await
+            }
         }
-        match serde_json::from_slice::<ApiError>(&bytes) {
-            Ok(error) => Err(ClientError::Refused(error)),
-            Err(_) => Err(ClientError::Protocol(format!("status {}", parts.status.as_u16()))),
+    }
+}
+
+async fn open_socket(socket: &Path) -> Result<UnixStream, ClientError> {
+    let length = socket.as_os_str().len();
+    if length > MAX_SOCKET_PATH {
+        return Err(ClientError::PathTooLong { socket: socket.to_path_buf(), length });
+    }
+    UnixStream::connect(socket).await.map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            ClientError::NotRunning { socket: socket.to_path_buf() }
         }
+        _ => ClientError::Socket { socket: socket.to_path_buf(), source },
+    })
+}
+
+/// Asks on a connection, and closes it.
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<(Parts, Bytes), ClientError> {
+    let broken = |error: hyper::Error| ClientError::Protocol(error.to_string());
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let answer = std::pin::pin!(async {
+        let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
+        let bytes = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| {
+            ClientError::Protocol(match error.downcast_ref::<LengthLimitError>() {
+                Some(_) => format!("more than {MAX_ANSWER_BYTES} bytes"),
+                None => error.to_string(),
+            })
+        })?;
+        Ok::<_, ClientError>((parts, bytes.to_bytes()))
+    });
+    // The connection moves the bytes; it is dropped, and so closed, once the answer is whole.
+    let (parts, bytes) = match select(answer, std::pin::pin!(connection)).await {
+        Either::Left((answer, _)) => answer?,
+        Either::Right((_, answer)) => answer.await?,
+    };
+    if parts.status.is_success() {
+        return Ok((parts, bytes));
+    }
+    match serde_json::from_slice::<ApiError>(&bytes) {
+        Ok(error) => Err(ClientError::Refused(error)),
+        Err(_) => Err(ClientError::Protocol(format!("status {}", parts.status.as_u16()))),
     }
 }
 

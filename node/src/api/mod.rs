@@ -1,15 +1,20 @@
-//! Programs on this machine: HTTP + JSON over a Unix socket that only the node's owner can use.
+//! Programs on this machine: HTTP + JSON over a Unix socket that only the node's owner can use, and on request over a
+//! port that asks for a token.
 //!
 //! | file | knows |
 //! |---|---|
 //! | [`types`] | the shapes and the table of routes |
 //! | [`server`] | turns a request into one message to the Node actor |
+//! | [`address`] | where a node is asked |
+//! | [`token`] | what is shown at the port |
 //! | [`client`] | the same routes as typed calls, for the CLI, tests and other programs |
 
 use std::time::Duration;
 
+pub mod address;
 pub mod client;
 pub mod server;
+pub mod token;
 pub mod types;
 
 /// Largest blob that travels through the API, in bytes: it is held in memory while it does.

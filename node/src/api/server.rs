@@ -1,20 +1,22 @@
-//! The API's server: a Unix socket, one route per question, one message to the Node actor each.
+//! The API's server: a Unix socket and, on request, a port; one route per question, one message to the Node actor each.
 //!
-//! [`crate::startup`] binds it before anything else is started (a second node on the same socket then
+//! [`crate::startup`] binds it before the node is called ready (a second node on the same socket then
 //! stops at once) and serves it until the node is stopped. It decides nothing and keeps nothing. Who may
-//! use it is decided by the socket alone: mode 0600, and a peer of another user is turned away.
+//! use it is decided before any route: at the socket by its mode, 0600 (a peer of another user is turned away), at the
+//! port by the token, and everywhere by what no web page can leave out.
 
+mod connections;
+mod guard;
 mod listings;
 mod records;
 mod trust;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -29,12 +31,15 @@ use dms_actors::clock::SharedClock;
 use dms_actors::{ActorRef, AskError, Handler, Message, SendFailure};
 use dms_messages::{Capability, ContentId, JobId, OutputStream};
 use dms_storage::Engine;
+use hyper_util::server::graceful::GracefulShutdown;
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub use self::connections::{ApiLimits, TcpApi};
+use self::connections::{Connections, TooSlow};
+use self::guard::Guard;
 use self::listings::LimitQuery;
 use super::types::{ApiError, BlobStored, JobCreated, JobDefaults, JobView, NewJob};
 use super::{ATTEMPT_HEADER, MAX_BLOB_BYTES, MAX_JSON_BYTES, OFFSET_HEADER};
@@ -50,7 +55,7 @@ pub const MAX_SOCKET_PATH: usize = 107;
 /// How long the Node actor may take to answer: many commits to disk, few enough seconds that a person
 /// learns of a node that hangs.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Open connections: every `dms job run` that follows a job uses one at a time, for a moment.
+/// Open connections at the socket: every `dms job run` that follows a job uses one at a time, for a moment.
 const MAX_CONNECTIONS: usize = 128;
 /// Requests in the works; more get `busy` at once. Well under the Node's mailbox.
 const MAX_REQUESTS: usize = 64;
@@ -74,7 +79,7 @@ pub struct ApiState {
     pub defaults: JobDefaults,
 }
 
-/// Why there is no socket.
+/// Why there is no socket, or no port.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
@@ -110,6 +115,23 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
+    /// Other machines could reach the port.
+    #[error(
+        "the API is not served at {address}: what is said there is not encrypted, so it must be an address of this machine alone (127.0.0.1)"
+    )]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system refuses the port.
+    #[error("cannot serve the API at {address}")]
+    Port {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A bound socket; its file is removed when this is dropped.
@@ -117,7 +139,6 @@ pub enum BindError {
 pub struct ApiListener {
     listener: UnixListener,
     file: SocketFile,
-    connections: Arc<Semaphore>,
 }
 
 /// The socket's file, as we made it.
@@ -167,7 +188,7 @@ impl ApiListener {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
         let metadata = std::fs::symlink_metadata(path).map_err(failed)?;
         let file = SocketFile { path: path.to_path_buf(), owner: metadata.uid(), inode: metadata.ino() };
-        Ok(Self { listener, file, connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)) })
+        Ok(Self { listener, file })
     }
 
     /// Where it is bound.
@@ -176,88 +197,34 @@ impl ApiListener {
     }
 }
 
-impl axum::serve::Listener for ApiListener {
-    type Io = Connection;
-    type Addr = tokio::net::unix::SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, Self::Addr) {
-        loop {
-            let permit =
-                self.connections.clone().acquire_owned().await.expect("the semaphore is never closed");
-            match self.listener.accept().await {
-                Ok((stream, address)) => {
-                    // The mode of the file keeps others out, except in the moment before it was set.
-                    match stream.peer_cred() {
-                        Ok(peer) if peer.uid() == self.file.owner || peer.uid() == 0 => {
-                            return (Connection { stream, _permit: permit }, address);
-                        }
-                        _ => tracing::warn!("turned away a local user who is not the node's owner"),
-                    }
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: give others time to close theirs.
-                    tracing::warn!(%error, "cannot accept an api connection");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
-
-/// An accepted connection, counted until it is closed.
-#[derive(Debug)]
-pub struct Connection {
-    stream: UnixStream,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 /// Serves the API until `shutdown` ends; requests in the works are answered first. The socket's file is
-/// gone when this returns.
+/// gone, and the port free, when this returns.
 pub async fn serve(
-    listener: ApiListener,
+    socket: ApiListener,
+    tcp: Option<TcpApi>,
     state: ApiState,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+    limits: ApiLimits,
+    shutdown: impl Future<Output = ()>,
+) {
     let (stop, stopping) = watch::channel(false);
     let shutdown = async move {
         shutdown.await;
         stop.send_replace(true);
     };
-    axum::serve(listener, router(state, stopping)).with_graceful_shutdown(shutdown).await
+    let tcp_address = tcp.as_ref().map(TcpApi::address);
+    let routes = router(state, tcp_address, stopping.clone());
+    let connections = Connections { routes, limits, graceful: GracefulShutdown::new(), stopping };
+    let at_socket = connections.serve(socket, Guard::Socket, MAX_CONNECTIONS);
+    futures::join!(shutdown, at_socket, connections.serve_tcp(tcp));
+    connections.graceful.shutdown().await;
 }
 
 /// The routes with the bounds that all of them share.
 #[derive(Debug, Clone)]
 struct Shared {
     state: ApiState,
+    /// The port that the API is served at, too.
+    tcp_address: Option<SocketAddr>,
     requests: Arc<Semaphore>,
     blobs_in_memory: Arc<Semaphore>,
     followers: Arc<Semaphore>,
@@ -266,9 +233,10 @@ struct Shared {
     stopping: watch::Receiver<bool>,
 }
 
-fn router(state: ApiState, stopping: watch::Receiver<bool>) -> Router {
+fn router(state: ApiState, tcp_address: Option<SocketAddr>, stopping: watch::Receiver<bool>) -> Router {
     let shared = Shared {
         state,
+        tcp_address,
         requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         blobs_in_memory: Arc::new(Semaphore::new(MAX_BLOBS_IN_MEMORY)),
         followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
@@ -376,6 +344,9 @@ impl<M> From<AskError<M>> for Failure {
 
 impl From<JsonRejection> for Failure {
     fn from(rejection: JsonRejection) -> Self {
+        if is_caused_by::<TooSlow>(&rejection) {
+            return too_slow();
+        }
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => too_large(MAX_JSON_BYTES),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::malformed("content-type must be application/json"),
@@ -398,6 +369,15 @@ impl From<PathRejection> for Failure {
 
 fn too_large(limit: usize) -> Failure {
     Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body has more than {limit} bytes"))
+}
+
+fn too_slow() -> Failure {
+    Failure::new(StatusCode::REQUEST_TIMEOUT, "too_slow", TooSlow.to_string())
+}
+
+/// True if such an error lies beneath `error`.
+fn is_caused_by<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<E>())
 }
 
 /// A trouble with the blob store, told with everything beneath it.
@@ -449,6 +429,7 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
 async fn status(State(shared): State<Shared>) -> Result<Response, Failure> {
     let mut status = shared.ask(GetStatus).await?;
     status.task_count = Handle::current().metrics().num_alive_tasks();
+    status.api_listen = shared.tcp_address;
     Ok(Json(status).into_response())
 }
 
@@ -485,10 +466,13 @@ async fn offboard(
 async fn put_blob(State(shared): State<Shared>, request: Request) -> Result<Response, Failure> {
     let _slot = shared.blob_slot().await;
     let bytes = axum::body::to_bytes(request.into_body(), MAX_BLOB_BYTES).await.map_err(|error| {
-        let is_too_large =
-            std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source())
-                .any(|error| error.is::<http_body_util::LengthLimitError>());
-        if is_too_large { too_large(MAX_BLOB_BYTES) } else { Failure::malformed("the body ended early") }
+        if is_caused_by::<http_body_util::LengthLimitError>(&error) {
+            too_large(MAX_BLOB_BYTES)
+        } else if is_caused_by::<TooSlow>(&error) {
+            too_slow()
+        } else {
+            Failure::malformed("the body ended early")
+        }
     })?;
     let length = bytes.len() as u64;
     let cid =

@@ -101,17 +101,18 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     }
 }
 
-/// The client of the node that runs here, if one does.
+/// The client of the node that runs here, if one does, or of the one at the port that somebody named: the books here are
+/// not that one's.
 fn running(session: &Session) -> Result<Option<ApiClient>, CliError> {
     let client = session.client()?;
-    Ok(small_runtime()?.block_on(client.is_running()).then_some(client))
+    let is_asked = session.port().is_some() || small_runtime()?.block_on(client.is_running());
+    Ok(is_asked.then_some(client))
 }
 
 /// The settings, if no node runs: `what` needs the files for itself.
 fn stopped(what: &str, session: &Session) -> Result<Settings, CliError> {
     if let Some(client) = running(session)? {
-        let message =
-            format!("a node is running at {}: stop it before you {what}", client.socket().display());
+        let message = format!("a node is running at {}: stop it before you {what}", client.address());
         return Err(CliError::later(message));
     }
     settings(session)

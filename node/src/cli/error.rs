@@ -11,6 +11,7 @@ use super::Session;
 use super::output::{escaped, say};
 use crate::api::client::ClientError;
 use crate::api::server::BindError;
+use crate::api::token::{TOKEN_FILE, TokenError};
 use crate::config::{ConfigError, MeshError};
 use crate::errors::whole;
 use crate::host::HostError;
@@ -49,6 +50,8 @@ pub(super) const INTERRUPTED: u8 = 130;
 pub(super) enum CliError {
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -135,26 +138,32 @@ impl CliError {
 
     fn code(&self) -> u8 {
         match self {
-            Self::Client(ClientError::NotRunning { .. } | ClientError::Socket { .. }) => UNAVAILABLE,
+            Self::Client(
+                ClientError::NotRunning { .. } | ClientError::Unreachable { .. } | ClientError::Socket { .. },
+            ) => UNAVAILABLE,
             Self::Client(ClientError::PathTooLong { .. }) => CONFIG,
             Self::Advised { error, .. } => error.code(),
             Self::Client(ClientError::TimedOut) => LATER,
             Self::Client(ClientError::Protocol(_)) => INTERNAL,
             Self::Client(ClientError::Refused(error)) => match error.code.as_str() {
-                "busy" | "stopping" | "timed_out" | "too_many_jobs" | "allocations_running" => LATER,
+                "busy" | "stopping" | "timed_out" | "too_slow" | "too_many_jobs" | "allocations_running" => {
+                    LATER
+                }
                 "ambiguous_id" | "malformed" | "unknown_family" => USAGE,
                 "invalid_job" => BAD_JOB,
+                "no_token" => CONFIG,
                 "internal" => INTERNAL,
                 "damaged" => DAMAGED,
                 "exists" | "no_space" => CANNOT_WRITE,
                 _ => FAILED,
             },
-            Self::Config(_) | Self::Mesh(_) | Self::Identity(_) => CONFIG,
+            Self::Config(_) | Self::Mesh(_) | Self::Identity(_) | Self::Token(_) => CONFIG,
             Self::JobFile(_) => BAD_JOB,
             Self::Startup(error) => match **error {
-                StartupError::ForeignBooks { .. } | StartupError::Identity(_) | StartupError::NoBooks => {
-                    CONFIG
-                }
+                StartupError::ForeignBooks { .. }
+                | StartupError::Identity(_)
+                | StartupError::ApiToken(_)
+                | StartupError::NoBooks => CONFIG,
                 StartupError::Api(BindError::PathTooLong { .. }) => CONFIG,
                 StartupError::P2p(ref error) if startup::is_misconfigured(error) => CONFIG,
                 _ => FAILED,
@@ -177,6 +186,16 @@ impl CliError {
         match self {
             Self::Client(ClientError::NotRunning { .. }) => {
                 Some(format!("start one with `{}`", session.command("run")))
+            }
+            Self::Client(ClientError::Unreachable { .. }) => Some(
+                "is the tunnel open, and does the node serve its API there (`dms run --api-listen`)?"
+                    .to_owned(),
+            ),
+            Self::Client(ClientError::Refused(error)) if error.code == "no_token" => Some(format!(
+                "the token of a node is {TOKEN_FILE} in its data directory: name the file, or a copy, with --api-token-file"
+            )),
+            Self::Token(TokenError::Unusable { .. }) => {
+                Some("name the file with the node's token, or a copy of it, with --api-token-file".to_owned())
             }
             Self::Startup(error) => error.hint().map(str::to_owned),
             Self::Advised { advice, words, .. } => Some(format!("{advice} `{}`", session.command(words))),

@@ -49,6 +49,7 @@ pub(super) struct Joined {
 }
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
+    session.is_here("join")?;
     let invite: Invite = args.invite.parse().map_err(|error| CliError::usage(format!("{error}")))?;
     let client = session.client()?;
     let is_running = match small_runtime()?.block_on(client.status()) {

@@ -77,7 +77,8 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     };
     let client = session.client()?;
     small_runtime()?.block_on(async {
-        let source = if args.follow || client.is_running().await {
+        // The books here are not those of a node at a port that somebody named.
+        let source = if args.follow || session.port().is_some() || client.is_running().await {
             Source::Node(client)
         } else {
             Source::Disk(offline::read(&session.settings(Layer::default())?.settings)?)

@@ -30,11 +30,14 @@ mod trust;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 use self::error::CliError;
 use self::output::Output;
+use crate::api::address::{ApiAddress, HttpAddress, is_url};
 use crate::api::client::ApiClient;
+use crate::api::token::{TOKEN_FILE, Token};
 use crate::config::{Layer, Loaded};
 
 /// What every `--help` ends with.
@@ -82,9 +85,26 @@ struct Global {
     /// Print one JSON document instead of text (errors stay text on standard error)
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
-    /// Path of the node's socket [default: api.sock in the data directory]
-    #[arg(long, global = true, help_heading = "Global options", value_name = "PATH")]
-    api: Option<PathBuf>,
+    /// Where the node is asked: the path of its socket, or http://127.0.0.1:PORT [default: api.sock in the data
+    /// directory]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_name = "PATH|URL",
+        value_parser = OsStringValueParser::new().try_map(ApiAddress::from_os)
+    )]
+    api: Option<ApiAddress>,
+    /// The node's token, where --api is a URL [default: api.token in the data directory]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "DMS_API_TOKEN_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    api_token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -117,8 +137,12 @@ struct Session {
     data: PathBuf,
     /// True if somebody said so, by flag or environment: then hints repeat it.
     is_data_chosen: bool,
-    /// The socket, if somebody said so by flag.
-    api: Option<PathBuf>,
+    /// Where the node is asked, if somebody said so by flag.
+    api: Option<ApiAddress>,
+    /// The port where it is asked, if `DMS_API` is a URL.
+    environment_port: Option<HttpAddress>,
+    /// The file of its token, if somebody said so.
+    api_token_file: Option<PathBuf>,
     /// Where results go.
     out: Output,
 }
@@ -126,13 +150,40 @@ struct Session {
 impl Session {
     /// The settings, with `flags` over them.
     fn settings(&self, flags: Layer) -> Result<Loaded, CliError> {
-        let flags = Layer { api: self.api.clone().or(flags.api.clone()), ..flags };
+        let socket = match &self.api {
+            Some(ApiAddress::Socket(path)) => Some(path.clone().into()),
+            _ => None,
+        };
+        let flags = Layer { api: socket.or(flags.api.clone()), ..flags };
         Ok(crate::config::load(&self.data, flags)?)
     }
 
-    /// A client of the node on this data directory.
+    /// A client of the node on this data directory, or of the one at the port that somebody named.
     fn client(&self) -> Result<ApiClient, CliError> {
-        Ok(ApiClient::new(self.settings(Layer::default())?.settings.api))
+        let Some(address) = self.port() else {
+            return Ok(ApiClient::new(self.settings(Layer::default())?.settings.api));
+        };
+        let file = self.api_token_file.clone().unwrap_or_else(|| self.data.join(TOKEN_FILE));
+        Ok(ApiClient::over_tcp(address.clone(), Token::load(&file)?))
+    }
+
+    /// The port where the node is asked: it may run on another machine, so its data directory is none of ours.
+    fn port(&self) -> Option<&HttpAddress> {
+        match &self.api {
+            Some(ApiAddress::Http(address)) => Some(address),
+            Some(ApiAddress::Socket(_)) => None,
+            None => self.environment_port.as_ref(),
+        }
+    }
+
+    /// Refuses what is about this machine, where another node is named.
+    fn is_here(&self, command: &str) -> Result<(), CliError> {
+        match self.port() {
+            Some(address) => Err(CliError::usage(format!(
+                "`dms {command}` is about this machine, and the node at {address} may be on another: run it there, without a URL in --api or DMS_API"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// A command line for a hint, with the flags that make it mean this node.
@@ -144,8 +195,13 @@ impl Session {
         if self.is_data_chosen {
             push("--data", &self.data);
         }
-        if let Some(api) = &self.api {
-            push("--api", api);
+        match &self.api {
+            Some(ApiAddress::Socket(path)) => push("--api", path),
+            Some(ApiAddress::Http(address)) => {
+                push("--api", Path::new(&address.to_string()));
+                self.api_token_file.iter().for_each(|file| push("--api-token-file", file));
+            }
+            None => {}
         }
         line
     }
@@ -166,8 +222,12 @@ pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let out = Output::new(global.json);
     let is_data_chosen = global.data.is_some();
-    let session = match global.data.map_or_else(default_data_dir, Ok).and_then(absolute) {
-        Ok(data) => Session { data, is_data_chosen, api: global.api, out },
+    let data = global.data.map_or_else(default_data_dir, Ok).and_then(absolute);
+    let session = match data.and_then(|data| Ok((data, port_of_environment()?))) {
+        Ok((data, environment_port)) => {
+            let Global { api, api_token_file, .. } = global;
+            Session { data, is_data_chosen, api, environment_port, api_token_file, out }
+        }
         Err(error) => return error.report(None),
     };
     // By name alone: a value that is not text is not of ours.
@@ -217,6 +277,14 @@ fn default_data_dir() -> Result<PathBuf, CliError> {
         .ok_or_else(|| CliError::usage("there is no home directory; say where data goes with --data DIR"))
 }
 
+/// The port that the environment says to ask; a path there is a setting like others.
+fn port_of_environment() -> Result<Option<HttpAddress>, CliError> {
+    let url = std::env::var("DMS_API").ok().filter(|text| is_url(text));
+    url.map(|url| url.parse())
+        .transpose()
+        .map_err(|error| CliError::usage(format!("environment variable DMS_API: {error}")))
+}
+
 /// A path that stays the same for programs started elsewhere.
 fn absolute(path: PathBuf) -> Result<PathBuf, CliError> {
     std::path::absolute(&path).map_err(|error| CliError::usage(format!("--data {}: {error}", path.display())))
@@ -246,7 +314,9 @@ mod tests {
             &["onboard", "--yes", "--cpu", "2", "--memory", "4GiB", "--disk", "10GiB", "--label", "disk=ssd"],
             &["run", "--listen", "/ip4/127.0.0.1/tcp/0", "--open", "--network", "test", "--json"],
             &["run", "--no-mdns", "--engine", "memory", "--stop-on-eof"],
+            &["run", "--api-listen", "127.0.0.1:0"],
             &["status"],
+            &["status", "--api", "http://127.0.0.1:7777", "--api-token-file", "/tmp/x/api.token"],
             &["invite", "--as", "provider", "--expires", "24h", "--uses", "3"],
             &["invite", "ls"],
             &["invite", "withdraw", "bafk"],
@@ -327,6 +397,10 @@ mod tests {
             &["db", "backup"],
             &["db", "restore"],
             &["run", "--listen", "localhost"],
+            &["run", "--api-listen", "0.0.0.0:7777"],
+            &["run", "--api-listen", "7777"],
+            &["status", "--api", "http://192.0.2.7:7777"],
+            &["status", "--api", "https://127.0.0.1:7777"],
             &["run", "--trust", "did:web:x"],
             &["invite", "--as", "king"],
             &["invite", "--uses", "0"],

@@ -43,16 +43,18 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         (_, true) => OffboardMode::Force,
         _ => OffboardMode::AtOnce,
     };
-    let settings = session.settings(Layer::default())?.settings;
-    let client = ApiClient::new(&settings.api);
+    let client = session.client()?;
     let is_running = small_runtime()?.block_on(async {
         match client.offboard(mode).await {
             Ok(progress) if progress.is_withdrawn => Ok(Some(true)),
             Ok(_) => watch(&client, session).await.map(|is_done| is_done.then_some(true)),
-            Err(ClientError::NotRunning { .. }) => match crate::startup::offboard_offline(&settings).await? {
-                true => Ok(Some(false)),
-                false => Err(CliError::failed("this node offers nothing: there is nothing to withdraw")),
-            },
+            Err(ClientError::NotRunning { .. }) => {
+                let settings = session.settings(Layer::default())?.settings;
+                match crate::startup::offboard_offline(&settings).await? {
+                    true => Ok(Some(false)),
+                    false => Err(CliError::failed("this node offers nothing: there is nothing to withdraw")),
+                }
+            }
             Err(error) => Err(error.into()),
         }
     })?;

@@ -55,6 +55,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
+    session.is_here("onboard")?;
     let is_sure = args.yes;
     if !is_sure && !is_at_terminal() {
         return Err(CliError::usage(

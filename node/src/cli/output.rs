@@ -84,6 +84,7 @@ impl Output {
                 "id": ready.id,
                 "addresses": ready.addresses,
                 "api": ready.api,
+                "api_listen": ready.api_listen.as_ref().map(|(address, _)| address),
                 "is_onboarded": ready.is_onboarded,
             });
             print(&format!("{line}\n"));
@@ -263,6 +264,9 @@ pub(super) fn status(status: &NodeStatus, now: Timestamp) -> String {
     if status.difference_count > 0 {
         let times = count(usize::try_from(status.difference_count).unwrap_or(usize::MAX), "time");
         lines.push(("reconciled", format!("{times} a peer's books differed from these, and were mended")));
+    }
+    if let Some(address) = status.api_listen {
+        lines.push(("api over tcp", format!("http://{address}")));
     }
     lines.extend(status.addresses.iter().map(|address| ("address", escaped(address))));
     let mut text = fields(&lines);
@@ -492,6 +496,10 @@ pub(super) fn names(names: &Names) -> String {
 fn ready(ready: &Ready) -> String {
     let mut lines = vec![("DID", ready.id.did.to_string()), ("peer id", escaped(&ready.id.peer_id))];
     lines.push(("api", escaped(&ready.api.display().to_string())));
+    if let Some((address, token)) = &ready.api_listen {
+        let token = escaped(&token.display().to_string());
+        lines.push(("api over tcp", format!("http://{address} (asks for the token in {token})")));
+    }
     lines.push((
         "onboarded",
         if ready.is_onboarded { "yes".into() } else { "no: it asks, and offers nothing".into() },

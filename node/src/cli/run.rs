@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::error::{CliError, INTERRUPTED};
 use super::{Session, output};
 use crate::api::client::ApiClient;
-use crate::config::{Address, EngineKind, Layer, Loaded, LogFormat, Network, Settings, Unheeded};
+use crate::config::{Address, ApiPort, EngineKind, Layer, Loaded, LogFormat, Network, Settings, Unheeded};
 use crate::identity::Identity;
 use crate::swarm_key;
 
@@ -48,6 +48,10 @@ pub(super) struct Args {
     /// Keep out whoever has not the mesh's key, which is made if there is none and comes with every invite
     #[arg(long)]
     private: bool,
+    /// Serve the API at a port of this machine, too, to whoever has the token (127.0.0.1:7777); it is a file of its
+    /// own in the data directory, api.token
+    #[arg(long, value_name = "ADDRESS")]
+    api_listen: Option<ApiPort>,
     /// Do not look for nodes on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -70,6 +74,7 @@ pub(super) fn run_with(
     session: &Session,
     then: impl AsyncFnOnce(ApiClient) -> Result<Option<ExitCode>, CliError>,
 ) -> Result<ExitCode, CliError> {
+    session.is_here("run")?;
     let stop_on_eof = args.stop_on_eof;
     let given = |list: Vec<Address>| (!list.is_empty()).then_some(list);
     let flags = Layer {
@@ -78,6 +83,7 @@ pub(super) fn run_with(
         open: args.open.then_some(true),
         trust: (!args.trust.is_empty()).then_some(args.trust),
         network: args.network,
+        api_listen: args.api_listen,
         mdns: args.no_mdns.then_some(false),
         engine: args.engine,
         ..Layer::default()

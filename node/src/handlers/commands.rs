@@ -252,6 +252,7 @@ impl Handler<GetStatus> for Node {
             difference_count: self.difference_count,
             waiting_messages: ctx.me().depth(),
             task_count: 0,
+            api_listen: None,
             started: self.started,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }

@@ -216,7 +216,10 @@ impl<'a> Follower<'a> {
 /// True if the node may well answer again soon.
 fn is_passing(error: &ClientError) -> bool {
     match error {
-        ClientError::NotRunning { .. } | ClientError::TimedOut | ClientError::Protocol(_) => true,
+        ClientError::NotRunning { .. }
+        | ClientError::Unreachable { .. }
+        | ClientError::TimedOut
+        | ClientError::Protocol(_) => true,
         ClientError::Refused(error) => matches!(error.code.as_str(), "busy" | "stopping" | "timed_out"),
         _ => false,
     }

@@ -316,6 +316,7 @@ impl Hand {
             difference_count: 0,
             waiting_messages: 0,
             task_count: 0,
+            api_listen: None,
             started: Timestamp(1),
             version: String::new(),
         };
