@@ -35,6 +35,11 @@
 //! 10 s) an answer without lines comes only when there is nothing new for so long, or the node stops. With `job` the
 //! `bids` and `allocations` of the page before go along with the question for the next one, as lists with commas.
 //!
+//! Bodies are `application/json`, blobs `application/octet-stream`, and say so. Over TCP each request also says whom it asks
+//! (`Host`), shows the token (`Authorization: Bearer`) and how long its body is. What no such program sends is refused
+//! before any route (`server/guard.rs`): 401 (no token), 403 (another host, a web page), 408 (too slow), 411 (no length),
+//! 415 (another type).
+//!
 //! An error is a JSON [`ApiError`] with status 400 (malformed), 404 (unknown), 409 (ended, ambiguous, not
 //! acceptable now), 410 (cut from the log), 413 (too large), 422 (breaks a rule), 500 (damaged), 503 (busy, stopping, read-only), 507 (no space is left).
 
