@@ -4,12 +4,14 @@
 //! who it is. It is the mesh's and not the node's, and comes with an invite.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use dms_messages::PreSharedKey;
 use zeroize::Zeroizing;
+
+use crate::files::write_new;
 
 /// The file, in the data directory.
 const FILE_NAME: &str = "swarm.key";
@@ -109,12 +111,7 @@ pub fn remember(directory: &Path, key: PreSharedKey) -> Result<(), SwarmKeyError
     }
     let unusable = |source| SwarmKeyError::Unusable { path: path.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
-    // A temporary file has mode 0600 from its first moment.
-    let mut file = tempfile::Builder::new().prefix(".swarm-").tempfile_in(directory).map_err(unusable)?;
-    file.write_all(&encode(key)).map_err(unusable)?;
-    file.as_file().sync_all().map_err(unusable)?;
-    file.persist_noclobber(&path).map_err(|error| unusable(error.error))?;
-    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(unusable)
+    write_new(&path, &encode(key)).map_err(unusable)
 }
 
 /// Sized in advance, so that no copy of the secret is left behind by growing.

@@ -425,7 +425,7 @@ mod tests {
         assert!(matches!(measures.try_recv(), Ok((who, Measure::Ban(_))) if who == did(9)));
         assert_eq!((gate.banned(), measures.try_recv().is_err()), (vec![did(9)], true));
         let refusal = gate.introduce(did(9), &[]).unwrap_err();
-        assert!(refusal.text.starts_with("kept out for 5"), "{refusal}");
+        assert!(refusal.text.starts_with("kept out for 300 s"), "{refusal}");
         gate.forgive(did(9));
         assert_eq!(measures.try_recv(), Ok((did(9), Measure::LetIn)));
         assert_eq!(gate.introduce(did(9), &[]), Ok(()));

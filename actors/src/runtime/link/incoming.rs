@@ -159,8 +159,10 @@ impl Link {
                 },
             };
             if let Err(wait) = self.receiver.bucket.take(Instant::now) {
-                let wait = self.receiver.pauses(wait);
-                self.pause = Some(Box::pin(sleep(wait)));
+                let pause = self.receiver.pauses(wait);
+                // What the policy adds is no time in which more words come to be due.
+                self.receiver.bucket.hold(pause.saturating_sub(wait));
+                self.pause = Some(Box::pin(sleep(pause)));
                 self.held = Some(frame);
                 continue;
             }

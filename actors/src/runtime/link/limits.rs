@@ -117,6 +117,11 @@ impl Bucket {
         Ok(())
     }
 
+    /// Does not fill for so long.
+    pub(super) fn hold(&mut self, time: Duration) {
+        self.filled += time;
+    }
+
     /// Takes more, for a word that costs more than one: what is not there is owed.
     pub(super) fn charge(&mut self, words: u32) {
         self.words -= f64::from(words);
@@ -139,6 +144,10 @@ mod tests {
         let later = now + Duration::from_millis(801);
         assert_eq!(bucket.take(|| later), Ok(()));
         assert!(bucket.take(|| later).is_err());
+        // A pause that is longer than it had to be brings nothing.
+        bucket.hold(Duration::from_secs(10));
+        assert!(bucket.take(|| later + Duration::from_secs(10)).is_err());
+        assert_eq!(bucket.take(|| later + Duration::from_millis(10_101)), Ok(()));
     }
 
     #[test]
