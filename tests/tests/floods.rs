@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dms_messages::{BidRequest, BidRequestId, Did, JobId, Millis, Release, ReleaseCause, Signed};
+use dms_messages::{
+    BidRequest, BidRequestId, CpuMillis, Did, JobId, Millis, Release, ReleaseCause, Requirement, Signed,
+};
 use dms_node::api::client::ApiClient;
 use dms_tests::requester::Requester;
 use dms_tests::{DEADLINE, Home, Node, hand_made, is_soak, proof, size};
@@ -72,7 +74,10 @@ fn rss(node: &Node<'_>) -> u64 {
 /// A flood of `per_second` requests until it is told to stop; whatever becomes of them.
 async fn flood(mut flooder: Requester, per_second: u64, is_over: Arc<AtomicBool>, said: Arc<AtomicU64>) {
     let seed = flooder.keypair.did().public_key()[0];
-    let words: Vec<Signed<BidRequest>> = (0..REQUESTS).map(|n| flooder.sign(request(seed, n))).collect();
+    // More than there is: who else gets what they would lock is another matter.
+    let much = Requirement { cpu: CpuMillis(64_000), ..request(seed, 0).requirement };
+    let word = |n| flooder.sign(BidRequest { requirement: much.clone(), ..request(seed, n) });
+    let words: Vec<Signed<BidRequest>> = (0..REQUESTS).map(word).collect();
     let mut beat = tokio::time::interval(BEAT);
     for word in words.iter().cycle() {
         if is_over.load(Ordering::Relaxed) {

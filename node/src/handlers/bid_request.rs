@@ -126,13 +126,17 @@ impl Node {
         match decision {
             Ok(offer) => self.make_bid(request, offer, seen, asked, ctx),
             Err(reason) => {
-                tracing::info!(%requester, request = %request.value().id, %reason, "declined");
+                let id = request.value().id;
+                // Strangers say so much that they do not fill the log.
+                match self.parts.gate.is_trusted(requester) {
+                    true => tracing::info!(%requester, request = %id, %reason, "declined"),
+                    false => tracing::debug!(%requester, request = %id, %reason, "declined"),
+                }
                 let received = Event::BidRequestReceived {
                     requester,
                     request: request.value().bare(),
                     declined: Some(reason.clone()),
                 };
-                let id = request.value().id;
                 // A decline promises nothing: it need not wait for the disk, nor for books that are full or closed.
                 let remembered = self.books.requests_received().len().max(self.books.seen_count());
                 if self.request_shares.have_room(requester, remembered) {

@@ -132,7 +132,7 @@ impl Gate {
     }
 
     /// True if somebody is trusted for anything, and not only because everybody is.
-    fn is_trusted(&self, who: Did) -> bool {
+    pub fn is_trusted(&self, who: Did) -> bool {
         self.read().authority.is_trusted(who, self.clock.now())
     }
 
