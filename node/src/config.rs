@@ -836,9 +836,10 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// Variables that begin like ours and are not of a node: where the data lies, and what tests and measurements use.
-const OTHER_VARIABLES: [&str; 11] = [
+const OTHER_VARIABLES: [&str; 12] = [
     "DMS_DATA",
     "DMS_API_TOKEN_FILE",
+    "DMS_PASSPHRASE_FILE",
     "DMS_TEST_LOG",
     "DMS_SKIP_LOG",
     "DMS_PROOF_LOG",

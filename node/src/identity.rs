@@ -1,29 +1,30 @@
-//! The key file: the one secret of a node, and the only file whose loss cannot be repaired.
+//! Who somebody is: the key of this node, and of people who use this machine; the secrets whose loss cannot be repaired.
 //!
-//! [`crate::cli`] creates it, [`crate::startup`] loads it. A key that is missing may be made; one that is
-//! damaged, or that others can read, stops everything: a new key would be another node, and its owner's
-//! capacity, jobs and name would silently be gone.
-//!
-//! The file is text of three lines: the version, the secret in hex, and the DID that belongs to it. The
-//! DID is derived from the secret, so a file that was cut or altered anywhere does not agree with itself.
+//! [`crate::cli`] creates and opens them, [`crate::startup`] is given the node's. [`key_file`] says how a key lies on
+//! disk, [`sealed`] how it is put under a passphrase and carried elsewhere, [`names`] which keys there are beside the
+//! node's. A key that is missing may be made; one that is damaged, or that others can read, stops everything: a new
+//! key would be another node, and its owner's capacity, jobs and name would silently be gone.
 
-use std::fs;
+pub mod key_file;
+pub mod names;
+pub mod passphrase;
+pub mod sealed;
+
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use did_key::DIDCore;
 use dms_messages::{Did, Keypair};
-use zeroize::Zeroizing;
 
-/// The file's name in the data directory.
+pub use self::key_file::{KeyFile, StoredKey};
+pub use self::names::{IdentityName, named};
+pub use self::passphrase::{Passphrase, PassphraseError};
+pub use self::sealed::{Cost, SealError, SealedKey};
+
+/// The name of the node's key file in the data directory.
 pub const FILE_NAME: &str = "key";
 /// Where the books lie in the data directory; they belong to the key.
 pub const BOOKS: &str = "db";
-/// The first line: the form and its version.
-const HEADER: &str = "dms-secret-key-1";
-/// Longest file that is looked at; a key file has 150 bytes.
-const MAX_FILE_BYTES: u64 = 1024;
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +76,30 @@ pub enum IdentityError {
         /// The data directory.
         directory: PathBuf,
     },
+    /// The key is under a passphrase, and nobody has said it.
+    #[error("the key of {did} is under a passphrase")]
+    Sealed {
+        /// Whose key.
+        did: Did,
+    },
+    /// The key was not sealed or opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// There is no passphrase.
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
+    /// The key is another's than when it was opened.
+    #[error("the key in {} was changed meanwhile", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The system gives no randomness.
     #[error("the system gives no randomness: {0}")]
     Randomness(String),
 }
 
-/// Who this node is: its key pair, read from or written to disk.
+/// Who somebody is: a key pair, opened.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The key pair; its secret is wiped when dropped.
@@ -88,127 +107,66 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// A new one, which is nowhere yet.
+    ///
+    /// # Errors
+    /// `Randomness`.
+    pub fn generate() -> Result<Self, IdentityError> {
+        let keypair = Keypair::generate().map_err(|error| IdentityError::Randomness(error.to_string()))?;
+        Ok(Self { keypair })
+    }
+
     /// The public name.
     pub fn did(&self) -> Did {
         self.keypair.did()
     }
 
-    /// The identity in `directory`; makes one if there is none.
+    /// The node's identity in `directory`; makes one if there is none.
+    ///
+    /// # Errors
+    /// Those of [`Identity::load`] and [`Identity::create`], and `Lost`.
     pub fn load_or_create(directory: &Path) -> Result<Self, IdentityError> {
-        match Self::load(directory) {
-            Err(IdentityError::Missing { .. }) if directory.join(BOOKS).exists() => {
-                Err(IdentityError::Lost { directory: directory.to_path_buf() })
-            }
-            Err(IdentityError::Missing { .. }) => match Self::create(directory) {
-                // Somebody else made it between the two.
-                Err(IdentityError::AlreadyExists { .. }) => Self::load(directory),
-                created => created,
-            },
-            loaded => loaded,
-        }
+        stored_or_new(directory)?.bare()
     }
 
-    /// The identity in `directory`.
+    /// The node's identity in `directory`.
     ///
-    /// Errors: `Missing`, `Unreadable`, `TooOpen`, `Corrupt`.
+    /// # Errors
+    /// `Missing`, `Unreadable`, `TooOpen`, `Corrupt`, `Sealed`.
     pub fn load(directory: &Path) -> Result<Self, IdentityError> {
-        let path = directory.join(FILE_NAME);
-        let unreadable = |source| IdentityError::Unreadable { path: path.clone(), source };
-        let metadata = match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(IdentityError::Missing { directory: directory.to_path_buf() });
-            }
-            metadata => metadata.map_err(unreadable)?,
-        };
-        let corrupt = |what| IdentityError::Corrupt { path: path.clone(), what };
-        if !metadata.is_file() {
-            return Err(corrupt("it is not a file"));
-        }
-        let mode = metadata.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(IdentityError::TooOpen { path, mode });
-        }
-        check_directory(directory)?;
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(corrupt("it is too long"));
-        }
-        let text = Zeroizing::new(fs::read(&path).map_err(unreadable)?);
-        decode(&text).map(|keypair| Self { keypair }).map_err(corrupt)
+        KeyFile::of_node(directory).read()?.bare()
     }
 
-    /// Makes a new identity in `directory`, which is made too if need be (mode 0700).
+    /// Makes a new identity for the node in `directory`, which is made too if need be (mode 0700).
     ///
-    /// The key is on disk, whole, when this returns, or not at all. Errors: `AlreadyExists`, `Unreadable`,
-    /// `TooOpen`, `Randomness`.
+    /// The key is on disk, whole, when this returns, or not at all.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `Unreadable`, `TooOpen`, `Randomness`.
     pub fn create(directory: &Path) -> Result<Self, IdentityError> {
-        let path = directory.join(FILE_NAME);
-        let unusable = |source| IdentityError::Unreadable { path: path.clone(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
-        check_directory(directory)?;
-        let keypair = Keypair::generate().map_err(|error| IdentityError::Randomness(error.to_string()))?;
-        crate::files::write_new(&path, &encode(&keypair)).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => IdentityError::AlreadyExists { path: path.clone() },
-            _ => unusable(error),
-        })?;
-        Ok(Self { keypair })
+        let identity = Self::generate()?;
+        KeyFile::of_node(directory).create(&StoredKey::Bare(identity.clone()))?;
+        Ok(identity)
     }
 }
 
-/// Refuses a directory in which others could put another key in the place of ours.
-fn check_directory(directory: &Path) -> Result<(), IdentityError> {
-    let metadata = fs::metadata(directory)
-        .map_err(|source| IdentityError::Unreadable { path: directory.to_path_buf(), source })?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(IdentityError::TooOpen { path: directory.to_path_buf(), mode });
+/// The node's key in `directory`, under a passphrase or not; makes one if there is none.
+///
+/// # Errors
+/// As [`Identity::load_or_create`], without `Sealed`.
+pub fn stored_or_new(directory: &Path) -> Result<StoredKey, IdentityError> {
+    let file = KeyFile::of_node(directory);
+    match file.read() {
+        Err(IdentityError::Missing { .. }) if directory.join(BOOKS).exists() => {
+            Err(IdentityError::Lost { directory: directory.to_path_buf() })
+        }
+        Err(IdentityError::Missing { .. }) => match Identity::create(directory) {
+            // Somebody else made it between the two.
+            Err(IdentityError::AlreadyExists { .. }) => file.read(),
+            created => created.map(StoredKey::Bare),
+        },
+        read => read,
     }
-    Ok(())
-}
-
-/// The file's text. Sized in advance, so that no copy of the secret is left behind by growing.
-fn encode(keypair: &Keypair) -> Zeroizing<Vec<u8>> {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = Zeroizing::new(Vec::with_capacity(256));
-    text.extend_from_slice(HEADER.as_bytes());
-    text.extend_from_slice(b"\nsecret ");
-    for byte in keypair.secret().iter() {
-        text.push(HEX[usize::from(byte >> 4)]);
-        text.push(HEX[usize::from(byte & 0x0f)]);
-    }
-    text.extend_from_slice(b"\ndid ");
-    text.extend_from_slice(keypair.did().to_string().as_bytes());
-    text.push(b'\n');
-    text
-}
-
-/// Reads the file's text, or says what is wrong without saying what it holds.
-fn decode(text: &[u8]) -> Result<Keypair, &'static str> {
-    let text = std::str::from_utf8(text).map_err(|_| "it is not text")?;
-    let body = text.strip_suffix('\n').ok_or("its end is missing")?;
-    let mut lines = body.split('\n');
-    if lines.next() != Some(HEADER) {
-        return Err("its first line is not that of a key file of this version");
-    }
-    let hex =
-        lines.next().and_then(|line| line.strip_prefix("secret ")).ok_or("its secret is missing")?.as_bytes();
-    let did = lines.next().and_then(|line| line.strip_prefix("did ")).ok_or("its DID is missing")?;
-    if lines.next().is_some() {
-        return Err("it has more lines than a key file");
-    }
-    let mut secret = Zeroizing::new([0u8; dms_actors::identity::SECRET_KEY_LENGTH]);
-    if hex.len() != 2 * secret.len() {
-        return Err("its secret has a wrong length");
-    }
-    for (byte, pair) in secret.iter_mut().zip(hex.chunks_exact(2)) {
-        let digit = |digit: u8| match digit {
-            b'0'..=b'9' => Ok(digit - b'0'),
-            b'a'..=b'f' => Ok(digit - b'a' + 10),
-            _ => Err("its secret is not lower-case hex"),
-        };
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    let keypair = Keypair::from_secret(&secret);
-    if did.parse() == Ok(keypair.did()) { Ok(keypair) } else { Err("its DID does not belong to its secret") }
 }
 
 /// The W3C DID document of `did`: its verification keys as JSON Web Keys.
@@ -225,15 +183,14 @@ pub fn did_document(did: &Did) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
-    fn directory() -> tempfile::TempDir {
-        tempfile::tempdir().unwrap()
-    }
+    use super::*;
 
     #[test]
     fn a_key_is_made_once_and_stays_the_same() {
-        let base = directory();
+        let base = tempfile::tempdir().unwrap();
         let data = base.path().join("a/b");
         assert!(matches!(Identity::load(&data), Err(IdentityError::Missing { .. })));
         let made = Identity::load_or_create(&data).unwrap();
@@ -243,47 +200,6 @@ mod tests {
         assert_eq!(mode(&data), 0o700);
         assert_eq!(mode(&data.join(FILE_NAME)), 0o600);
         assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "no temporary file is left");
-    }
-
-    #[test]
-    fn a_cut_or_altered_file_is_a_hard_stop_wherever_it_is_cut_or_altered() {
-        let text = encode(&Keypair::from_secret(&[7; 32]));
-        assert!(decode(&text).is_ok());
-        for length in 0..text.len() {
-            assert!(decode(&text[..length]).is_err(), "cut at {length}");
-        }
-        for place in 0..text.len() {
-            for change in [0x01, 0x20, 0x80] {
-                let mut altered = text.to_vec();
-                altered[place] ^= change;
-                assert!(decode(&altered).is_err(), "byte {place} changed by {change:#x}");
-            }
-        }
-        assert!(decode(&[&text[..], b"\n"].concat()).is_err());
-        let data = directory();
-        Identity::create(data.path()).unwrap();
-        fs::write(data.path().join(FILE_NAME), "").unwrap();
-        assert!(matches!(Identity::load_or_create(data.path()), Err(IdentityError::Corrupt { .. })));
-        assert_eq!(fs::read(data.path().join(FILE_NAME)).unwrap(), b"", "it is not overwritten");
-    }
-
-    #[test]
-    fn a_key_that_others_can_get_at_is_refused() {
-        let data = directory();
-        Identity::create(data.path()).unwrap();
-        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        let key = data.path().join(FILE_NAME);
-        for mode in [0o640, 0o604, 0o620, 0o666] {
-            set(&key, mode);
-            assert!(
-                matches!(Identity::load(data.path()), Err(IdentityError::TooOpen { mode: m, .. }) if m == mode)
-            );
-        }
-        set(&key, 0o600);
-        set(data.path(), 0o777);
-        assert!(matches!(Identity::load(data.path()), Err(IdentityError::TooOpen { mode: 0o777, .. })));
-        set(data.path(), 0o755);
-        assert!(Identity::load(data.path()).is_ok());
     }
 
     #[test]

@@ -43,7 +43,7 @@ use crate::config::{EngineKind, Settings};
 use crate::directory::WordCheck;
 use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
 use crate::files::close_directory;
-use crate::identity::{BOOKS, Identity, IdentityError};
+use crate::identity::{BOOKS, Identity, IdentityError, KeyFile};
 use crate::network::{self, NODE_PATH, NetworkParts};
 use crate::node::{self, BooksOpener, Node, NodeParts, NodeTimes, ProviderRules};
 use crate::orchestrator::job_state::JobRules;
@@ -210,6 +210,12 @@ fn check_owner(books: &Books, me: Did) -> Result<(), StartupError> {
     }
 }
 
+/// Refuses an identity that is not that of the data directory any more: it was opened before the directory was held.
+fn check_key(settings: &Settings, me: Did) -> Result<(), IdentityError> {
+    let file = KeyFile::of_node(&settings.data);
+    if file.read()?.did() == me { Ok(()) } else { Err(IdentityError::Changed { path: file.path() }) }
+}
+
 /// Makes the data directory, closed to others.
 fn make_directory(data: &Path) -> Result<(), StartupError> {
     let mut builder = std::fs::DirBuilder::new();
@@ -287,12 +293,12 @@ pub fn register(system: &ActorSystem, node: &ActorRef<Node>) -> Result<(), Regis
 }
 
 impl RunningNode {
-    /// Builds the parts and joins them. Needs a multi-threaded tokio runtime: links, gossip and contents
-    /// run on it, actors have a thread of their own.
-    pub async fn start(settings: &Settings) -> Result<Self, StartupError> {
+    /// Builds the parts and joins them, for the identity that lies in the data directory. Needs a multi-threaded
+    /// tokio runtime: links, gossip and contents run on it, actors have a thread of their own.
+    pub async fn start(settings: &Settings, identity: Identity) -> Result<Self, StartupError> {
         make_directory(&settings.data)?;
         let lock = lock_directory(&settings.data)?;
-        let identity = Identity::load_or_create(&settings.data)?;
+        check_key(settings, identity.did())?;
         let engine = open_engine(settings)?;
         let opened = node::open_books(&engine)?;
         let clock = SystemClock::shared();
@@ -399,10 +405,11 @@ async fn bind(settings: &Settings) -> Result<(ApiListener, Option<TcpApi>), Star
 /// Runs a node until `shutdown` resolves (its first resolution drains, dropping this future ends at once).
 pub async fn run(
     settings: Settings,
+    identity: Identity,
     shutdown: impl Future<Output = ()> + Send + 'static,
     on_ready: impl FnOnce(Ready),
 ) -> Result<(), StartupError> {
-    let running = RunningNode::start(&settings).await?;
+    let running = RunningNode::start(&settings, identity).await?;
     let (socket, tcp) = match bind(&settings).await {
         Ok(bound) => bound,
         Err(error) => {
@@ -461,14 +468,16 @@ pub fn registered_offline(settings: &Settings) -> Result<Option<Capability>, Sta
     Ok(books.registered().cloned())
 }
 
-/// Registers a capability in the books of a node that does not run; makes the node's identity and
-/// introduction if it has none.
-pub async fn onboard_offline(settings: &Settings, capability: Capability) -> Result<NodeId, StartupError> {
+/// Registers a capability in the books of a node that does not run; makes its introduction if it has none.
+pub async fn onboard_offline(
+    settings: &Settings,
+    identity: Identity,
+    capability: Capability,
+) -> Result<NodeId, StartupError> {
     if settings.engine == EngineKind::Memory {
         return Err(StartupError::NoBooks);
     }
     make_directory(&settings.data)?;
-    let identity = Identity::load_or_create(&settings.data)?;
     let engine = open_engine(settings)?;
     let (mut store, mut books) = node::open_books(&engine)?;
     check_owner(&books, identity.did())?;
@@ -497,10 +506,10 @@ pub async fn offboard_offline(settings: &Settings) -> Result<bool, StartupError>
     if !database_path(&settings.data).exists() {
         return Ok(false);
     }
-    let identity = Identity::load(&settings.data)?;
+    let me = KeyFile::of_node(&settings.data).read()?.did();
     let engine = open_engine(settings)?;
     let (mut store, mut books) = node::open_books(&engine)?;
-    check_owner(&books, identity.did())?;
+    check_owner(&books, me)?;
     if books.registered().is_none() {
         return Ok(false);
     }

@@ -21,6 +21,7 @@ mod log;
 mod offboard;
 mod onboard;
 pub mod output;
+mod passphrase;
 mod peers;
 mod run;
 mod status;
@@ -82,6 +83,16 @@ struct Global {
         hide_env_values = true
     )]
     data: Option<PathBuf>,
+    /// File that holds the passphrase of the key that is used, readable by its owner alone [default: asked for]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "DMS_PASSPHRASE_FILE",
+        value_name = "PATH",
+        hide_env_values = true
+    )]
+    passphrase_file: Option<PathBuf>,
     /// Print one JSON document instead of text (errors stay text on standard error)
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
@@ -143,6 +154,8 @@ struct Session {
     environment_port: Option<HttpAddress>,
     /// The file of its token, if somebody said so.
     api_token_file: Option<PathBuf>,
+    /// Where the passphrase of a key lies, if somebody said so, by flag or environment.
+    passphrase_file: Option<PathBuf>,
     /// Where results go.
     out: Output,
 }
@@ -225,8 +238,8 @@ pub fn main() -> ExitCode {
     let data = global.data.map_or_else(default_data_dir, Ok).and_then(absolute);
     let session = match data.and_then(|data| Ok((data, port_of_environment()?))) {
         Ok((data, environment_port)) => {
-            let Global { api, api_token_file, .. } = global;
-            Session { data, is_data_chosen, api, environment_port, api_token_file, out }
+            let Global { api, api_token_file, passphrase_file, .. } = global;
+            Session { data, is_data_chosen, api, environment_port, api_token_file, passphrase_file, out }
         }
         Err(error) => return error.report(None),
     };
@@ -338,6 +351,15 @@ mod tests {
                 "--topic",
                 "bid-request",
             ],
+            &[
+                "token",
+                "grant",
+                "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK",
+                "--by",
+                "alice",
+                "--expires",
+                "90d",
+            ],
             &["token", "delegate", "bafy", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"],
             &["token", "inspect", "dms-token-1-x"],
             &["token", "keep", "dms-token-1-x"],
@@ -373,6 +395,14 @@ mod tests {
             &["db", "restore", "aside"],
             &["db", "stats"],
             &["id", "show", "--document"],
+            &["id", "show", "--identity", "alice"],
+            &["id", "ls"],
+            &["id", "new", "alice", "--new-passphrase-file", "p"],
+            &["id", "new", "alice", "--no-passphrase"],
+            &["id", "passphrase", "set", "--new-passphrase-file", "p", "--passphrase-file", "q"],
+            &["id", "passphrase", "remove", "--identity", "alice"],
+            &["id", "export", "--out", "me.txt"],
+            &["id", "import", "me.txt", "--replace"],
             &["config", "show", "--data", "/tmp/x"],
         ];
         for words in table {
@@ -414,6 +444,10 @@ mod tests {
                 "dms",
             ],
             &["run", "--engine", "paper"],
+            &["id", "new", "../key"],
+            &["token", "grant", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK", "--by", "alice"],
+            &["id", "new", "alice", "--no-passphrase", "--new-passphrase-file", "p"],
+            &["id", "passphrase"],
             &["job", "run", "--wasm", "a", "--wanted", "0"],
             &["job", "run", "--wasm", "a", "--env", "novalue"],
             &["job", "run", "--wasm", "a", "--timeout", "soon"],

@@ -13,11 +13,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::countable::{Ports, Slots};
 use self::questions::{PRICES, Question, RESOURCES, is_priced};
 use super::error::{CliError, INTERRUPTED};
-use super::{Session, output};
+use super::{Session, output, passphrase};
 use crate::api::client::{ApiClient, ClientError};
 use crate::config::{Layer, Settings, key_value};
 use crate::host::{HostFacts, HostInfo, SystemHost, default_capability};
-use crate::identity::Identity;
+use crate::identity::stored_or_new;
 
 /// Offer a share of this machine to the mesh
 ///
@@ -90,18 +90,20 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
             return Err(interrupted());
         }
     }
-    let identity = Identity::load_or_create(&session.data)?;
+    let key = stored_or_new(&session.data)?;
+    let did = key.did();
     let (id, is_running) = runtime.block_on(async {
         let client = ApiClient::new(&settings.api);
         match client.onboard(&capability).await {
             Ok(()) => Ok((client.status().await?.id, true)),
             Err(ClientError::NotRunning { .. }) => {
-                Ok((crate::startup::onboard_offline(&settings, capability.clone()).await?, false))
+                let identity = passphrase::open(key, session)?;
+                Ok((crate::startup::onboard_offline(&settings, identity, capability.clone()).await?, false))
             }
             Err(error) => Err(CliError::from(error)),
         }
     })?;
-    if id.did != identity.did() {
+    if id.did != did {
         return Err(CliError::failed(format!("the node at {} has another identity", settings.api.display())));
     }
     session.out.document(&output::Onboarded { id, capability }, output::onboarded);

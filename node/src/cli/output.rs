@@ -23,7 +23,7 @@ use serde::Serialize;
 pub(super) use self::database::*;
 pub(super) use self::listings::*;
 pub(super) use self::trust::*;
-use super::id::Names;
+use super::id::{Exported, Listed, Names};
 use crate::api::types::JobView;
 use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup, UnreachedBootstrap};
 use crate::config::{Loaded, Source};
@@ -489,7 +489,37 @@ pub(super) fn names(names: &Names) -> String {
         ("peer id", names.peer_id.clone()),
         ("CID", names.cid.clone().unwrap_or_else(unknown)),
         ("UUID", names.uuid.clone().unwrap_or_else(unknown)),
+        ("key", protection(names.is_sealed).to_owned()),
     ])
+}
+
+/// How a key is kept.
+fn protection(is_sealed: bool) -> &'static str {
+    if is_sealed { "under a passphrase" } else { "without a passphrase" }
+}
+
+/// Every identity of a data directory.
+pub(super) fn identities(listed: &[Listed]) -> String {
+    if listed.is_empty() {
+        return "no identities (`dms onboard` makes the node's, `dms id new` a person's)\n".to_owned();
+    }
+    let row = |one: &Listed| {
+        let did = one.did.map(|did| did.to_string());
+        vec![
+            one.name.clone().unwrap_or_else(|| "(this node)".to_owned()),
+            did.or_else(|| one.error.as_deref().map(escaped)).unwrap_or_default(),
+            if one.did.is_some() { protection(one.is_sealed).to_owned() } else { String::new() },
+        ]
+    };
+    table(&["NAME", "DID", "KEY"], &listed.iter().map(row).collect::<Vec<_>>())
+}
+
+/// An identity as one line, alone, so that it can be copied.
+pub(super) fn exported(exported: &Exported) -> String {
+    match &exported.text {
+        Some(text) => format!("{text}\n"),
+        None => format!("{} was written, under a passphrase\n", exported.did),
+    }
 }
 
 /// The readiness block of `dms run`.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use super::error::{CliError, INTERRUPTED};
-use super::{Session, output};
+use super::{Session, output, passphrase};
 use crate::api::client::ApiClient;
 use crate::config::{Address, ApiPort, EngineKind, Layer, Loaded, LogFormat, Network, Settings, Unheeded};
 use crate::identity::Identity;
@@ -91,7 +91,7 @@ pub(super) fn run_with(
     let loaded = session.settings(flags)?;
     start_log(&loaded.settings);
     // A node that only asks needs no onboarding, but every node needs a name.
-    Identity::load_or_create(&session.data)?;
+    let identity = passphrase::own_identity(session)?;
     if args.private {
         swarm_key::load_or_create(&session.data)?;
     }
@@ -99,7 +99,7 @@ pub(super) fn run_with(
         .enable_all()
         .build()
         .map_err(|error| CliError::internal("cannot start", error))?;
-    runtime.block_on(serve(loaded, stop_on_eof, session, then))
+    runtime.block_on(serve(loaded, identity, stop_on_eof, session, then))
 }
 
 /// Log lines go to standard error; standard output is for the readiness block alone.
@@ -131,6 +131,7 @@ fn warn_of_unheeded(loaded: &Loaded, registered: Option<&Capability>, session: &
 
 async fn serve(
     loaded: Loaded,
+    identity: Identity,
     stop_on_eof: bool,
     session: &Session,
     then: impl AsyncFnOnce(ApiClient) -> Result<Option<ExitCode>, CliError>,
@@ -145,6 +146,7 @@ async fn serve(
     let out = session.out;
     let node = crate::startup::run(
         loaded.settings.clone(),
+        identity,
         async move {
             // Ends when a signal came; a dropped sender means that this task is gone, which is the same.
             let _ = stopped.await;

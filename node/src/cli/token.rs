@@ -2,13 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Subcommand;
+use dms_actors::clock::SystemClock;
 use dms_messages::{Ability, Credentials, Did, Millis, Role, Signed, Token};
 
 use super::error::CliError;
-use super::{Session, output, small_runtime};
-use crate::trust::commands::{GrantToken, TokenView};
+use super::id::read_key;
+use super::{Session, output, passphrase, small_runtime};
+use crate::config::Layer;
+use crate::identity::IdentityName;
+use crate::signer::Signer;
+use crate::trust::commands::{GrantToken, GrantedToken, TokenView};
+use crate::trust::issue;
 
 /// Grant, hand on, inspect and revoke capability tokens
 ///
@@ -30,6 +37,10 @@ enum Command {
         /// The node
         #[arg(value_name = "DID")]
         to: Did,
+        /// Sign it with the key of a named identity (`dms id new`) instead of the node's; needs no node, and --expires,
+        /// because nobody renews it
+        #[arg(long, value_name = "NAME", requires = "expires")]
+        by: Option<IdentityName>,
         #[command(flatten)]
         what: What,
     },
@@ -105,6 +116,11 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         out.document(&tokens, |tokens| output::token_details(tokens, output::now()));
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Grant { to, by: Some(name), what } = args.command {
+        let granted = sign(&name, what.grant(to, None), session)?;
+        out.document(&granted, output::granted_by_hand);
+        return Ok(ExitCode::SUCCESS);
+    }
     let client = session.client()?;
     let runtime = small_runtime()?;
     let grant = |grant: GrantToken| -> Result<(), CliError> {
@@ -117,7 +133,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
             let tokens = runtime.block_on(client.tokens())?;
             out.document(&tokens, |tokens| output::tokens(tokens, output::now()));
         }
-        Command::Grant { to, what } => grant(what.grant(to, None))?,
+        Command::Grant { to, by: _, what } => grant(what.grant(to, None))?,
         Command::Delegate { parent, to, what } => grant(what.grant(to, Some(parent)))?,
         Command::Keep { text } => {
             let kept = runtime.block_on(client.keep_tokens(&text))?;
@@ -130,6 +146,16 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         Command::Inspect { .. } => unreachable!("it needs no node"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Signs a token with a person's key, for whoever trusts that person.
+fn sign(name: &IdentityName, grant: GrantToken, session: &Session) -> Result<GrantedToken, CliError> {
+    let identity = passphrase::open(read_key(Some(name), session)?, session)?;
+    let settings = session.settings(Layer::default())?.settings;
+    let signer = Signer::new(Arc::new(identity.keypair), SystemClock::shared(), settings.network.as_str());
+    let token = issue::sign_once(&signer, &grant).map_err(CliError::usage)?;
+    let text = Credentials::of([&token]).to_string();
+    Ok(GrantedToken { token: TokenView::of(&token, true, false), text })
 }
 
 fn inspect(text: &str) -> Result<Vec<TokenView>, CliError> {

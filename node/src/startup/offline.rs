@@ -11,12 +11,13 @@ use std::sync::Arc;
 use dms_messages::{Did, Timestamp};
 use dms_storage::maintenance::{self, BackupError, BackupReport, CheckReport, RebuildReport};
 use dms_storage::maintenance::{BACKUP_FILE, Manifest, RestoreError, RestoreReport};
+use dms_storage::store::replay;
 use dms_storage::{Engine, EngineError, RocksEngine, RocksOptions, StoreError};
 
-use super::{LOCK, StartupError, database_path, lock_directory, make_directory};
+use super::{LOCK, StartupError, check_owner, database_path, lock_directory, make_directory};
 use crate::config::{EngineKind, Settings};
 use crate::files::read_text;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{IdentityError, KeyFile};
 
 /// Longest `backup.json` whose owner is looked at. Bytes: thousands of files.
 const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
@@ -161,8 +162,8 @@ pub fn restore(settings: &Settings, from: &Path, now: Timestamp) -> Result<Resto
     if settings.engine == EngineKind::Memory {
         return Err(OfflineError::InMemory);
     }
-    let key = match Identity::load(&settings.data) {
-        Ok(identity) => Some(identity.did()),
+    let key = match KeyFile::of_node(&settings.data).read() {
+        Ok(key) => Some(key.did()),
         Err(IdentityError::Missing { .. }) => None,
         Err(error) => return Err(error.into()),
     };
@@ -186,6 +187,22 @@ pub fn restore(settings: &Settings, from: &Path, now: Timestamp) -> Result<Resto
         let _ = std::fs::remove_dir(&settings.data);
     }
     Ok(Restored { report: restored?, has_key: key.is_some() })
+}
+
+/// Holds the data directory for whoever puts the key of `key` into it: no node runs there, and the books, if there are
+/// any, are of that key. The directory is made if need be.
+///
+/// # Errors
+/// `InUse`, `ForeignBooks`, and those of opening the books.
+pub fn hold_for_key(settings: &Settings, key: Did) -> Result<File, OfflineError> {
+    make_directory(&settings.data).map_err(|error| OfflineError::Startup(Box::new(error)))?;
+    let lock = hold_directory(&settings.data)?;
+    let path = database_path(&settings.data);
+    if settings.engine != EngineKind::Memory && path.exists() {
+        let engine = RocksEngine::open_read_only(path, &RocksOptions::default())?;
+        check_owner(&replay(&engine)?.books, key).map_err(|error| OfflineError::Startup(Box::new(error)))?;
+    }
+    Ok(lock)
 }
 
 /// Where the books lie, if there are any.

@@ -7,6 +7,9 @@ use dms_actors::signed::MAX_LIFETIME;
 use dms_messages::{Did, Invite, NotAdmittedReason, Role, Signed, Timestamp, Token};
 use dms_storage::books::{Grant, InviteRow, Root, TokenRow, TrustBooks};
 
+use super::commands::GrantToken;
+use crate::signer::Signer;
+
 /// How long a token holds. Renewed at half of it, so that a mesh outlives its inviter's absence for half a week.
 pub const TOKEN_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Shortest token that is signed: clocks differ by half a minute.
@@ -135,6 +138,23 @@ pub fn draft(grant: &Grant, parent: Option<&Signed<Token>>, ttl: Duration, now: 
     (ttl >= MIN_TTL).then_some(Draft { token, ttl })
 }
 
+/// A token that somebody signs by hand, for itself and once: it follows from none, and nobody renews it.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn sign_once(signer: &Signer, grant: &GrantToken) -> Result<Signed<Token>, String> {
+    if grant.to == signer.me() {
+        return Err("nobody needs a token from themselves".to_owned());
+    }
+    let ttl = grant.ttl.map_or(MAX_LIFETIME, |ttl| ttl.duration());
+    if ttl < MIN_TTL || ttl > MAX_LIFETIME {
+        return Err("a token holds between a minute and 400 days".to_owned());
+    }
+    let GrantToken { abilities, topics, depth, .. } = grant.clone();
+    let token = Token { abilities, topics, depth, parent: None };
+    signer.sign(token, Some(grant.to), ttl).map_err(|error| error.to_string())
+}
+
 /// The token that was signed for `to` under this grant and holds for half of its life yet: it is given again.
 pub fn still_fresh<'b>(
     books: &'b TrustBooks,
@@ -258,6 +278,33 @@ mod tests {
         let narrower = Grant { abilities: Role::Requester.abilities(), ..member() };
         assert_eq!(fresh(&issued, 2, &narrower, NOW), None, "the grant has changed");
         assert_eq!(fresh(&books([kept(&token, false)]), 2, &member(), NOW), None, "not of this node");
+    }
+
+    #[test]
+    fn a_token_that_is_signed_by_hand_holds_where_its_signer_is_trusted_and_for_as_long_as_was_said() {
+        use crate::testing::StillClock;
+        use crate::trust::chain::prove;
+        let clock: dms_actors::clock::SharedClock = std::sync::Arc::new(StillClock::default());
+        let person = Signer::new(std::sync::Arc::new(crate::testing::tokens::key(5)), clock, NETWORK);
+        let grant = |ttl| GrantToken {
+            to: did(2),
+            abilities: Role::Member.abilities(),
+            topics: None,
+            depth: 1,
+            parent: None,
+            ttl: Some(dms_messages::Millis(ttl)),
+        };
+        let token = sign_once(&person, &grant(3_600_000)).unwrap();
+        assert_eq!((token.issuer(), token.header().audience), (did(5), Some(did(2))));
+        let chain = prove(&token, NETWORK, |_| None).unwrap();
+        assert_eq!((chain.root, chain.holder), (did(5), did(2)));
+        for ttl in [0, 59_999, 401 * 24 * 3_600_000, u64::MAX] {
+            assert!(sign_once(&person, &grant(ttl)).unwrap_err().contains("between a minute"), "{ttl}");
+        }
+        let own = GrantToken { to: did(5), ..grant(3_600_000) };
+        assert!(sign_once(&person, &own).unwrap_err().contains("from themselves"));
+        let nothing = GrantToken { abilities: BTreeSet::new(), ..grant(3_600_000) };
+        assert!(sign_once(&person, &nothing).unwrap_err().contains("abilities"));
     }
 
     #[test]

@@ -189,6 +189,19 @@ pub(in crate::cli) fn token_details(tokens: &[TokenView], now: Timestamp) -> Str
     tokens.iter().map(one).collect::<Vec<_>>().join("\n")
 }
 
+/// A token that a person's key has signed: nobody is told of it.
+pub(in crate::cli) fn granted_by_hand(granted: &GrantedToken) -> String {
+    let token = &granted.token;
+    format!(
+        "{} may {} until {}, wherever {} is trusted\n\non that machine:\n\n  dms token keep {}\n",
+        token.audience.map_or_else(String::new, |did| did.to_string()),
+        abilities(&token.abilities),
+        to_the_second(token.expires_at),
+        token.issuer.short(),
+        granted.text
+    )
+}
+
 /// A token that was signed, with its text alone where it can be copied.
 pub(in crate::cli) fn granted(granted: &GrantedToken) -> String {
     let token = &granted.token;
