@@ -241,6 +241,8 @@ fn every_word_of_trust_has_its_golden_bytes() {
     golden(&Admitted { invite: Some(secret.invite()), credentials }, "ypg6x4ffxjuhop6a");
     golden(&NotAdmitted { invite: None, reason: NotAdmittedReason::Used }, "fahvhenmpwg7lzfy");
     golden(&Revocations { revocations: vec![b"signed".to_vec().into()] }, "yi7vedilngxx2gyu");
+    golden(&Succession { new: keypair().did() }, "j3zjstsr6mllwzqu");
+    golden(&Successions { successions: vec![b"signed".to_vec().into()] }, "25grekhm5kfrpz5m");
     let invite = Invite {
         inviter: keypair().did(),
         network: "test".into(),

@@ -7,6 +7,7 @@
 //! result until [`Acknowledge`]d. [`Cancel`] ends it early. What got lost on the way is found by [`Reconcile`].
 //!
 //! Who may say which of them is an [`Ability`], proven by [`Token`]s; an [`Invite`] brings a node its first one.
+//! A node with a new key says so first of all ([`Successions`]).
 //!
 //! Plain data with checked constructors and units: no I/O, no clock, no decision. Documents are
 //! [`Signed`] (COSE) and can be checked offline; the rest are frames, proven by the link they arrive on.
@@ -28,6 +29,7 @@ mod node_card;
 mod node_status;
 mod reconcile;
 mod status;
+mod succession;
 mod token;
 mod units;
 
@@ -56,6 +58,7 @@ pub use status::{
     Acknowledge, AllocationOutput, AllocationResult, AllocationState, AllocationStatus,
     AllocationStatusRequest, Cancel, FailureCause, OutputStream, StopCause,
 };
+pub use succession::{MAX_SUCCESSIONS, Succession, Successions};
 pub use token::{
     Credentials, CredentialsError, MAX_SHOWN_TOKENS, MAX_TOKEN_DEPTH, MAX_TOKEN_LENGTH, Revocation, Token,
 };

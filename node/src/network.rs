@@ -379,6 +379,7 @@ impl Recipients {
             Word::Admitted(word) => tell(self.to(), word, Word::Admitted).await,
             Word::NotAdmitted(word) => tell(self.to(), word, Word::NotAdmitted).await,
             Word::Revocations(word) => tell(self.to(), word, Word::Revocations).await,
+            Word::Successions(word) => tell(self.to(), word, Word::Successions).await,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! another node holds, damaged books, a port in use, a socket path that is too long.
 
 pub mod offline;
+pub mod rotation;
 
 use std::fs::{File, TryLockError};
 use std::future::Future;
@@ -23,7 +24,7 @@ use dms_messages::PreSharedKey;
 use dms_messages::{
     Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationState, AllocationStatus,
     AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did, FailureCause, Invocation,
-    Join, NodeId, NotAdmitted, Reconcile, Refused, Release, Renew, Revocations, Signed,
+    Join, NodeId, NotAdmitted, Reconcile, Refused, Release, Renew, Revocations, Signed, Successions,
 };
 use dms_p2p::{P2p, P2pConfig, P2pError, Timing};
 use dms_storage::{
@@ -288,7 +289,8 @@ pub fn register(system: &ActorSystem, node: &ActorRef<Node>) -> Result<(), Regis
         .accepts::<Renew>()
         .accepts::<Admitted>()
         .accepts::<NotAdmitted>()
-        .accepts::<Revocations>();
+        .accepts::<Revocations>()
+        .accepts::<Successions>();
     Ok(())
 }
 

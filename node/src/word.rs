@@ -3,7 +3,7 @@
 use dms_messages::{
     Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationStatus, AllocationStatusRequest,
     Bid, BidRequest, Cancel, Decline, Did, Invocation, Join, NotAdmitted, Reconcile, Refused, Release, Renew,
-    Revocations, Signed,
+    Revocations, Signed, Successions,
 };
 
 /// A word for a peer's node.
@@ -47,6 +47,8 @@ pub enum Word {
     NotAdmitted(NotAdmitted),
     /// These hold no longer.
     Revocations(Revocations),
+    /// We have a new key.
+    Successions(Successions),
 }
 
 /// A word and who it is for.

@@ -34,8 +34,8 @@ use crate::listings::{Direction, Page};
 use crate::peers::PeerView;
 use crate::records::{LogPage, LogQuery, LogStart, RowPage, RowQuery};
 use crate::trust::commands::{
-    BeginJoin, GrantToken, GrantedToken, InviteMade, InviteView, KeepTokens, MakeInvite, TokenView,
-    TrustPeer, TrustView,
+    BeginJoin, GrantToken, GrantedToken, InviteMade, InviteView, KeepTokens, MakeInvite, SucceedPeer,
+    SuccessionView, TokenView, TrustPeer, TrustView,
 };
 
 /// How long one call may take: the server gives up on the Node after 10 s, and 16 MiB take less than a second.
@@ -170,6 +170,12 @@ impl ApiClient {
     /// Trusts somebody by name.
     pub async fn trust_peer(&self, trust: &TrustPeer) -> Result<(), ClientError> {
         self.call(Method::POST, "/v1/trust", Some(json(trust)?)).await.map(drop)
+    }
+
+    /// Takes it that somebody has a new key.
+    pub async fn succeed_peer(&self, text: &str) -> Result<SuccessionView, ClientError> {
+        let succeed = SucceedPeer { text: text.to_owned() };
+        parse(&self.call(Method::POST, "/v1/succession", Some(json(&succeed)?)).await?.1)
     }
 
     /// Trusts somebody no longer.

@@ -110,7 +110,7 @@ fn running(session: &Session) -> Result<Option<ApiClient>, CliError> {
 }
 
 /// The settings, if no node runs: `what` needs the files for itself.
-fn stopped(what: &str, session: &Session) -> Result<Settings, CliError> {
+pub(super) fn stopped(what: &str, session: &Session) -> Result<Settings, CliError> {
     if let Some(client) = running(session)? {
         let message = format!("a node is running at {}: stop it before you {what}", client.address());
         return Err(CliError::later(message));

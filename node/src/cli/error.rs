@@ -19,6 +19,7 @@ use crate::identity::IdentityError;
 use crate::job_file::JobFileError;
 use crate::records::RecordsError;
 use crate::startup::offline::OfflineError;
+use crate::startup::rotation::RotationError;
 use crate::startup::{self, StartupError};
 use crate::swarm_key::SwarmKeyError;
 
@@ -97,6 +98,17 @@ impl From<SwarmKeyError> for CliError {
 impl From<OfflineError> for CliError {
     fn from(error: OfflineError) -> Self {
         Self::Offline(Box::new(error))
+    }
+}
+
+impl From<RotationError> for CliError {
+    fn from(error: RotationError) -> Self {
+        match error {
+            RotationError::Startup(error) => Self::Startup(error),
+            error @ RotationError::Busy { .. } => Self::later(error.to_string()),
+            error @ RotationError::InMemory => Self::Plain { code: CONFIG, message: error.to_string() },
+            error => Self::internal("the key was not rotated", error),
+        }
     }
 }
 
@@ -198,6 +210,10 @@ impl CliError {
                 Some("name the file with the node's token, or a copy of it, with --api-token-file".to_owned())
             }
             Self::Startup(error) => error.hint().map(str::to_owned),
+            Self::Identity(IdentityError::Sealed { .. }) => Some(
+                "say it at a terminal, or name a file that holds it with --passphrase-file (DMS_PASSPHRASE_FILE)"
+                    .to_owned(),
+            ),
             Self::Advised { advice, words, .. } => Some(format!("{advice} `{}`", session.command(words))),
             Self::Client(ClientError::Refused(error)) if error.code == "allocations_running" => {
                 Some(format!(

@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use super::error::{CANNOT_WRITE, CliError};
 use super::passphrase::{self, NewPassphrase};
-use super::{Session, output, small_runtime};
+use super::{Session, db, output, small_runtime};
 use crate::config::Layer;
 use crate::files::{read_text, write_secret};
 use crate::identity::{
-    Identity, IdentityError, IdentityName, KeyFile, SealedKey, StoredKey, did_document, named,
+    Cost, Identity, IdentityError, IdentityName, KeyFile, SealedKey, StoredKey, did_document, named,
 };
-use crate::startup::offline;
+use crate::startup::{offline, rotation};
 
 /// Longest file that is looked at for an exported identity, which is one line.
 const MAX_EXPORT_BYTES: u64 = 4096;
@@ -94,6 +94,21 @@ enum Command {
         #[command(flatten)]
         whose: Whose,
     },
+
+    /// Give this node a new key, for which the old one signs
+    ///
+    /// The node has another DID from then on. Whoever trusted the old one is told when the two meet, and trusts the new
+    /// one as far; who is to know it before is told by hand (`dms trust succeed`). A key is rotated as a precaution.
+    /// One that was stolen lets the thief sign as well: then every peer must say `dms trust rm`, and trust the new DID
+    /// by hand. Everything that was agreed by the old name has to be over. Earlier backups of the books are of the old
+    /// name: make a new one.
+    Rotate {
+        /// Export the old key to this file before, under a passphrase; otherwise nobody has it any more
+        #[arg(long, value_name = "FILE")]
+        keep_old: Option<PathBuf>,
+        #[command(flatten)]
+        new: NewPassphrase,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -150,6 +165,15 @@ pub(super) struct Kept {
     pub(super) is_sealed: bool,
 }
 
+/// A key that took the place of another.
+#[derive(Debug, Serialize)]
+pub(super) struct NewKey {
+    pub(super) old: Did,
+    pub(super) new: Did,
+    /// For whoever is to know it at once.
+    pub(super) succession: String,
+}
+
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     match args.command {
         Command::Show { document, whose } => show(document, &whose, session)?,
@@ -163,6 +187,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         }
         Command::Export { out, whose, new } => export(out.as_deref(), &whose, &new, session)?,
         Command::Import { file, replace, whose } => import(&file, replace, &whose, session)?,
+        Command::Rotate { keep_old, new } => rotate(keep_old.as_deref(), &new, session)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -185,6 +210,9 @@ impl Whose {
 
 /// The key of the node, or of a name; without one it says how to make it.
 pub(super) fn read_key(name: Option<&IdentityName>, session: &Session) -> Result<StoredKey, CliError> {
+    if name.is_none() {
+        rotation::settle(&session.settings(Layer::default())?.settings)?;
+    }
     match (KeyFile::of(&session.data, name).read(), name) {
         (Err(IdentityError::Missing { .. }), Some(name)) => {
             let error = CliError::failed(format!("there is no identity `{name}` here"));
@@ -262,31 +290,31 @@ fn change_passphrase(whose: &Whose, new: Option<NewPassphrase>, session: &Sessio
     Ok(())
 }
 
-/// What is exported of a key: under its own passphrase, or under one that is chosen now.
 fn export(out: Option<&Path>, whose: &Whose, new: &NewPassphrase, session: &Session) -> Result<(), CliError> {
-    let key = match whose.key(session)? {
-        StoredKey::Sealed(key) => {
-            session.out.note("under the passphrase that the key has here");
-            key
-        }
-        StoredKey::Bare(identity) => sealed_for_export(&identity, new)?,
-    };
+    let key = for_export(whose.key(session)?, new, session)?;
     let text = write_export(&key, out)?;
     let exported = Exported { did: key.did(), text };
     session.out.document(&exported, output::exported);
     Ok(())
 }
 
-/// A key under a passphrase that is chosen for what is exported.
-pub(super) fn sealed_for_export(identity: &Identity, new: &NewPassphrase) -> Result<SealedKey, CliError> {
-    match passphrase::sealed(identity, &new.get("what is exported")?)? {
-        StoredKey::Sealed(key) => Ok(key),
-        StoredKey::Bare(_) => unreachable!("it was sealed"),
+/// What is exported of a key: under its own passphrase, or under one that is chosen now.
+fn for_export(key: StoredKey, new: &NewPassphrase, session: &Session) -> Result<SealedKey, CliError> {
+    match key {
+        StoredKey::Sealed(key) => {
+            session.out.note("exported under the passphrase that the key has here");
+            Ok(key)
+        }
+        StoredKey::Bare(identity) => {
+            let passphrase = new.get("what is exported")?;
+            let key = SealedKey::seal(&identity.keypair, &passphrase, Cost::STANDARD);
+            Ok(key.map_err(IdentityError::from)?)
+        }
     }
 }
 
 /// Writes an exported key to a new file, or gives its text.
-pub(super) fn write_export(key: &SealedKey, out: Option<&Path>) -> Result<Option<String>, CliError> {
+fn write_export(key: &SealedKey, out: Option<&Path>) -> Result<Option<String>, CliError> {
     let Some(path) = out else { return Ok(Some(key.to_string())) };
     write_secret(path, format!("{key}\n").as_bytes()).map_err(|error| {
         let message = format!("{} cannot be written", path.display());
@@ -326,5 +354,21 @@ fn import(path: &Path, is_to_replace: bool, whose: &Whose, session: &Session) ->
     session
         .out
         .document(&kept, |kept| format!("{} is {} now, under its passphrase\n", whose.text(), kept.did));
+    Ok(())
+}
+
+fn rotate(keep_old: Option<&Path>, new: &NewPassphrase, session: &Session) -> Result<(), CliError> {
+    let settings = db::stopped("rotate its key", session)?;
+    let key = read_key(None, session)?;
+    let opened = passphrase::open_as_kept(key.clone(), session)?;
+    if let Some(path) = keep_old {
+        write_export(&for_export(key, new, session)?, Some(path))?;
+    }
+    let next = Identity::generate()?;
+    let stored = opened.stored_like(&next)?;
+    let rotated = small_runtime()?.block_on(rotation::rotate(&settings, &opened.identity, &next, &stored))?;
+    let succession = rotated.successions.to_string();
+    let rotated = NewKey { old: rotated.old, new: rotated.new, succession };
+    session.out.document(&rotated, output::rotated);
     Ok(())
 }

@@ -403,6 +403,8 @@ mod tests {
             &["id", "passphrase", "remove", "--identity", "alice"],
             &["id", "export", "--out", "me.txt"],
             &["id", "import", "me.txt", "--replace"],
+            &["id", "rotate", "--keep-old", "old.txt"],
+            &["trust", "succeed", "dms-succession-1-x"],
             &["config", "show", "--data", "/tmp/x"],
         ];
         for words in table {

@@ -17,7 +17,6 @@ use super::{Session, output, passphrase};
 use crate::api::client::{ApiClient, ClientError};
 use crate::config::{Layer, Settings, key_value};
 use crate::host::{HostFacts, HostInfo, SystemHost, default_capability};
-use crate::identity::stored_or_new;
 
 /// Offer a share of this machine to the mesh
 ///
@@ -90,7 +89,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
             return Err(interrupted());
         }
     }
-    let key = stored_or_new(&session.data)?;
+    let key = passphrase::own_key(session)?;
     let did = key.did();
     let (id, is_running) = runtime.block_on(async {
         let client = ApiClient::new(&settings.api);

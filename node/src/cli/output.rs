@@ -23,7 +23,7 @@ use serde::Serialize;
 pub(super) use self::database::*;
 pub(super) use self::listings::*;
 pub(super) use self::trust::*;
-use super::id::{Exported, Listed, Names};
+use super::id::{Exported, Listed, Names, NewKey};
 use crate::api::types::JobView;
 use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup, UnreachedBootstrap};
 use crate::config::{Loaded, Source};
@@ -512,6 +512,16 @@ pub(super) fn identities(listed: &[Listed]) -> String {
         ]
     };
     table(&["NAME", "DID", "KEY"], &listed.iter().map(row).collect::<Vec<_>>())
+}
+
+/// That the node has a new key, with what others believe it by alone where it can be copied.
+pub(super) fn rotated(rotated: &NewKey) -> String {
+    format!(
+        "this node is {} now (it was {})\n\n\
+         whoever trusts it is told when the two meet; to tell them before, on their machines:\n\n  \
+         dms trust succeed {}\n",
+        rotated.new, rotated.old, rotated.succession
+    )
 }
 
 /// An identity as one line, alone, so that it can be copied.

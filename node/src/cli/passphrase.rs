@@ -8,7 +8,9 @@ use zeroize::Zeroizing;
 
 use super::error::{CliError, INTERRUPTED};
 use super::{Session, output};
+use crate::config::Layer;
 use crate::identity::{Cost, Identity, IdentityError, Passphrase, SealError, StoredKey, stored_or_new};
+use crate::startup::rotation::settle;
 
 /// How often a person may mistype before the command ends.
 const TRIES: usize = 3;
@@ -22,25 +24,49 @@ pub(super) struct NewPassphrase {
     new_passphrase_file: Option<PathBuf>,
 }
 
+/// A key that was opened, and with what.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) identity: Identity,
+    /// None if the key is bare.
+    pub(super) passphrase: Option<Passphrase>,
+}
+
+impl Opened {
+    /// The same protection for another key.
+    pub(super) fn stored_like(&self, identity: &Identity) -> Result<StoredKey, CliError> {
+        match &self.passphrase {
+            Some(passphrase) => Ok(sealed(identity, passphrase)?),
+            None => Ok(StoredKey::Bare(identity.clone())),
+        }
+    }
+}
+
 /// A key under a passphrase, at the cost that people's keys have.
 pub(super) fn sealed(identity: &Identity, passphrase: &Passphrase) -> Result<StoredKey, IdentityError> {
     Ok(StoredKey::sealed(identity, passphrase, Cost::STANDARD)?)
 }
 
-/// The node's identity, opened; made if there is none.
-pub(super) fn own_identity(session: &Session) -> Result<Identity, CliError> {
-    open(stored_or_new(&session.data)?, session)
+/// The node's key; made if there is none.
+pub(super) fn own_key(session: &Session) -> Result<StoredKey, CliError> {
+    settle(&session.settings(Layer::default())?.settings)?;
+    Ok(stored_or_new(&session.data)?)
 }
 
 /// Opens a key, which takes a passphrase if it is under one.
 pub(super) fn open(key: StoredKey, session: &Session) -> Result<Identity, CliError> {
+    open_as_kept(key, session).map(|opened| opened.identity)
+}
+
+/// The same, for whoever keeps another key in the same way.
+pub(super) fn open_as_kept(key: StoredKey, session: &Session) -> Result<Opened, CliError> {
     let sealed = match key {
-        StoredKey::Bare(identity) => return Ok(identity),
+        StoredKey::Bare(identity) => return Ok(Opened { identity, passphrase: None }),
         StoredKey::Sealed(sealed) => sealed,
     };
     let opened = |passphrase: Passphrase| {
         let keypair = sealed.open(&passphrase)?;
-        Ok(Identity { keypair })
+        Ok(Opened { identity: Identity { keypair }, passphrase: Some(passphrase) })
     };
     if let Some(path) = &session.passphrase_file {
         let passphrase = Passphrase::from_file(path).map_err(IdentityError::from)?;

@@ -91,7 +91,7 @@ pub(super) fn run_with(
     let loaded = session.settings(flags)?;
     start_log(&loaded.settings);
     // A node that only asks needs no onboarding, but every node needs a name.
-    let identity = passphrase::own_identity(session)?;
+    let identity = passphrase::open(passphrase::own_key(session)?, session)?;
     if args.private {
         swarm_key::load_or_create(&session.data)?;
     }

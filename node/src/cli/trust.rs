@@ -44,6 +44,15 @@ enum Command {
         #[arg(value_name = "DID")]
         did: Did,
     },
+    /// Take it by hand that a node has a new key: whoever trusts the old one trusts the new one as far
+    ///
+    /// A node that has a new key says so by itself when the two meet. Do this only for a text that you got from its
+    /// owner: it proves that the old key signed it, which a thief of that key can do, too.
+    Succeed {
+        /// What `dms id rotate` printed
+        #[arg(value_name = "TEXT")]
+        text: String,
+    },
 }
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
@@ -60,6 +69,10 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
             let trust = TrustPeer { did, abilities, depth };
             runtime.block_on(client.trust_peer(&trust))?;
             session.out.document(&trust, output::trusted);
+        }
+        Command::Succeed { text } => {
+            let view = runtime.block_on(client.succeed_peer(&text))?;
+            session.out.document(&view, output::succeeded);
         }
         Command::Rm { did } => {
             runtime.block_on(client.distrust_peer(did))?;

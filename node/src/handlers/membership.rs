@@ -64,7 +64,7 @@ impl Node {
     }
 
     /// Whom this node asks for fresh tokens now.
-    fn due_issuers(&self) -> Vec<Did> {
+    pub(crate) fn due_issuers(&self) -> Vec<Did> {
         let now = self.parts.clock.monotonic();
         let mut due = issue::due_issuers(self.books.trust(), self.me(), self.now());
         due.retain(|issuer| {
@@ -106,7 +106,7 @@ impl Node {
         };
         let now = self.now();
         let parent = issue::parent_of(&grant, self.books.trust(), self.me(), now);
-        let fresh = issue::still_fresh(self.books.trust(), to, &grant, parent, now).cloned();
+        let fresh = issue::still_fresh(self.books.trust(), self.me(), to, &grant, parent, now).cloned();
         let token = fresh.or_else(|| {
             let draft = issue::draft(&grant, parent, self.parts.times.token_ttl, now)?;
             let token = self.sign(draft.token, to, draft.ttl)?;

@@ -46,6 +46,8 @@ impl Node {
 
     /// On link-up: our offer, and what is shared with this peer, every result that it has not acknowledged among it.
     fn greet(&mut self, peer: Did, ctx: &mut Context<'_, Self>) {
+        // First of all who we are: the rest is said by that name.
+        self.greet_by_name(peer, ctx);
         // Ours, and those of others that this peer may not have heard of: so spokes of one hub meet.
         let now = self.now();
         let others = self.adverts.current(now).filter(|(did, _)| *did != peer && self.may_provide(*did));

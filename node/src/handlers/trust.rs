@@ -60,7 +60,7 @@ pub(crate) fn recorded(revoked: &[Signed<Revocation>]) -> impl Iterator<Item = T
 
 impl Node {
     /// Records changes of the owner's, and answers with `reply` once they are on disk.
-    fn change_as_owner<T: Send + 'static>(
+    pub(super) fn change_as_owner<T: Send + 'static>(
         &mut self,
         changes: Vec<TrustEvent>,
         ctx: &mut Context<'_, Self>,

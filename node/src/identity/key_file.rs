@@ -84,6 +84,11 @@ impl KeyFile {
         Self { directory: data.join(DIRECTORY), name: name.file_name() }
     }
 
+    /// Where the node's next key lies while it is put in the place of the one before.
+    pub(crate) fn of_successor(data: &Path) -> Self {
+        Self { directory: data.to_path_buf(), name: format!("{FILE_NAME}.next") }
+    }
+
     /// Where.
     pub fn path(&self) -> PathBuf {
         self.directory.join(&self.name)
@@ -149,6 +154,26 @@ impl KeyFile {
             let unusable = |source| IdentityError::Unreadable { path: path.clone(), source };
             file.persist(&path).map(drop).map_err(|error| unusable(error.error))
         })
+    }
+
+    /// Takes the key of another place of the same directory, which holds none then.
+    ///
+    /// # Errors
+    /// `Unreadable`.
+    pub(crate) fn take(&self, from: &Self) -> Result<(), IdentityError> {
+        let path = self.path();
+        fs::rename(from.path(), &path).map_err(|source| IdentityError::Unreadable { path, source })?;
+        self.sync_directory()
+    }
+
+    /// Removes the key, for ever.
+    ///
+    /// # Errors
+    /// `Unreadable`.
+    pub(crate) fn remove(&self) -> Result<(), IdentityError> {
+        let path = self.path();
+        fs::remove_file(&path).map_err(|source| IdentityError::Unreadable { path, source })?;
+        self.sync_directory()
     }
 
     /// Writes a temporary file beside, which `persist` gives its name.

@@ -46,6 +46,9 @@ pub(super) fn text_of(change: &TrustEvent, at: Timestamp) -> String {
         }
         TrustEvent::JoinRefused { inviter, reason } => format!("{} does not: {reason}", inviter.short()),
         TrustEvent::JoinEnded { inviter } => format!("asks {} no more", inviter.short()),
+        TrustEvent::Succeeded { succession, .. } => {
+            format!("{} has a new key: {}", succession.issuer().short(), succession.value().new.short())
+        }
     }
 }
 
@@ -61,6 +64,7 @@ pub(crate) fn row_text(row: &TrustRow) -> String {
         TrustRow::Revocation(revocation) => format!("revoked by {}", revocation.issuer().short()),
         TrustRow::Invite(row) => format!("has let in {} of {} as {}", row.admitted.len(), row.uses, row.role),
         TrustRow::Join(row) => format!("wants to be let in as {}", row.invite.role),
+        TrustRow::Succession(row) => format!("is {} now", row.succession.value().new.short()),
     }
 }
 
@@ -74,12 +78,13 @@ fn lets_in(depth: u8) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dms_messages::{ContentId, NotAdmittedReason, Role};
+    use dms_actors::signed::MAX_LIFETIME;
+    use dms_messages::{ContentId, NotAdmittedReason, Role, Succession};
     use dms_storage::books::{Grant, Root};
 
     use super::*;
-    use crate::testing::did;
     use crate::testing::tokens::{NOW, Sign};
+    use crate::testing::{did, signer};
 
     #[test]
     fn every_change_is_a_sentence() {
@@ -94,6 +99,8 @@ mod tests {
             until: Some(token.header().expires_at),
             via: None,
         };
+        let succession = signer(2, &Default::default()).sign(Succession { new: did(3) }, None, MAX_LIFETIME);
+        let succession = succession.unwrap();
         let table = [
             (
                 TrustEvent::RootTrusted { did: did(2), root: root.clone() },
@@ -124,6 +131,7 @@ mod tests {
                 "does not: the invite was used already",
             ),
             (TrustEvent::JoinEnded { inviter: did(2) }, "no more"),
+            (TrustEvent::Succeeded { succession, root: None }, "has a new key: z6Mk"),
         ];
         for (change, words) in table {
             let text = text_of(&change, NOW);

@@ -14,7 +14,7 @@ use dms_storage::maintenance::{BACKUP_FILE, Manifest, RestoreError, RestoreRepor
 use dms_storage::store::replay;
 use dms_storage::{Engine, EngineError, RocksEngine, RocksOptions, StoreError};
 
-use super::{LOCK, StartupError, check_owner, database_path, lock_directory, make_directory};
+use super::{LOCK, StartupError, database_path, lock_directory, make_directory};
 use crate::config::{EngineKind, Settings};
 use crate::files::read_text;
 use crate::identity::{IdentityError, KeyFile};
@@ -197,12 +197,25 @@ pub fn restore(settings: &Settings, from: &Path, now: Timestamp) -> Result<Resto
 pub fn hold_for_key(settings: &Settings, key: Did) -> Result<File, OfflineError> {
     make_directory(&settings.data).map_err(|error| OfflineError::Startup(Box::new(error)))?;
     let lock = hold_directory(&settings.data)?;
-    let path = database_path(&settings.data);
-    if settings.engine != EngineKind::Memory && path.exists() {
-        let engine = RocksEngine::open_read_only(path, &RocksOptions::default())?;
-        check_owner(&replay(&engine)?.books, key).map_err(|error| OfflineError::Startup(Box::new(error)))?;
+    match owner_of_books(&settings.data)? {
+        Some(owner) if owner != key => {
+            Err(OfflineError::Startup(Box::new(StartupError::ForeignBooks { owner, key })))
+        }
+        _ => Ok(lock),
     }
-    Ok(lock)
+}
+
+/// Whose the books on disk are; none if there are none, or nobody has begun them. The directory is held.
+///
+/// # Errors
+/// Those of opening the books.
+pub(super) fn owner_of_books(data: &Path) -> Result<Option<Did>, OfflineError> {
+    let path = database_path(data);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let engine = RocksEngine::open_read_only(path, &RocksOptions::default())?;
+    Ok(replay(&engine)?.books.card().map(|card| card.issuer()))
 }
 
 /// Where the books lie, if there are any.
@@ -234,7 +247,7 @@ fn share_directory(data: &Path) -> Result<Option<File>, OfflineError> {
 }
 
 /// Keeps everybody else out of the data directory.
-fn hold_directory(data: &Path) -> Result<File, OfflineError> {
+pub(super) fn hold_directory(data: &Path) -> Result<File, OfflineError> {
     lock_directory(data).map_err(|error| match error {
         StartupError::InUse { path } => OfflineError::InUse { path },
         error => OfflineError::Startup(Box::new(error)),

@@ -12,6 +12,8 @@ use dms_messages::ability::{Ability, PROVIDE, REQUEST, any_covers, covers};
 use dms_messages::{ContentId, Credentials, Did, Signed, Timestamp, Token};
 use dms_storage::books::{Root, TrustBooks};
 
+use super::succession::Former;
+
 use super::chain::{ChainError, Proven, prove};
 
 /// Most holders whose chains are remembered: members that were heard of, far more than are connected.
@@ -59,8 +61,12 @@ pub struct Authority {
     is_open: bool,
     /// Trusted for as long as this process runs (`--trust`).
     given: BTreeMap<Did, Root>,
+    /// The same by the names that they have now, where those are others.
+    given_anew: BTreeMap<Did, Root>,
     /// Trusted in the books.
     roots: BTreeMap<Did, Root>,
+    /// Who had which name before.
+    former: BTreeMap<Did, Former>,
     /// Tokens that need not be shown, because they are kept here.
     kept: BTreeMap<ContentId, Signed<Token>>,
     /// Tokens that hold no longer, and who says so.
@@ -77,7 +83,9 @@ impl Authority {
             network: network.to_owned(),
             is_open,
             given,
+            given_anew: BTreeMap::new(),
             roots: BTreeMap::new(),
+            former: BTreeMap::new(),
             kept: BTreeMap::new(),
             revoked: BTreeSet::new(),
             verified: BTreeMap::new(),
@@ -88,6 +96,9 @@ impl Authority {
     /// Takes what the books say now.
     pub fn take_books(&mut self, books: &TrustBooks) {
         self.roots = books.roots().clone();
+        self.former = Former::all(books);
+        let anew = |(did, root): (&Did, &Root)| Some((self.former.get(did)?.now, root.clone()));
+        self.given_anew = self.given.iter().filter_map(anew).collect();
         self.revoked = books.revocations().keys().copied().collect();
         self.kept = books.tokens().iter().map(|(id, row)| (*id, row.token.clone())).collect();
     }
@@ -113,7 +124,7 @@ impl Authority {
 
     /// Everybody who is trusted by name.
     pub fn named(&self) -> BTreeSet<Did> {
-        self.given.keys().chain(self.roots.keys()).copied().collect()
+        self.given.keys().chain(self.given_anew.keys()).chain(self.roots.keys()).copied().collect()
     }
 
     /// True if somebody is trusted by name, or has shown a chain that holds now and is trusted for anything.
@@ -245,7 +256,7 @@ impl Authority {
 
     /// As what somebody is trusted by name.
     fn root(&self, did: Did) -> impl Iterator<Item = &Root> {
-        self.given.get(&did).into_iter().chain(self.roots.get(&did))
+        [&self.given, &self.given_anew, &self.roots].into_iter().filter_map(move |roots| roots.get(&did))
     }
 
     fn holds_now(&self, chain: &Proven, now: Timestamp) -> bool {
@@ -262,15 +273,27 @@ impl Authority {
         let mut above = Vec::with_capacity(chain.tokens.len());
         chain.tokens.iter().any(|(token, issuer)| {
             above.push(*issuer);
-            above.iter().any(|issuer| self.revoked.contains(&(*token, *issuer)))
+            above.iter().any(|issuer| {
+                let by = |issuer: Did| self.revoked.contains(&(*token, issuer));
+                by(*issuer) || self.former.get(issuer).is_some_and(|former| by(former.now))
+            })
         })
     }
 
     /// Whether the word of a chain's root counts for so many tokens, and for what `is_for` asks of it.
     fn trusts_root(&self, chain: &Proven, is_for: impl Fn(&BTreeSet<Ability>) -> bool) -> bool {
         let length = chain.tokens.len();
+        let counts = |root: &Root| usize::from(root.depth) >= length && is_for(&root.abilities);
+        // What was signed by a key before it was followed by another holds as far as it did.
+        let counts_still = |former: &Former| {
+            let is_before = chain.rooted <= former.until.saturating_add(SKEW);
+            let is_trusted =
+                self.root(former.now).next().is_some() && former.root.as_ref().is_some_and(counts);
+            is_before && (former.now == self.me || is_trusted)
+        };
         chain.root == self.me
-            || self.root(chain.root).any(|root| usize::from(root.depth) >= length && is_for(&root.abilities))
+            || self.root(chain.root).any(counts)
+            || self.former.get(&chain.root).is_some_and(counts_still)
     }
 
     fn trusts_chain(&self, chain: &Proven, now: Timestamp) -> bool {
@@ -491,6 +514,71 @@ mod tests {
         assert!(story.may(2, REQUEST_BIDS));
     }
 
+    /// 5 is followed by 6.
+    fn followed(story: &mut Story, root: Option<Root>) {
+        let options = dms_actors::signed::SignOptions {
+            network: NETWORK.to_owned(),
+            audience: None,
+            issued_at: NOW,
+            ttl: Duration::from_secs(3600),
+            id: dms_messages::DocumentId([5; 16]),
+        };
+        let value = dms_messages::Succession { new: did(6) };
+        let succession = Signed::sign(value, &key(5), options).unwrap();
+        story.happens(TrustEvent::Succeeded { succession, root });
+    }
+
+    #[test]
+    fn what_a_key_signed_before_it_was_followed_holds_as_far_as_it_did() {
+        let mut story = Story::new();
+        story.trusts(5, Role::Requester, 1);
+        let before = Sign::new(5, 2).role(Role::Member).sign();
+        let after = Sign { at: later(1), ..Sign::new(5, 3).role(Role::Member) }.sign();
+        let anew = Sign::new(6, 4).role(Role::Member).sign();
+        followed(&mut story, Some(Root { abilities: Role::Requester.abilities(), depth: 1 }));
+        story.happens(TrustEvent::RootDistrusted { did: did(5) });
+        // The new name is an admin, and what the old one signed gains nothing by that.
+        story.trusts(6, Role::Admin, 3);
+        story.show(2, &[&before]);
+        story.show(4, &[&anew]);
+        assert!(story.may(2, REQUEST_BIDS) && !story.may(2, PROVIDE_BID));
+        assert!(story.may(4, REQUEST_BIDS) && story.may(4, PROVIDE_BID));
+        assert!(!story.may(5, REQUEST_BIDS), "the old name itself may nothing");
+        story.authority.show(did(3), &Credentials::of([&after]), later(1));
+        assert!(story.authority.may(did(3), REQUEST_BIDS, None, later(1)).is_err(), "signed after it");
+        // The new key takes back what the old one gave.
+        story.revoked(&before, 6);
+        assert!(!story.may(2, REQUEST_BIDS));
+        let other = Sign { at: NOW, hours: 23, ..Sign::new(5, 7).role(Role::Member) }.sign();
+        story.show(7, &[&other]);
+        assert!(story.may(7, REQUEST_BIDS));
+        story.happens(TrustEvent::RootDistrusted { did: did(6) });
+        assert!(!story.may(7, REQUEST_BIDS), "nobody trusts it by any name");
+    }
+
+    #[test]
+    fn what_this_node_signed_by_a_former_key_is_its_own_and_can_be_taken_back() {
+        let mut story = Story::new();
+        story.authority.me = did(6);
+        followed(&mut story, None);
+        let token = Sign::new(5, 2).role(Role::Member).sign();
+        story.show(2, &[&token]);
+        assert!(story.may(2, REQUEST_BIDS));
+        story.revoked(&token, 6);
+        assert!(!story.may(2, REQUEST_BIDS));
+    }
+
+    #[test]
+    fn who_is_trusted_for_as_long_as_the_process_runs_is_by_the_new_name_too() {
+        let mut story = Story::new();
+        let root = Root { abilities: Role::Member.abilities(), depth: 0 };
+        story.authority = Authority::new(did(1), NETWORK, false, [(did(5), root)].into());
+        assert!(story.may(5, REQUEST_BIDS) && !story.may(6, REQUEST_BIDS));
+        followed(&mut story, None);
+        assert!(story.may(6, REQUEST_BIDS));
+        assert!(story.authority.named().contains(&did(6)));
+    }
+
     #[test]
     fn a_topic_binds_what_is_gossiped() {
         let mut story = Story::new();
@@ -518,6 +606,7 @@ mod tests {
             let proven = Proven {
                 holder: stranger.did(),
                 root: did(9),
+                rooted: NOW,
                 token: member.value().clone(),
                 starts: NOW,
                 expires: later(24),

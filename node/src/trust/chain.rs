@@ -18,6 +18,8 @@ pub struct Proven {
     pub root: Did,
     /// What: the last token, within whose bounds the others were found to be.
     pub token: Token,
+    /// When the root has signed, by its clock.
+    pub rooted: Timestamp,
     /// From when, by the issuers' clocks.
     pub starts: Timestamp,
     /// Until when.
@@ -81,6 +83,7 @@ pub fn prove<'t>(
     Ok(Proven {
         holder,
         root: chain[chain.len() - 1].issuer(),
+        rooted: chain[chain.len() - 1].header().issued_at,
         token: leaf.value().clone(),
         starts: chain.iter().map(|token| token.header().issued_at).max().unwrap_or_default(),
         expires: leaf.header().expires_at,

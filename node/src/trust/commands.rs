@@ -73,6 +73,28 @@ pub struct JoinView {
     pub refused: Option<NotAdmittedReason>,
 }
 
+/// Takes it that somebody has a new key, by hand: what the old name was trusted for, the new one is. Answered when it
+/// is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SucceedPeer {
+    /// The successions, as they were carried.
+    pub text: String,
+}
+
+impl Message for SucceedPeer {
+    type Reply = Result<SuccessionView, CommandError>;
+}
+
+/// Who has a new key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuccessionView {
+    /// Who was trusted.
+    pub old: Did,
+    /// Who is in its place.
+    pub new: Did,
+}
+
 /// Asks for the tokens that are kept.
 #[derive(Debug)]
 pub struct GetTokens;

@@ -318,7 +318,7 @@ mod tests {
     const SENDERS: [&str; 6] = ["stranger", "requester", "provider", "member", "admin", "party"];
 
     /// Which senders are let say it: in the order of [`SENDERS`], `y` for yes.
-    const MATRIX: [(&str, &str); 21] = [
+    const MATRIX: [(&str, &str); 22] = [
         ("dms.advert/1", "yyyyyy"),
         ("dms.bid-request/1", ".y.yy."),
         ("dms.bid/1", "..yyy."),
@@ -338,6 +338,7 @@ mod tests {
         ("dms.admitted/1", "yyyyyy"),
         ("dms.not-admitted/1", "yyyyyy"),
         ("dms.revocations/1", ".yyyyy"),
+        ("dms.successions/1", "yyyyyy"),
         // What nobody thought of.
         ("actor.watch/1", "......"),
         ("dms.format-disk/1", "......"),

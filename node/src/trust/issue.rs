@@ -51,13 +51,15 @@ pub fn parent_of<'b>(
         depth: 1,
         parent: None,
     };
+    let via = books.present_name(via);
     let allows = |token: &&Signed<Token>| {
-        token.issuer() == via
+        books.present_name(token.issuer()) == via
             && token.header().audience == Some(me)
             && token.header().expires_at > now
             && token.value().allows_all_of(&wanted)
     };
-    held.filter(allows).max_by_key(|token| token.header().expires_at)
+    // Of somebody who has a new key what that one has signed first.
+    held.filter(allows).max_by_key(|token| (token.issuer() == via, token.header().expires_at))
 }
 
 /// As what a node that was invited trusts its inviter: for what the two will do together.
@@ -158,6 +160,7 @@ pub fn sign_once(signer: &Signer, grant: &GrantToken) -> Result<Signed<Token>, S
 /// The token that was signed for `to` under this grant and holds for half of its life yet: it is given again.
 pub fn still_fresh<'b>(
     books: &'b TrustBooks,
+    me: Did,
     to: Did,
     grant: &Grant,
     parent: Option<&Signed<Token>>,
@@ -171,6 +174,8 @@ pub fn still_fresh<'b>(
     let of_it = books.tokens().values().filter(|row| row.is_issued).map(|row| &row.token);
     let of_it = of_it.filter(|token| {
         token.header().audience == Some(to)
+            // What a former key has signed is signed anew.
+            && token.issuer() == me
             && is_same(token.value())
             && !is_due(token, now)
             && !books.revocations().contains_key(&(token.content_id(), token.issuer()))
@@ -186,15 +191,20 @@ pub fn is_due(token: &Signed<Token>, now: Timestamp) -> bool {
 }
 
 /// Whom this node asks for fresh tokens now: the issuers of those of its own that are due and have no younger one
-/// beside them.
+/// beside them. A token to or by a key that was followed by another is due.
 pub fn due_issuers(books: &TrustBooks, me: Did, now: Timestamp) -> Vec<Did> {
-    let is_mine = |row: &&TokenRow| !row.is_issued && row.token.header().audience == Some(me);
+    let is_mine = |row: &&TokenRow| {
+        let audience = row.token.header().audience;
+        !row.is_issued && audience.is_some_and(|did| books.present_name(did) == me)
+    };
     let mine: Vec<&Signed<Token>> = books.tokens().values().filter(is_mine).map(|row| &row.token).collect();
+    let is_fresh = |token: &&Signed<Token>, issuer: Did| {
+        token.issuer() == issuer && token.header().audience == Some(me) && !is_due(token, now)
+    };
     let mut issuers: Vec<Did> = mine
         .iter()
-        .filter(|token| is_due(token, now))
-        .map(|token| token.issuer())
-        .filter(|issuer| !mine.iter().any(|other| other.issuer() == *issuer && !is_due(other, now)))
+        .map(|token| books.present_name(token.issuer()))
+        .filter(|issuer| *issuer != me && !mine.iter().any(|token| is_fresh(token, *issuer)))
         .collect();
     issuers.sort_unstable();
     issuers.dedup();
@@ -269,7 +279,7 @@ mod tests {
         let token = Sign::new(1, 2).role(Role::Member).sign();
         let issued = books([kept(&token, true)]);
         let fresh = |books: &Books, to: u8, grant: &Grant, at| {
-            still_fresh(books.trust(), did(to), grant, None, at).map(Signed::content_id)
+            still_fresh(books.trust(), did(1), did(to), grant, None, at).map(Signed::content_id)
         };
         let id = Some(token.content_id());
         assert_eq!(fresh(&issued, 2, &member(), later(11)), id);
@@ -319,6 +329,40 @@ mod tests {
         let younger = Sign { at: later(12), ..Sign::new(5, 1).role(Role::Member) }.sign();
         let renewed = books(all.into_iter().chain([kept(&younger, false)]));
         assert_eq!(due(&renewed, later(13)), []);
+    }
+
+    #[test]
+    fn a_token_to_or_by_a_key_that_was_followed_is_asked_for_anew() {
+        use dms_messages::{DocumentId, SignOptions, Succession};
+        let followed = |old: u8, new: u8| {
+            let options = SignOptions {
+                network: NETWORK.to_owned(),
+                audience: None,
+                issued_at: NOW,
+                ttl: Duration::from_secs(3600),
+                id: DocumentId([old; 16]),
+            };
+            let value = Succession { new: did(new) };
+            let succession = Signed::sign(value, &crate::testing::tokens::key(old), options).unwrap();
+            TrustEvent::Succeeded { succession, root: None }
+        };
+        let due = |books: &Books, me: u8| due_issuers(books.trust(), did(me), NOW);
+        let token = kept(&Sign::new(5, 1).role(Role::Admin).sign(), false);
+        assert_eq!(due(&books([token.clone()]), 1), []);
+        assert_eq!(due(&books([token.clone(), followed(1, 2)]), 2), [did(5)], "mine by my former name");
+        let both = [token.clone(), followed(5, 6), followed(1, 2)];
+        assert_eq!(due(&books(both.clone()), 2), [did(6)]);
+        let anew = kept(&Sign::new(6, 2).role(Role::Admin).sign(), false);
+        assert_eq!(due(&books(both.into_iter().chain([anew.clone()])), 2), []);
+        // What follows from a token of the old key's follows from one of the new key's once there is one.
+        let via = Grant { via: Some(did(5)), depth: 1, ..member() };
+        let parent = |books: &Books, me: u8| parent_of(&via, books.trust(), did(me), NOW).map(Signed::issuer);
+        assert_eq!(parent(&books([token.clone(), followed(5, 6)]), 1), Some(did(5)));
+        let mine = kept(&Sign::new(6, 1).role(Role::Admin).sign(), false);
+        assert_eq!(parent(&books([token, followed(5, 6), mine]), 1), Some(did(6)));
+        // Nobody is given again what a former key has signed.
+        let issued = books([kept(&Sign::new(1, 3).role(Role::Member).sign(), true), followed(1, 2)]);
+        assert!(still_fresh(issued.trust(), did(2), did(3), &member(), None, NOW).is_none());
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`chain`] proves what a token is worth, [`authority`] knows who is trusted and what has been shown, [`needs`] says
-//! which ability each word needs, [`conduct`] counts who abuses the way, and the [`Gate`] joins them to the links. Nothing here reads the disk or waits;
+//! which ability each word needs, [`succession`] what becomes of trust in somebody who has a new key, [`conduct`] counts
+//! who abuses the way, and the [`Gate`] joins them to the links. Nothing here reads the disk or waits;
 //! whoever may do what changes with the next word after the owner says so.
 
 pub mod authority;
@@ -17,6 +18,7 @@ pub mod conduct;
 mod gate;
 pub mod issue;
 pub mod needs;
+pub mod succession;
 
 use std::collections::BTreeSet;
 

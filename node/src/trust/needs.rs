@@ -5,7 +5,7 @@ use dms_messages::ability::{PROVIDE_BID, REQUEST_BIDS, REQUEST_INVOKE};
 use dms_messages::{
     Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationStatus, AllocationStatusRequest,
     Bid, BidRequest, Cancel, Decline, Invocation, Join, NotAdmitted, Reconcile, Refused, Release, Renew,
-    Revocations, Signed,
+    Revocations, Signed, Successions,
 };
 
 /// What a sender needs for a word to be taken.
@@ -52,5 +52,7 @@ pub fn table() -> Vec<(Kind, Need)> {
         (kind::<NotAdmitted>(), Need::Nothing),
         // Each proves itself, which takes work that is not done for strangers; they may gossip it.
         (kind::<Revocations>(), Need::Acquaintance),
+        // Whoever has a new key is nobody until the old one has spoken for it.
+        (kind::<Successions>(), Need::Nothing),
     ]
 }

@@ -35,7 +35,7 @@ pub use rows::{
     AllocationRow, AttemptRow, AttemptState, BidReceivedRow, BidRequestReceivedRow, BidRequestSentRow,
     BidSentRow, ContractRow, JobRow, LockState, NodeAnswer, StartedRow,
 };
-pub use trust::{Grant, InviteRow, JoinRow, Root, TokenRow, TrustBooks, TrustEvent, TrustRow};
+pub use trust::{Grant, InviteRow, JoinRow, Root, SuccessionRow, TokenRow, TrustBooks, TrustEvent, TrustRow};
 
 /// Why an event does not fit the books.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -410,6 +410,10 @@ fn trust_story() -> Vec<Event> {
         join(other),
         TrustEvent::JoinRefused { inviter: friend, reason: NotAdmittedReason::Used },
         TrustEvent::JoinEnded { inviter: other },
+        TrustEvent::Succeeded {
+            succession: signed(Succession { new: other }, &PROVIDER, 200),
+            root: Some(Root { abilities: Role::Provider.abilities(), depth: 2 }),
+        },
     ];
     changes.into_iter().map(|change| Event::Trust { change }).collect()
 }
@@ -436,14 +440,38 @@ fn a_change_of_trust_that_is_about_nothing_is_refused_and_what_has_ended_is_forg
     let trust = books.trust();
     let counts = |trust: &TrustBooks| {
         let sizes = [trust.roots().len(), trust.grants().len(), trust.tokens().len()];
-        (sizes, [trust.revocations().len(), trust.invites().len(), trust.joins().len()])
+        let ends = [trust.revocations().len(), trust.invites().len(), trust.successions().len()];
+        (sizes, ends, trust.joins().len())
     };
-    assert_eq!(counts(trust), ([1, 1, 1], [1, 1, 1]));
+    assert_eq!(counts(trust), ([1, 1, 1], [1, 1, 1], 1));
     let ends = Timestamp(1_700_000_060_000);
     apply(&mut books, Event::Pruned { before: ends }).unwrap();
-    assert_eq!(counts(books.trust()), ([1, 1, 1], [1, 0, 1]), "what holds to the second holds");
+    assert_eq!(counts(books.trust()), ([1, 1, 1], [1, 0, 1], 1), "what holds to the second holds");
     apply(&mut books, Event::Pruned { before: Timestamp(ends.0 + 1) }).unwrap();
-    assert_eq!(counts(books.trust()), ([1, 1, 0], [0, 0, 1]), "trust does not end by itself");
+    assert_eq!(counts(books.trust()), ([1, 1, 0], [0, 0, 0], 1), "trust does not end by itself");
+}
+
+#[test]
+fn whoever_has_a_new_key_is_found_by_every_old_name() {
+    let keys: Vec<[u8; 32]> = (20..25).map(|seed| [seed; 32]).collect();
+    let did = |n: usize| Keypair::from_secret(&keys[n]).did();
+    let mut books = Books::default();
+    for old in [1, 0, 2] {
+        let succession = signed(Succession { new: did(old + 1) }, &keys[old], 1);
+        let change = TrustEvent::Succeeded { succession, root: None };
+        apply(&mut books, Event::Trust { change }).unwrap();
+    }
+    let trust = books.trust();
+    assert!((0..4).all(|old| trust.present_name(did(old)) == did(3)));
+    assert_eq!(trust.present_name(did(4)), did(4));
+    let lineage: Vec<Did> = trust.lineage(did(3)).iter().map(|one| one.issuer()).collect();
+    assert_eq!(lineage, [did(0), did(1), did(2)]);
+    assert!(trust.lineage(did(0)).is_empty());
+    // A ring, which nobody records, ends all the same.
+    let succession = signed(Succession { new: did(0) }, &keys[3], 1);
+    apply(&mut books, Event::Trust { change: TrustEvent::Succeeded { succession, root: None } }).unwrap();
+    books.trust().present_name(did(0));
+    assert_eq!(books.trust().lineage(did(0)).len(), 64);
 }
 
 fn other_job() -> Job {

@@ -5,13 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dms_messages::{
-    Ability, ContentId, Did, Invite, NotAdmittedReason, Revocation, Role, Signed, Timestamp, Token,
+    Ability, ContentId, Did, Invite, NotAdmittedReason, Revocation, Role, Signed, Succession, Timestamp,
+    Token,
 };
 use serde::{Deserialize, Serialize};
 
 use super::BooksError;
 use crate::rows::Row;
 use crate::rows::trust::TrustKey;
+
+/// Most keys of somebody, one after another, that are followed: whoever records them lets nobody have more.
+const MAX_FOLLOWED: usize = 64;
 
 /// A change to this part of the books.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -98,6 +102,14 @@ pub enum TrustEvent {
         /// By whom it was invited.
         inviter: Did,
     },
+    /// Somebody, or this node itself, has a new key. What the old name was trusted for is moved by events of its own.
+    Succeeded {
+        /// Who says so: the old key.
+        succession: Signed<Succession>,
+        /// As what the old name was trusted by name until then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<Root>,
+    },
 }
 
 impl TrustEvent {
@@ -117,6 +129,7 @@ impl TrustEvent {
             Self::JoinBegun { .. } => "join_begun",
             Self::JoinRefused { .. } => "join_refused",
             Self::JoinEnded { .. } => "join_ended",
+            Self::Succeeded { .. } => "succeeded",
         }
     }
 }
@@ -185,6 +198,16 @@ pub struct JoinRow {
     pub refused: Option<NotAdmittedReason>,
 }
 
+/// A key that somebody had.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SuccessionRow {
+    /// Who says which key follows: the old one.
+    pub succession: Signed<Succession>,
+    /// As what the old name was trusted by name until then: so far what it signed before holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
+}
+
 /// One row of any kind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -201,6 +224,8 @@ pub enum TrustRow {
     Invite(InviteRow),
     /// By the inviter's name.
     Join(Box<JoinRow>),
+    /// By the old name.
+    Succession(Box<SuccessionRow>),
 }
 
 /// All of it.
@@ -212,6 +237,7 @@ pub struct TrustBooks {
     pub(super) revocations: BTreeMap<(ContentId, Did), Signed<Revocation>>,
     pub(super) invites: BTreeMap<ContentId, InviteRow>,
     pub(super) joins: BTreeMap<Did, JoinRow>,
+    pub(super) successions: BTreeMap<Did, SuccessionRow>,
 }
 
 impl TrustBooks {
@@ -248,6 +274,28 @@ impl TrustBooks {
         &self.joins
     }
 
+    /// Who has a new key, by the old names.
+    pub fn successions(&self) -> &BTreeMap<Did, SuccessionRow> {
+        &self.successions
+    }
+
+    /// The name that somebody has now.
+    pub fn present_name(&self, did: Did) -> Did {
+        let next = |did: &Did| self.successions.get(did).map(|row| row.succession.value().new);
+        std::iter::successors(Some(did), next).take(MAX_FOLLOWED).last().unwrap_or(did)
+    }
+
+    /// The successions that led to somebody's name, the oldest first.
+    pub fn lineage(&self, did: Did) -> Vec<&Signed<Succession>> {
+        let before = |did: Did| {
+            self.successions.values().map(|row| &row.succession).find(|one| one.value().new == did)
+        };
+        let mut lineage: Vec<&Signed<Succession>> =
+            std::iter::successors(before(did), |one| before(one.issuer())).take(MAX_FOLLOWED).collect();
+        lineage.reverse();
+        lineage
+    }
+
     /// One row, if it is there.
     pub(crate) fn row(&self, key: &TrustKey) -> Option<TrustRow> {
         match key {
@@ -259,6 +307,9 @@ impl TrustBooks {
             }
             TrustKey::Invite(id) => self.invites.get(id).cloned().map(TrustRow::Invite),
             TrustKey::Join(did) => self.joins.get(did).cloned().map(|row| TrustRow::Join(Box::new(row))),
+            TrustKey::Succession(did) => {
+                self.successions.get(did).cloned().map(|row| TrustRow::Succession(Box::new(row)))
+            }
         }
     }
 
@@ -271,7 +322,9 @@ impl TrustBooks {
             self.revocations.keys().map(|(token, issuer)| TrustKey::Revocation(*token, *issuer));
         let invites = self.invites.keys().copied().map(TrustKey::Invite);
         let joins = self.joins.keys().copied().map(TrustKey::Join);
-        roots.chain(grants).chain(tokens).chain(revocations).chain(invites).chain(joins).collect()
+        let successions = self.successions.keys().copied().map(TrustKey::Succession);
+        let named = roots.chain(grants).chain(joins).chain(successions);
+        named.chain(tokens).chain(revocations).chain(invites).collect()
     }
 
     /// Puts back one row as it was written; false if key and row are of two kinds.
@@ -285,6 +338,9 @@ impl TrustBooks {
             }
             (TrustKey::Invite(id), TrustRow::Invite(row)) => drop(self.invites.insert(id, row)),
             (TrustKey::Join(did), TrustRow::Join(row)) => drop(self.joins.insert(did, *row)),
+            (TrustKey::Succession(did), TrustRow::Succession(row)) => {
+                drop(self.successions.insert(did, *row))
+            }
             _ => return false,
         }
         true
@@ -352,6 +408,12 @@ impl TrustBooks {
             TrustEvent::JoinEnded { inviter } => {
                 known(self.joins.remove(inviter).is_some(), inviter, TrustKey::Join(*inviter))
             }
+            TrustEvent::Succeeded { succession, root } => {
+                let old = succession.issuer();
+                let row = SuccessionRow { succession: succession.clone(), root: root.clone() };
+                self.successions.insert(old, row);
+                Ok(Row::Trust(TrustKey::Succession(old)))
+            }
         }
     }
 
@@ -367,6 +429,9 @@ impl TrustBooks {
         self.tokens.retain(|id, row| keep(row.token.header().expires_at >= before, TrustKey::Token(*id)));
         self.revocations.retain(|(token, issuer), revocation| {
             keep(revocation.header().expires_at >= before, TrustKey::Revocation(*token, *issuer))
+        });
+        self.successions.retain(|old, row| {
+            keep(row.succession.header().expires_at >= before, TrustKey::Succession(*old))
         });
         self.invites.retain(|id, row| keep(row.expires >= before, TrustKey::Invite(*id)));
         self.grants

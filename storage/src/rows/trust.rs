@@ -8,6 +8,7 @@
 //!        3 revocation  CID of the token: 36 bytes; public key of who says so: 32 bytes
 //!        4 invite      CID of its secret: 36 bytes
 //!        5 join        public key of the inviter: 32 bytes
+//!        6 succession  old public key: 32 bytes
 //! value  | version: u8 = 1 | CBOR of `TrustRow` |
 //! ```
 
@@ -32,6 +33,8 @@ pub enum TrustKey {
     Invite(ContentId),
     /// An inviter whose mesh this node wants to come into.
     Join(Did),
+    /// The old name of somebody who has a new key.
+    Succession(Did),
 }
 
 impl OrderedKey for TrustKey {
@@ -43,6 +46,7 @@ impl OrderedKey for TrustKey {
             Self::Revocation(token, issuer) => (3, [token.to_bytes(), issuer.to_bytes()].concat()),
             Self::Invite(id) => (4, id.to_bytes()),
             Self::Join(did) => (5, did.to_bytes()),
+            Self::Succession(did) => (6, did.to_bytes()),
         };
         [&[kind], name.as_slice()].concat()
     }
@@ -62,6 +66,7 @@ impl OrderedKey for TrustKey {
             }
             4 => id().map(Self::Invite),
             5 => did().map(Self::Join),
+            6 => did().map(Self::Succession),
             _ => None,
         }
     }
@@ -74,6 +79,7 @@ impl OrderedKey for TrustKey {
             Self::Revocation(token, issuer) => format!("revocation {token} {issuer}"),
             Self::Invite(id) => format!("invite {id}"),
             Self::Join(did) => format!("join {did}"),
+            Self::Succession(did) => format!("succession {did}"),
         }
     }
 }

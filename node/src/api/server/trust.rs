@@ -11,7 +11,8 @@ use dms_messages::Did;
 use super::{Failure, Shared};
 use crate::trust::commands::{
     BeginJoin, DistrustPeer, EndInvite, GetInvites, GetTokens, GetTrust, GrantToken, GrantedToken,
-    InviteMade, InviteView, KeepTokens, MakeInvite, RevokeToken, TokenView, TrustPeer, TrustView,
+    InviteMade, InviteView, KeepTokens, MakeInvite, RevokeToken, SucceedPeer, SuccessionView, TokenView,
+    TrustPeer, TrustView,
 };
 
 /// Adds the routes.
@@ -19,6 +20,7 @@ pub(super) fn routes(router: Router<Shared>) -> Router<Shared> {
     router
         .route("/v1/trust", get(show_trust).post(trust_peer))
         .route("/v1/trust/{did}", delete(distrust_peer))
+        .route("/v1/succession", post(succeed_peer))
         .route("/v1/tokens", get(list_tokens).post(grant_token))
         .route("/v1/tokens/{id}", delete(revoke_token))
         .route("/v1/tokens/keep", post(keep_tokens))
@@ -47,6 +49,14 @@ async fn distrust_peer(
     let UrlPath(did) = did?;
     shared.ask(DistrustPeer { did }).await??;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn succeed_peer(
+    State(shared): State<Shared>,
+    body: Result<Json<SucceedPeer>, JsonRejection>,
+) -> Result<Json<SuccessionView>, Failure> {
+    let Json(succeed) = body?;
+    Ok(Json(shared.ask(succeed).await??))
 }
 
 async fn list_tokens(State(shared): State<Shared>) -> Result<Json<Vec<TokenView>>, Failure> {

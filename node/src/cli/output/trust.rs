@@ -7,7 +7,9 @@ use dms_messages::{Ability, ContentId, Timestamp};
 use super::{age, count, escaped, fields, table};
 use crate::cli::join::Joined;
 use crate::time_text::to_the_second;
-use crate::trust::commands::{GrantedToken, InviteMade, InviteView, TokenView, TrustPeer, TrustView};
+use crate::trust::commands::{
+    GrantedToken, InviteMade, InviteView, SuccessionView, TokenView, TrustPeer, TrustView,
+};
 
 fn abilities(abilities: &BTreeSet<Ability>) -> String {
     abilities.iter().map(Ability::as_str).collect::<Vec<_>>().join(" ")
@@ -141,6 +143,11 @@ pub(in crate::cli) fn trust(trust: &TrustView, now: Timestamp) -> String {
 /// That somebody is trusted from now on.
 pub(in crate::cli) fn trusted(trust: &TrustPeer) -> String {
     format!("{} may {}\n", trust.did, abilities(&trust.abilities))
+}
+
+/// That somebody has a new key.
+pub(in crate::cli) fn succeeded(view: &SuccessionView) -> String {
+    format!("{} is {} now, and may what it could before\n", view.old, view.new)
 }
 
 /// Every token.
