@@ -10,6 +10,7 @@ use dms_storage::books::TrustEvent;
 use crate::commands::CommandError;
 use crate::node::Node;
 use crate::trust::commands::{SucceedPeer, SuccessionView};
+use crate::trust::conduct::Offence;
 use crate::trust::succession::{Lineage, SuccessionError, follow};
 use crate::word::{Addressed, Word};
 
@@ -43,6 +44,11 @@ impl Node {
 impl Handler<Successions> for Node {
     fn handle(&mut self, word: Successions, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let speaker = ctx.sender();
+        // To read it takes a signature for each key that there was: for strangers as rarely as they are answered.
+        if !self.knows(speaker) && !self.may_answer_stranger() {
+            self.parts.gate.note(speaker, Offence::TooFast);
+            return ().into();
+        }
         let lineage = self.read_lineage(&word);
         let lineage = lineage.and_then(|lineage| lineage.said_by(speaker).map(|()| lineage));
         let followed = lineage.and_then(|lineage| Ok((self.follow(&lineage)?, lineage)));
@@ -57,7 +63,7 @@ impl Handler<Successions> for Node {
                 }
             }),
             // A stranger's past is nobody's business.
-            Err(SuccessionError::Nobody) => {}
+            Err(SuccessionError::Nobody) => self.parts.gate.note(speaker, Offence::NotAllowed),
             Err(error @ (SuccessionError::Twice(_) | SuccessionError::Own)) => {
                 tracing::warn!(peer = %speaker, %error, "a new key does not count: two have the old one, or lie");
             }
