@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use cid::Cid;
+use cid::{Cid, multibase};
 use multihash::Multihash;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -14,6 +14,8 @@ const RAW: u64 = 0x55;
 const CBOR: u64 = 0x51;
 /// Multihash code of SHA-256.
 const SHA2_256: u64 = 0x12;
+/// How many bytes the binary form of every supported CID has: four codes and the digest.
+const BINARY_LENGTH: usize = 36;
 
 /// The identifier of a piece of content. Two contents with one identifier are the same bytes.
 ///
@@ -80,7 +82,9 @@ impl ContentId {
 
     /// Reads the binary form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ContentIdError> {
-        Self::checked(Cid::try_from(bytes).map_err(|_| ContentIdError::Malformed)?)
+        let id = Self::checked(Cid::try_from(bytes).map_err(|_| ContentIdError::Malformed)?)?;
+        // The library does not look at what follows after the digest.
+        if bytes.len() == BINARY_LENGTH { Ok(id) } else { Err(ContentIdError::Malformed) }
     }
 
     fn checked(cid: Cid) -> Result<Self, ContentIdError> {
@@ -115,7 +119,12 @@ impl FromStr for ContentId {
         if text.len() > 128 {
             return Err(ContentIdError::Malformed);
         }
-        Self::checked(Cid::from_str(text).map_err(|_| ContentIdError::Malformed)?)
+        if text.starts_with("Qm") {
+            Self::checked(Cid::from_str(text).map_err(|_| ContentIdError::Malformed)?)?;
+        }
+        // Not by `Cid::from_str`, which also takes whatever stands before `/ipfs/`.
+        let (_, bytes) = multibase::decode(text).map_err(|_| ContentIdError::Malformed)?;
+        Self::from_bytes(&bytes)
     }
 }
 
@@ -158,6 +167,27 @@ mod tests {
         assert_eq!(version_0.parse::<ContentId>(), Err(ContentIdError::Unsupported));
         for text in ["", "b", "not a cid", &"b".repeat(1000)] {
             assert_eq!(text.parse::<ContentId>(), Err(ContentIdError::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_stands_before_or_after_an_identifier() {
+        let id = ContentId::of_bytes(b"abc");
+        let longer = [&id.to_bytes()[..], &[0]].concat();
+        assert_eq!(ContentId::from_bytes(&longer), Err(ContentIdError::Malformed));
+        let texts = [
+            multibase::encode(multibase::Base::Base32Lower, &longer),
+            format!("https://example.org/ipfs/{id}"),
+            format!("/ipfs/{id}"),
+            format!("{id}/"),
+            format!(" {id}"),
+        ];
+        for text in texts {
+            assert_eq!(text.parse::<ContentId>(), Err(ContentIdError::Malformed), "{text}");
+        }
+        // The bases that other tools print are read.
+        for base in [multibase::Base::Base58Btc, multibase::Base::Base16Lower] {
+            assert_eq!(multibase::encode(base, id.to_bytes()).parse(), Ok(id));
         }
     }
 
