@@ -32,6 +32,9 @@ pub enum FileTreeError {
     /// A file and a directory have one name.
     #[error("{0:?} is both a file and a directory")]
     Conflict(String),
+    /// A file does not have the length that the tree says, or one content is said to have two.
+    #[error("{0:?} does not have the length that the tree says")]
+    Length(String),
     /// The bytes are not a tree.
     #[error("not a file tree")]
     Malformed(#[source] CborError),
@@ -131,7 +134,12 @@ impl FileTree {
         if self.files.len() > MAX_FILES {
             return Err(FileTreeError::TooManyFiles);
         }
-        for path in self.files.keys() {
+        let mut lengths = BTreeMap::new();
+        for (path, file) in &self.files {
+            // Whoever counts what a tree takes counts what it says: a content cannot be short here and long there.
+            if *lengths.entry(file.content).or_insert(file.length) != file.length {
+                return Err(FileTreeError::Length(path.as_str().to_owned()));
+            }
             let mut parent = path.as_str();
             while let Some((shorter, _)) = parent.rsplit_once('/') {
                 parent = shorter;
@@ -169,6 +177,10 @@ mod tests {
         assert_eq!(FileTree::from_blob(&blob), Ok(tree.clone()));
         tree.files.insert(RelativePath::new("a").unwrap(), entry.clone());
         assert_eq!(tree.to_blob(), Err(FileTreeError::Conflict("a".into())));
+        let longer = FileEntry { length: 2, ..entry.clone() };
+        let lies = BTreeMap::from([("a", entry.clone()), ("b", longer)]);
+        let lies = cbor::to_canonical(&BTreeMap::from([("files", lies)])).unwrap();
+        assert_eq!(FileTree::from_blob(&lies), Err(FileTreeError::Length("b".into())));
         let hostile =
             cbor::to_canonical(&BTreeMap::from([("files", BTreeMap::from([("../x", entry)]))])).unwrap();
         assert!(matches!(FileTree::from_blob(&hostile), Err(FileTreeError::Malformed(_))));

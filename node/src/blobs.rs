@@ -417,6 +417,11 @@ impl BlobStore {
             let bytes = self
                 .get(&file.content)?
                 .ok_or_else(|| BlobError::Io { path: source, source: io::ErrorKind::NotFound.into() })?;
+            // What was here before was not fetched with its length as the limit; and many files may be one content,
+            // so that a few lies would fill the disk beyond what was granted.
+            if bytes.len() as u64 != file.length {
+                return Err(BlobError::Tree(FileTreeError::Length(path.to_string())));
+            }
             fs::write(&target, bytes).map_err(at(&target))?;
         }
         Ok(())
@@ -607,6 +612,19 @@ mod tests {
             std::os::unix::fs::symlink("/etc/passwd", from.join("link")).unwrap();
             assert!(matches!(store.pack(&from), Err(BlobError::Unpackable(text)) if text.contains("link")));
         }
+    }
+
+    #[test]
+    fn a_tree_that_lies_about_the_length_of_what_is_here_is_not_unpacked() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path(), 10_000);
+        let content = store.put(&[7; 1000]).unwrap();
+        let path = |number: u32| RelativePath::new(&format!("{number}")).unwrap();
+        let files = (0..100).map(|number| (path(number), FileEntry { content, length: 0 })).collect();
+        let to = directory.path().join("to");
+        let refused = store.unpack(&FileTree { files }, &to).unwrap_err();
+        assert!(matches!(refused, BlobError::Tree(FileTreeError::Length(_))), "{refused:?}");
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 0, "nothing of it was written");
     }
 
     #[test]
