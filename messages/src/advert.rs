@@ -38,7 +38,8 @@ impl Document for Advert {
     const VERSION: u16 = 1;
 
     fn check(&self) -> Result<(), String> {
-        check_addresses(&self.addresses)
+        check_addresses(&self.addresses)?;
+        self.available.check()
     }
 }
 
