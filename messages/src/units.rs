@@ -163,7 +163,8 @@ impl FromStr for CpuMillis {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let millis = match text.strip_suffix('m') {
-            Some(millis) => millis.parse().ok(),
+            // Digits only: a number of the standard library may begin with a plus.
+            Some(millis) => parse_fixed(millis, 0),
             None => parse_fixed(text, 3),
         };
         millis.map(Self).ok_or_else(|| {
@@ -297,9 +298,19 @@ mod tests {
 
     #[test]
     fn nonsense_and_overflow_are_refused() {
-        for text in
-            ["", ".", "1.", "-1", "1.2345", "1,5", "99999999999999999999", "m", "18446744073709551615"]
-        {
+        for text in [
+            "",
+            ".",
+            "1.",
+            "-1",
+            "1.2345",
+            "1,5",
+            "99999999999999999999",
+            "m",
+            "+5m",
+            "5.m",
+            "18446744073709551615",
+        ] {
             assert!(text.parse::<CpuMillis>().is_err(), "{text}");
         }
         for text in ["", "64", "64KiB", "-1MiB", "1.5GiB", "18446744073709551615TiB"] {
