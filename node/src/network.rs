@@ -584,10 +584,13 @@ fn barred_word(kind: &Kind) -> Option<BarredWord> {
 }
 
 /// Why a gossiped message is not brought to the node.
-enum Unheard {
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
     /// Late, repeated, or of no use here.
+    #[error("of no use here")]
     Ignore,
     /// Wrong: its forwarder should not have forwarded it.
+    #[error("{0}")]
     Reject(String),
 }
 
@@ -608,13 +611,7 @@ async fn bring_gossip(
     mut heard: mpsc::Receiver<Gossip>,
     node: ActorRef<Node>,
 ) {
-    let network = parts.system.network();
-    let topics = Topics {
-        bid_request: bid_request_topic(network),
-        advert: advert_topic(network),
-        status: status_topic(network),
-        revocation: revocation_topic(network),
-    };
+    let topics = Topics::of(parts.system.network());
     let all = [&topics.bid_request, &topics.advert, &topics.status, &topics.revocation];
     for topic in all.map(Topic::clone) {
         if let Err(error) = parts.mesh.subscribe(topic).await {
@@ -667,6 +664,25 @@ struct Topics {
     advert: Topic,
     status: Topic,
     revocation: Topic,
+}
+
+impl Topics {
+    fn of(network: &str) -> Self {
+        Self {
+            bid_request: bid_request_topic(network),
+            advert: advert_topic(network),
+            status: status_topic(network),
+            revocation: revocation_topic(network),
+        }
+    }
+}
+
+/// Whether what was heard would be brought to the node: the first look at whatever anybody gossips.
+///
+/// # Errors
+/// [`Unheard`], which is also the verdict on whoever forwarded it.
+pub fn judge_gossip(gossip: &Gossip, context: &DecodeContext) -> Result<(), Unheard> {
+    check_gossip(gossip, &Topics::of(&context.network), context).map(drop)
 }
 
 fn check_gossip(gossip: &Gossip, topics: &Topics, context: &DecodeContext) -> Result<Heard, Unheard> {

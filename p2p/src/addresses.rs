@@ -40,8 +40,8 @@ impl AddressBook {
     /// Remembers addresses given as text for `peer`; those that cannot be dialled are ignored. Of too
     /// many the first are kept, because peers tell their most useful ones first.
     pub(crate) fn add_texts(&mut self, peer: PeerId, texts: &[String]) {
-        for address in texts.iter().rev().filter_map(|text| parse(text)) {
-            self.add(peer, &address);
+        for address in texts.iter().rev().filter_map(|text| usable(peer, text)) {
+            self.keep(peer, address);
         }
     }
 
@@ -97,7 +97,12 @@ impl AddressBook {
 
     /// Remembers a claim that `peer` might be at `address`, if that can be dialled.
     pub(crate) fn add(&mut self, peer: PeerId, address: &Multiaddr) {
-        let Some(address) = dialable(peer, address) else { return };
+        if let Some(address) = dialable(peer, address) {
+            self.keep(peer, address);
+        }
+    }
+
+    fn keep(&mut self, peer: PeerId, address: Multiaddr) {
         let entry = self.touch(peer);
         if entry.proven.as_ref() != Some(&address) && !entry.claimed.contains(&address) {
             entry.claimed.push_front(address);
@@ -136,6 +141,11 @@ pub(crate) enum Reach {
 
 fn parse(text: &str) -> Option<Multiaddr> {
     if text.len() > MAX_TEXT_LENGTH { None } else { text.parse().ok() }
+}
+
+/// What is kept of the text that says where `peer` is, if it can be dialled.
+pub(crate) fn usable(peer: PeerId, text: &str) -> Option<Multiaddr> {
+    dialable(peer, &parse(text)?)
 }
 
 /// The address without its `/p2p/…`.

@@ -116,7 +116,7 @@ pub use join::{JoinError, join};
 pub use libp2p::pnet::PreSharedKey;
 pub use limits::ConnectionLimits;
 pub use node::{P2p, P2pError};
-pub use peer::{NoDid, did_of, did_of_peer, peer_id};
+pub use peer::{NoDid, claimed_address, did_of, did_of_peer, peer_id};
 pub use status::{Direction, P2pStatus, PeerStatus, TopicStatus, TransportKind, UnreachedBootstrap};
 
 /// The libp2p of this crate, for those who put an [`ActorBehaviour`] into a swarm of theirs.

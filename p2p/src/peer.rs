@@ -35,6 +35,19 @@ pub fn did_of(multiaddr: &str) -> Result<Did, ConfigError> {
     }
 }
 
+/// What is kept of a multiaddr at which a peer says it can be dialled: the address without the peer's name; none if
+/// our transports cannot dial it, or if it names somebody else.
+///
+/// ```
+/// let peer = dms_p2p::did_of("/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN")?;
+/// assert!(dms_p2p::claimed_address(&peer, "/ip4/192.0.2.7/tcp/4001").is_some());
+/// assert!(dms_p2p::claimed_address(&peer, "/ip4/0.0.0.0/tcp/4001").is_none());
+/// # Ok::<(), dms_p2p::ConfigError>(())
+/// ```
+pub fn claimed_address(peer: &Did, multiaddr: &str) -> Option<Multiaddr> {
+    crate::addresses::usable(peer_id(peer), multiaddr)
+}
+
 /// The DID of a libp2p peer.
 ///
 /// # Errors

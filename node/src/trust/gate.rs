@@ -65,7 +65,7 @@ impl Gate {
             conduct: Arc::default(),
             measures,
             measures_end: Arc::new(Mutex::new(Some(measures_end))),
-            needs: Arc::new(needs::table().into_iter().collect()),
+            needs: Arc::new(needs::table().into_iter().map(|word| (word.kind, word.need)).collect()),
             clock,
             pre_shared_key: trust.pre_shared_key,
         }
@@ -368,7 +368,7 @@ mod tests {
             }
         }
         // The matrix is whole.
-        for (kind, _) in needs::table() {
+        for needs::Known { kind, .. } in needs::table() {
             assert!(MATRIX.iter().any(|(text, _)| *text == kind.to_string()), "{kind} is not in the matrix");
         }
         let refusal = admits(&gate, did(10), "dms.bid-request/1").unwrap_err();

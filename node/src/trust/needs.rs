@@ -1,5 +1,6 @@
 //! Which ability each word needs: the whole policy in one table. What is not in it is refused.
 
+use dms_actors::wire::{DecodeContext, DecodeError};
 use dms_actors::{Kind, WireMessage};
 use dms_messages::ability::{PROVIDE_BID, REQUEST_BIDS, REQUEST_INVOKE};
 use dms_messages::{
@@ -20,39 +21,50 @@ pub enum Need {
     Ability(&'static str),
 }
 
+/// A word that a peer may say.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Its kind.
+    pub kind: Kind,
+    /// What its sender needs.
+    pub need: Need,
+    /// Reads it as a link does, and forgets it: for whoever tries what a body may hold.
+    pub read: fn(&[u8], &DecodeContext) -> Result<(), DecodeError>,
+}
+
 /// Every word and what it needs.
-pub fn table() -> Vec<(Kind, Need)> {
-    fn kind<M: WireMessage>() -> Kind {
-        Kind::of::<M>()
+pub fn table() -> Vec<Known> {
+    fn word<M: WireMessage>(need: Need) -> Known {
+        Known { kind: Kind::of::<M>(), need, read: |body, context| M::decode_body(body, context).map(drop) }
     }
     vec![
         // A hint: nobody is asked, let alone believed, because of it who is not trusted.
-        (kind::<Signed<Advert>>(), Need::Nothing),
+        word::<Signed<Advert>>(Need::Nothing),
         // Requesters.
-        (kind::<Signed<BidRequest>>(), Need::Ability(REQUEST_BIDS)),
-        (kind::<Release>(), Need::Acquaintance),
-        (kind::<Signed<Invocation>>(), Need::Ability(REQUEST_INVOKE)),
-        (kind::<AllocationStatusRequest>(), Need::Acquaintance),
-        (kind::<Acknowledge>(), Need::Acquaintance),
-        (kind::<Cancel>(), Need::Acquaintance),
+        word::<Signed<BidRequest>>(Need::Ability(REQUEST_BIDS)),
+        word::<Release>(Need::Acquaintance),
+        word::<Signed<Invocation>>(Need::Ability(REQUEST_INVOKE)),
+        word::<AllocationStatusRequest>(Need::Acquaintance),
+        word::<Acknowledge>(Need::Acquaintance),
+        word::<Cancel>(Need::Acquaintance),
         // Providers.
-        (kind::<Signed<Bid>>(), Need::Ability(PROVIDE_BID)),
-        (kind::<Signed<Decline>>(), Need::Acquaintance),
-        (kind::<Signed<Accepted>>(), Need::Acquaintance),
-        (kind::<Signed<Refused>>(), Need::Acquaintance),
-        (kind::<Signed<AllocationStatus>>(), Need::Acquaintance),
-        (kind::<AllocationOutput>(), Need::Acquaintance),
+        word::<Signed<Bid>>(Need::Ability(PROVIDE_BID)),
+        word::<Signed<Decline>>(Need::Acquaintance),
+        word::<Signed<Accepted>>(Need::Acquaintance),
+        word::<Signed<Refused>>(Need::Acquaintance),
+        word::<Signed<AllocationStatus>>(Need::Acquaintance),
+        word::<AllocationOutput>(Need::Acquaintance),
         // Both.
-        (kind::<Reconcile>(), Need::Acquaintance),
+        word::<Reconcile>(Need::Acquaintance),
         // Whoever asks to be let in is nobody yet; the secret, or what the books grant it, decides.
-        (kind::<Join>(), Need::Nothing),
-        (kind::<Renew>(), Need::Nothing),
+        word::<Join>(Need::Nothing),
+        word::<Renew>(Need::Nothing),
         // Whoever was asked to let this node in is nobody yet, either.
-        (kind::<Admitted>(), Need::Nothing),
-        (kind::<NotAdmitted>(), Need::Nothing),
+        word::<Admitted>(Need::Nothing),
+        word::<NotAdmitted>(Need::Nothing),
         // Each proves itself, which takes work that is not done for strangers; they may gossip it.
-        (kind::<Revocations>(), Need::Acquaintance),
+        word::<Revocations>(Need::Acquaintance),
         // Whoever has a new key is nobody until the old one has spoken for it.
-        (kind::<Successions>(), Need::Nothing),
+        word::<Successions>(Need::Nothing),
     ]
 }
