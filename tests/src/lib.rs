@@ -6,6 +6,7 @@
 
 pub mod ear;
 pub mod hand_made;
+pub mod hostile;
 pub mod pair;
 pub mod requester;
 pub mod sim;
