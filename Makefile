@@ -31,8 +31,9 @@ soak: build ## Runs the suites that prove the books at full size, which takes ho
 sim: build ## Runs simulated worlds (SEEDS=200 NODES=7), or one: SEED=42 TRACE=1 tells and draws it, KEEP=1 keeps it as a test, FILE="my.toml" runs a scenario.
 	@$(in_env) "$$CARGO_TARGET_DIR/debug/sim" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) $(if $(NODES),--nodes $(NODES)) $(if $(SEED),--seed $(SEED)) $(if $(FILE),--file "$(FILE)") $(if $(LARGE),--large $(LARGE)) $(if $(filter-out 0,$(TRACE)),--trace) $(if $(NODE),--node $(NODE)) $(if $(JOB),--job $(JOB)) $(if $(filter-out 0,$(KEEP)),--keep)
 
-fuzz: setup ## Gives damaged frames to links for a while (FOR=60, in seconds).
-	@$(in_env) say "fuzz"; FUZZ_SECONDS=$(or $(FOR),60) cargo test --workspace --locked --test fuzz_frames -- --nocapture
+# Half of the time for whole links, half for all decoders in turn.
+fuzz: setup ## Gives damaged bytes to every decoder that a peer can reach, and to links (FOR=60, in seconds).
+	@$(in_env) say "fuzz"; FUZZ_SECONDS=$$(( ($(or $(FOR),60) + 1) / 2 )) with_proofs cargo test --workspace --locked --test fuzz_frames --test fuzz_decoders -- --nocapture
 
 check: setup ## Format, lints, documentation, dependencies: all short of running it.
 	@bash .ci/check.sh
