@@ -112,6 +112,9 @@ pub enum SignedError {
     /// The document is addressed to somebody else.
     #[error("addressed to somebody else")]
     Audience,
+    /// The document names nobody, and its kind is for one reader ([`Document::IS_DIRECTED`]).
+    #[error("addressed to nobody")]
+    NoAudience,
     /// The document belongs to another mesh.
     #[error("of another mesh")]
     Network,
@@ -138,6 +141,9 @@ pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: &'static str;
     /// The version of its meaning.
     const VERSION: u16;
+    /// True if it is said to one reader: whoever receives one that names nobody refuses it, so that what was said to
+    /// one cannot be said to another.
+    const IS_DIRECTED: bool = false;
 
     /// The rules that the type alone does not express (a deadline in order, a list within its bound).
     /// Asked before signing and after decoding.
@@ -304,7 +310,12 @@ impl<T: Document> Signed<T> {
     /// Checks a received document against all that can be checked without asking anybody: signature,
     /// freshness, audience, mesh, kind, and the rules of the value.
     pub fn verify(bytes: &[u8], context: &DecodeContext) -> Result<Self, SignedError> {
-        Self::verify_with(bytes, |header| header.check(context))
+        Self::verify_with(bytes, |header| {
+            if T::IS_DIRECTED && header.audience.is_none() {
+                return Err(SignedError::NoAudience);
+            }
+            header.check(context)
+        })
     }
 
     /// Checks a kept document: signature, kind, and the rules of the value, but not freshness, audience

@@ -36,6 +36,7 @@ pub struct Bid {
 impl Document for Bid {
     const KIND: &'static str = "dms.bid";
     const VERSION: u16 = 1;
+    const IS_DIRECTED: bool = true;
 
     fn check(&self) -> Result<(), String> {
         if self.score > 1000 {
@@ -218,6 +219,7 @@ pub struct Decline {
 impl Document for Decline {
     const KIND: &'static str = "dms.decline";
     const VERSION: u16 = 1;
+    const IS_DIRECTED: bool = true;
 
     fn check(&self) -> Result<(), String> {
         match &self.reason {

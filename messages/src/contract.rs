@@ -37,6 +37,7 @@ pub struct Contract {
 impl Document for Contract {
     const KIND: &'static str = "dms.contract";
     const VERSION: u16 = 1;
+    const IS_DIRECTED: bool = true;
 
     fn check(&self) -> Result<(), String> {
         if self.attempt.number == 0 {

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use dms_actors::signed::{DocumentId, SignOptions, Signed};
-use dms_actors::wire::DecodeContext;
+use dms_actors::signed::{DocumentId, SignOptions, Signed, SignedError};
+use dms_actors::wire::{DecodeContext, DecodeError};
 use dms_actors::{ContentId, Did, Keypair, WireMessage, cbor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -267,16 +267,48 @@ fn one_word_is_written_out_in_full() {
 
 #[test]
 fn an_invocation_carries_its_contract_as_a_document_of_its_own() {
+    let me = keypair().did();
+    let options = || SignOptions { audience: Some(me), ..options() };
     let contract = Signed::sign(contract(), &keypair(), options()).unwrap();
     let invocation = Invocation { bid: contract.value().bid, contract: contract.clone() };
     let signed = Signed::sign(invocation.clone(), &keypair(), options()).unwrap();
-    let context =
-        DecodeContext { me: keypair().did(), now: Timestamp(1_700_000_001_000), network: "test".to_owned() };
+    let context = DecodeContext { me, now: Timestamp(1_700_000_001_000), network: "test".to_owned() };
     let back = Signed::<Invocation>::decode_body(signed.bytes(), &context).unwrap();
     assert_eq!(back.value().contract.bytes(), contract.bytes());
 
     let other = Invocation { bid: BidId::from_random([9; 16]), ..invocation };
     assert!(Signed::sign(other, &keypair(), options()).is_err(), "a contract for another bid");
+}
+
+#[test]
+fn a_word_for_one_reader_names_it() {
+    fn read<T: Document>(value: T, audience: Option<Did>) -> Result<(), DecodeError> {
+        let signed = Signed::sign(value, &keypair(), SignOptions { audience, ..options() }).unwrap();
+        let (me, now) = (keypair().did(), Timestamp(1_700_000_001_000));
+        let context = DecodeContext { me, now, network: "test".to_owned() };
+        Signed::<T>::decode_body(signed.bytes(), &context).map(drop)
+    }
+    #[track_caller]
+    fn is_for_one<T: Document + Clone>(value: &T) {
+        assert_eq!(read(value.clone(), Some(keypair().did())), Ok(()));
+        assert_eq!(read(value.clone(), None), Err(DecodeError::Signed(SignedError::NoAudience)));
+    }
+    let (request, bid) = (BidRequestId::from_random([2; 16]), BidId::from_random([3; 16]));
+    let allocation = AllocationId::from_random([6; 16]);
+    let contract = Signed::sign(contract(), &keypair(), options()).unwrap();
+    is_for_one(contract.value());
+    is_for_one(&Bid { id: bid, request, resources: resources(), price: Price(1), score: 1, lease: Millis(1) });
+    is_for_one(&Decline { request, reason: DeclineReason::Draining, retry: Retry::Later });
+    is_for_one(&Accepted { attempt: attempt(), contract: contract.content_id(), allocation });
+    is_for_one(&Refused { attempt: attempt(), reason: RefusedReason::Draining });
+    let state = AllocationState::Running;
+    is_for_one(&AllocationStatus { attempt: attempt(), allocation, state, result: None });
+    is_for_one(&Invocation { bid: contract.value().bid, contract });
+    // What goes to many, or to whoever hears it.
+    let did = keypair().did();
+    let (uuid, peer_id) = (NodeUuid::from_random([4; 16]), did.peer_id());
+    assert_eq!(read(NodeCard { uuid, did, peer_id, created: Timestamp(1) }, None), Ok(()));
+    assert_eq!(read(Revocation { token: ContentId::of_bytes(b"token") }, None), Ok(()));
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub struct Invocation {
 impl Document for Invocation {
     const KIND: &'static str = "dms.invocation";
     const VERSION: u16 = 1;
+    const IS_DIRECTED: bool = true;
 
     fn check(&self) -> Result<(), String> {
         if self.contract.value().bid == self.bid {
@@ -49,6 +50,7 @@ pub struct Accepted {
 impl Document for Accepted {
     const KIND: &'static str = "dms.accepted";
     const VERSION: u16 = 1;
+    const IS_DIRECTED: bool = true;
 }
 
 /// Why a provider does not do what it was asked to.
@@ -111,6 +113,7 @@ pub struct Refused {
 impl Document for Refused {
     const KIND: &'static str = "dms.refused";
     const VERSION: u16 = 1;
+    const IS_DIRECTED: bool = true;
 
     fn check(&self) -> Result<(), String> {
         match &self.reason {

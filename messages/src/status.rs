@@ -266,6 +266,7 @@ pub struct AllocationStatus {
 impl Document for AllocationStatus {
     const KIND: &'static str = "dms.allocation-status";
     const VERSION: u16 = 1;
+    const IS_DIRECTED: bool = true;
 
     fn check(&self) -> Result<(), String> {
         if self.result.is_some() && !self.state.is_terminal() {
