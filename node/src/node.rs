@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dms_actors::clock::{SharedClock, Timestamp};
+use dms_actors::wire::DecodeContext;
 use dms_actors::{
     Actor, ActorId, ActorRef, Answer, Context, Did, ExitReason, Handler, Message, Responder, Supervision,
     Workers,
@@ -369,6 +370,12 @@ impl Node {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.parts.clock.now()
+    }
+
+    /// What a document that came within another word is checked against.
+    pub(crate) fn decode_context(&self) -> DecodeContext {
+        let network = self.parts.network.system.network().to_owned();
+        DecodeContext { me: self.me(), now: self.now(), network }
     }
 
     /// True if `did` may bid on our jobs.

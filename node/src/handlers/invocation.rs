@@ -3,7 +3,6 @@
 //!
 //! `Accepted` and `Refused`, our providers' answers, go to the job's actor.
 
-use dms_actors::wire::DecodeContext;
 use dms_actors::{Answer, Context, Did, Handler};
 use dms_messages::ability::REQUEST_INVOKE;
 use dms_messages::{
@@ -60,12 +59,7 @@ impl Node {
         if terms.provider != self.me() || contract.audience != Some(self.me()) {
             return Err(RefusedReason::NotYours);
         }
-        let context = DecodeContext {
-            me: self.me(),
-            now: self.now(),
-            network: self.parts.network.system.network().to_owned(),
-        };
-        if let Err(error) = contract.check(&context) {
+        if let Err(error) = contract.check(&self.decode_context()) {
             return Err(RefusedReason::ContractDiffers { what: error.to_string() });
         }
         if terms.pod.tasks.len() != 1 {

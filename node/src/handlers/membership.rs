@@ -165,14 +165,13 @@ impl Node {
         revocations: Vec<Signed<Revocation>>,
         ctx: &mut Context<'_, Self>,
     ) {
-        let now = self.now();
+        let context = self.decode_context();
         let mut new: Vec<Signed<Revocation>> = Vec::new();
         for revocation in revocations {
             let (header, issuer) = (revocation.header(), revocation.issuer());
             let kept = self.books.trust().revocations();
             let of_issuer = kept.keys().filter(|(_, by)| *by == issuer).count() + new.len();
-            let counts = header.network == self.parts.network.system.network()
-                && header.expires_at > now
+            let counts = header.check(&context).is_ok()
                 && !kept.contains_key(&(revocation.value().token, issuer))
                 && self.knows(issuer)
                 && of_issuer < MAX_REVOKED.0
