@@ -7,7 +7,8 @@ use std::time::Duration;
 use dms_actors::{Answer, Context, Did, Handler};
 use dms_messages::ability::REQUEST_BIDS;
 use dms_messages::{
-    Bid, BidId, BidRequest, BidRequestId, Decline, DeclineReason, Millis, Retry, Signed, Timestamp,
+    Bid, BidId, BidRequest, BidRequestId, ContentId, Decline, DeclineReason, DocumentId, Millis, Retry,
+    Signed, Timestamp,
 };
 use dms_storage::{Event, Lock, LockEnd};
 
@@ -20,7 +21,8 @@ use crate::signer::ANSWER_TTL;
 use crate::trust::conduct::Offence;
 use crate::word::{Addressed, Word};
 
-/// Longest life of a request that is answered: until then its id is remembered.
+/// Longest life of a request that is answered: for so long, and the skew, its id is remembered. Of one that lives
+/// longer nothing is: it would fill the memory for as long as its issuer likes.
 const MAX_REQUEST_LIFETIME: Duration = Duration::from_secs(300);
 /// Most requests remembered: beyond, requests are declined as too much, and not kept. From half of it on they are
 /// forgotten sooner (`Node::prune_early`), so that some hundred a second may come for ever.
@@ -95,8 +97,8 @@ impl Handler<Heard> for Node {
 impl Node {
     fn answer_request(&mut self, request: &Signed<BidRequest>, asked: Asked, ctx: &mut Context<'_, Self>) {
         let requester = request.issuer();
-        // Check: a repeat gets the same answer while that holds, and no second lock.
-        if self.books.has_seen(request.id()) || self.holds_for(request) {
+        // Check: a repeat changes nothing, whoever brings it.
+        if self.books.has_seen(seen_as(request)) {
             return self.repeat_answer(request, asked, ctx);
         }
         let topic = match asked {
@@ -111,18 +113,21 @@ impl Node {
             }
             return;
         }
-        if self.is_anothers(request) {
-            // Its row is the other's: nothing of this one is kept.
+        // Of what can be declined for good by itself nothing is kept: declining it again costs no more.
+        if let Some(what) = self.why_unsupported(request) {
             if asked == Asked::Directly {
-                let what = "a request that has the id of somebody else's".to_owned();
-                self.decline(requester, request.value().id, DeclineReason::Unsupported { what }, ctx);
+                let reason = DeclineReason::Unsupported { what: what.to_owned() };
+                self.decline(requester, request.value().id, reason, ctx);
             }
             return;
         }
+        if self.lock_holder(request.value().id).is_some() {
+            return self.renew_bid(request, ctx);
+        }
         // Decide.
-        let decision = self.decide(requester, request);
+        let decision = self.decide(requester, request.value());
         // Record, speak, report.
-        let seen = Event::DocumentSeen { id: request.id(), until: remembered_until(request) };
+        let seen = Event::DocumentSeen { id: seen_as(request), until: remembered_until(request) };
         match decision {
             Ok(offer) => self.make_bid(request, offer, seen, asked, ctx),
             Err(reason) => {
@@ -138,8 +143,7 @@ impl Node {
                     declined: Some(reason.clone()),
                 };
                 // A decline promises nothing: it need not wait for the disk, nor for books that are full or closed.
-                let remembered = self.books.requests_received().len().max(self.books.seen_count());
-                if self.request_shares.have_room(requester, remembered) {
+                if self.may_remember(requester) {
                     self.request_shares.count(requester);
                     self.record(ctx, vec![received, seen], |_, _, _| {});
                 }
@@ -150,9 +154,20 @@ impl Node {
         }
     }
 
-    /// True if a lock for this very request lives, under whatever signature it was asked for.
-    fn holds_for(&self, request: &Signed<BidRequest>) -> bool {
-        self.lock_holder(request.value().id) == Some(request.issuer())
+    /// Why a request is not one that this version answers, whatever else holds.
+    fn why_unsupported(&self, request: &Signed<BidRequest>) -> Option<&'static str> {
+        let header = request.header();
+        if header.expires_at.saturating_since(header.issued_at) > MAX_REQUEST_LIFETIME {
+            return Some("requests that live for more than 5 minutes");
+        }
+        // Its row is the other's.
+        self.is_anothers(request).then_some("a request that has the id of somebody else's")
+    }
+
+    /// True while there is room for one more request: what has been seen is never forgotten for what is new.
+    fn may_remember(&self, requester: Did) -> bool {
+        let remembered = self.books.requests_received().len().max(self.books.seen_count());
+        self.request_shares.have_room(requester, remembered)
     }
 
     /// True if another requester has named a request so.
@@ -169,16 +184,8 @@ impl Node {
         lock.map(|lock| lock.requester)
     }
 
-    fn decide(&self, requester: Did, signed: &Signed<BidRequest>) -> Result<Offer, DeclineReason> {
-        let request = signed.value();
-        let header = signed.header();
-        if header.expires_at.saturating_since(header.issued_at) > MAX_REQUEST_LIFETIME {
-            return Err(DeclineReason::Unsupported {
-                what: "requests that live for more than 5 minutes".to_owned(),
-            });
-        }
-        let remembered = self.books.requests_received().len().max(self.books.seen_count());
-        if !self.request_shares.have_room(requester, remembered) {
+    fn decide(&self, requester: Did, request: &BidRequest) -> Result<Offer, DeclineReason> {
+        if !self.may_remember(requester) {
             return Err(DeclineReason::Busy { shortfalls: Vec::new() });
         }
         match &self.mode {
@@ -266,35 +273,49 @@ impl Node {
         }
     }
 
-    /// The same request again: the same answer, as long as it holds.
+    /// The same document again: the same answer to its issuer, as long as it holds, and nothing else. Heard by gossip it
+    /// may come from anybody who has kept it, and is not answered.
     fn repeat_answer(&mut self, request: &Signed<BidRequest>, asked: Asked, ctx: &mut Context<'_, Self>) {
-        let row = self.books.requests_received().get(&request.value().id);
-        let row = row.filter(|row| row.requester == request.issuer());
-        if let Some(reason) = row.and_then(|row| row.declined.clone()) {
-            if asked == Asked::Directly {
-                self.decline(request.issuer(), request.value().id, reason, ctx);
-            }
+        let (requester, id) = (request.issuer(), request.value().id);
+        if asked == Asked::ByGossip {
             return;
         }
+        let row = self.books.requests_received().get(&id).filter(|row| row.requester == requester);
+        if let Some(reason) = row.and_then(|row| row.declined.clone()) {
+            return self.decline(requester, id, reason, ctx);
+        }
+        let (mut locks, now) = (self.books.locks().values(), self.now());
+        let lock = locks.find(|lock| lock.request == id && lock.requester == requester && lock.expires > now);
+        let sent = lock.and_then(|lock| self.books.bids_sent().get(&lock.bid)).map(|row| row.bid.clone());
+        if let Some(sent) = sent {
+            self.say(ctx, vec![Addressed::new(requester, Word::Bid(sent))]);
+        }
+    }
+
+    /// A request that holds a lock is signed anew by its requester: the bid is said again, with a longer lease if that
+    /// may be promised.
+    fn renew_bid(&mut self, request: &Signed<BidRequest>, ctx: &mut Context<'_, Self>) {
         let (requester, lease) = (request.issuer(), self.parts.provider_rules.lease);
         let renewal = ledger::renew(&self.books, requester, self.me(), request.value().id, lease, self.now());
         if let Some(renewal) = renewal {
-            self.say_bid_again(requester, renewal, ctx);
+            self.say_bid_again(request, renewal, ctx);
         }
     }
 
     /// Says a bid that holds once more, with what its lease is now: longer, if that may be promised and is on disk.
-    fn say_bid_again(&mut self, requester: Did, renewal: Renewal, ctx: &mut Context<'_, Self>) {
+    fn say_bid_again(&mut self, request: &Signed<BidRequest>, renewal: Renewal, ctx: &mut Context<'_, Self>) {
+        let requester = request.issuer();
         let Renewal { bid, expires, lease, is_longer } = renewal;
         let Some(sent) = self.books.bids_sent().get(&bid).map(|row| row.bid.clone()) else { return };
-        if self.mode != NodeMode::Serving || self.withdrawal.is_some() {
+        if self.mode != NodeMode::Serving || self.withdrawal.is_some() || !self.may_remember(requester) {
             // It holds as long as was said, and no longer.
             return self.say(ctx, vec![Addressed::new(requester, Word::Bid(sent))]);
         }
         let again = Bid { lease: Millis::from(lease), ..sent.value().clone() };
         let Some(again) = self.sign(again, requester, ANSWER_TTL) else { return };
+        let seen = Event::DocumentSeen { id: seen_as(request), until: remembered_until(request) };
         let renewed = is_longer.then_some(Event::LockRenewed { bid, expires });
-        self.record(ctx, renewed.into_iter().collect(), move |node, outcome, ctx| {
+        self.record(ctx, renewed.into_iter().chain([seen]).collect(), move |node, outcome, ctx| {
             // What could not be recorded is not said: the requester has the first bid, or asks again.
             if outcome.is_ok() && node.books.locks().contains_key(&bid) {
                 tracing::debug!(%requester, %bid, ?lease, "bid said again");
@@ -314,6 +335,15 @@ impl Node {
             });
         }
     }
+}
+
+/// As what a signed word is remembered: its id together with its issuer, for an id alone is anybody's to take, and
+/// whoever took another's would have that word held for a repeat.
+fn seen_as<T>(document: &Signed<T>) -> DocumentId {
+    let named = [document.issuer().public_key().as_slice(), &document.id().0].concat();
+    let hash = ContentId::of_bytes(&named).to_bytes();
+    // The last bytes: those before say what kind of hash it is.
+    DocumentId(hash.last_chunk().copied().expect("a CID is longer than an id"))
 }
 
 /// Until when a signed word must be remembered, so that a repeat has no effect: expiry and skew.
