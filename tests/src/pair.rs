@@ -154,6 +154,13 @@ pub struct HeldExecutor {
     pub may_end: watch::Sender<bool>,
 }
 
+impl HeldExecutor {
+    /// One whose programs are watched on the current runtime, and may not end yet.
+    pub fn shared() -> Arc<Self> {
+        Arc::new(Self { runtime: tokio::runtime::Handle::current(), may_end: watch::Sender::new(false) })
+    }
+}
+
 impl Executor for HeldExecutor {
     fn start(&self, _: Workload, _: Limits) -> Execution {
         let (stop, stopped) = oneshot::channel();
@@ -238,10 +245,7 @@ impl World {
             .unwrap();
         let engine = Arc::new(engine);
         let shared: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(&engine);
-        let executor = Arc::new(HeldExecutor {
-            runtime: tokio::runtime::Handle::current(),
-            may_end: watch::Sender::new(false),
-        });
+        let executor = HeldExecutor::shared();
         let gate = open_gate(did, "test", &clock);
         let parts = NodeParts {
             opened: Arc::new(Mutex::new(Some(open_books(&shared).unwrap()))),
