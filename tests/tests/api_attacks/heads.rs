@@ -271,7 +271,7 @@ fn bytes(target: &Target, attacks: &mut Vec<Attack>) {
     let old = String::from_utf8(version("HTTP/1.0")).unwrap();
     let old = old.replace(&format!("Host: {}\r\n", target.address), "");
     add("HTTP/1.0 without a host", old.into_bytes(), &[403]);
-    add("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), &[400]);
+    add("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), &[]);
     // The beginning of a client's first message of TLS 1.2.
     let hello = [0x16, 3, 1, 0, 0xa5, 1, 0, 0, 0xa1, 3, 3];
     add("TLS", [&hello[..], &[0x5a; 160]].concat(), &[400]);

@@ -197,6 +197,8 @@ impl Connections {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head)
             .max_buf_size(MAX_HEAD_BYTES)
+            // A head that comes in one piece may fit into the buffer and be longer.
+            .max_header_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
             .keep_alive(keeps_alive)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes.clone()));
