@@ -57,7 +57,7 @@ pub(super) fn all() -> Vec<Seed> {
     add("content-id", "binary", id.to_bytes());
     let request = [&[36], &ContentId::of_bytes(b"given").to_bytes()[..]].concat();
     add("blob-request", "request", request);
-    add("blob-answer", "found", b"\x00\x00\x00\x00\x06wanted".to_vec());
+    add("blob-answer", "whole", b"\x00\x00\x00\x00\x06wanted".to_vec());
     add("blob-answer", "busy", vec![3]);
     for (name, text) in [
         ("tcp", "/ip4/10.0.0.1/tcp/4001".to_owned()),
