@@ -24,12 +24,15 @@ use serde_bytes::ByteBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+/// Whoever reads what a peer has said.
+type Reader = Box<dyn Fn(&[u8])>;
+
 /// A decoder.
 pub(super) struct Target {
     /// Also the directory of its corpus.
     pub(super) name: String,
     /// Reads bytes as a peer's are read, and keeps its promises or panics.
-    pub(super) read: Box<dyn Fn(&[u8])>,
+    pub(super) read: Reader,
 }
 
 /// A kind as a part of a file's name.
