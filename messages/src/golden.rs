@@ -297,7 +297,14 @@ fn a_word_for_one_reader_names_it() {
     let allocation = AllocationId::from_random([6; 16]);
     let contract = Signed::sign(contract(), &keypair(), options()).unwrap();
     is_for_one(contract.value());
-    is_for_one(&Bid { id: bid, request, resources: resources(), price: Price(1), score: 1, lease: Millis(1) });
+    is_for_one(&Bid {
+        id: bid,
+        request,
+        resources: resources(),
+        price: Price(1),
+        score: 1,
+        lease: Millis(1),
+    });
     is_for_one(&Decline { request, reason: DeclineReason::Draining, retry: Retry::Later });
     is_for_one(&Accepted { attempt: attempt(), contract: contract.content_id(), allocation });
     is_for_one(&Refused { attempt: attempt(), reason: RefusedReason::Draining });
