@@ -138,13 +138,16 @@ mod tests {
         };
         assert!(take(now.0, TTL));
         assert!(!take(now.0, TTL) && !take(now.0 - 1, TTL), "not newer");
-        assert!(!take(now.0 + 31_000, TTL), "from the far future");
+        assert!(!take(now.0 + 31_000, TTL) && !take(now.0 + 30_001, TTL), "from the far future");
         assert!(
             take(now.0 + 1, Duration::from_secs(24 * 3600)),
             "newer, and kept no longer for its own wish"
         );
         assert!(notes.get(did(2), now.saturating_add(TTL)).is_some());
+        let ahead = peer.sign(status(now.0 + 30_000), None, Duration::from_secs(24 * 3600)).unwrap();
+        assert!(notes.take(&ahead, true, now), "by a clock that is just so far ahead");
         let later = now.saturating_add(TTL + SKEW);
+        assert!(notes.get(did(2), Timestamp(later.0 - 1)).is_some(), "the last instant");
         assert!(notes.get(did(2), later).is_none() && notes.current(later).count() == 0);
         notes.prune(later);
         assert_eq!(notes.keys().count(), 0);

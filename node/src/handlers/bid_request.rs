@@ -354,8 +354,14 @@ pub(crate) fn remembered_until<T>(document: &Signed<T>) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use dms_actors::signed::SignOptions;
+    use dms_actors::wire::DecodeContext;
+
     use super::*;
-    use crate::testing::did;
+    use crate::testing::tokens::key;
+    use crate::testing::{StillClock, did, job, request, signer};
 
     #[test]
     fn whoever_asks_without_end_leaves_room_for_the_others() {
@@ -381,5 +387,35 @@ mod tests {
         assert!(!Shares::default().have_room(did(1), MAX_REQUESTS), "and nothing goes beyond the whole");
         shares.recount(flooders.iter().copied());
         assert!(shares.have_room(flooders[0], half));
+    }
+
+    fn asked(by: u8, id: u8, ttl: Duration) -> Signed<BidRequest> {
+        let issued_at = signer(by, &Arc::new(StillClock::default())).now();
+        let options =
+            SignOptions { network: "test".into(), audience: None, issued_at, ttl, id: DocumentId([id; 16]) };
+        Signed::sign(request(&job()), &key(by), options).unwrap()
+    }
+
+    #[test]
+    fn a_document_is_remembered_as_its_issuers() {
+        let minute = Duration::from_secs(60);
+        let first = seen_as(&asked(2, 7, minute));
+        assert_eq!(first, seen_as(&asked(2, 7, 2 * minute)), "one id, one word");
+        assert_ne!(first, seen_as(&asked(3, 7, minute)), "another's");
+        assert_ne!(first, seen_as(&asked(2, 8, minute)), "another");
+    }
+
+    #[test]
+    fn a_document_is_remembered_until_it_is_taken_no_more() {
+        for seconds in [1, 60, 300] {
+            let asked = asked(2, 7, Duration::from_secs(seconds));
+            let until = remembered_until(&asked);
+            let taken = |now| {
+                let context = DecodeContext { me: did(1), now, network: "test".into() };
+                Signed::<BidRequest>::verify(asked.bytes(), &context).is_ok()
+            };
+            assert!(taken(Timestamp(until.0 - 1)), "{seconds} s: the last instant");
+            assert!(!taken(until), "{seconds} s");
+        }
     }
 }

@@ -457,17 +457,20 @@ mod tests {
         let at = |story: &Story, at: Timestamp| story.authority.may(did(2), REQUEST_BIDS, None, at).is_ok();
         let just = |hours: u64, seconds: u64| later(hours).saturating_add(Duration::from_secs(seconds));
         assert!(at(&story, just(1, 29)));
-        assert!(!at(&story, just(1, 31)));
+        assert!(at(&story, Timestamp(just(1, 30).0 - 1)), "the last instant");
+        assert!(!at(&story, just(1, 30)) && !at(&story, just(1, 31)));
         // One that has ended, or is to begin, is not even remembered.
         let credentials = Credentials::of([&token]);
         let mut fresh = Story::new();
         fresh.trusts(5, Role::Member, 1);
-        for (at, holds) in [(just(1, 31), false), (just(1, 29), true)] {
+        for (at, holds) in [(just(1, 31), false), (just(1, 30), false), (just(1, 29), true)] {
             let errors = fresh.authority.show(did(2), &credentials, at);
             assert_eq!(errors.is_empty(), holds, "{errors:?}");
         }
         let future = Sign { at: just(0, 31), ..Sign::new(5, 2).role(Role::Member) }.sign();
         assert_eq!(story.show(2, &[&future]), [ShowError::NotNow(future.content_id())]);
+        let soon = Sign { at: just(0, 30), ..Sign::new(5, 2).role(Role::Member) }.sign();
+        assert_eq!(story.show(2, &[&soon]), [], "by a clock that is just so far ahead");
     }
 
     #[test]

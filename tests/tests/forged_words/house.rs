@@ -124,7 +124,7 @@ impl World {
     ) -> Subject {
         let did = key(seed).did();
         let clock: SharedClock = Arc::<MovedClock>::clone(&self.clock);
-        let trust = Trust { is_open: false, peers: trusted.iter().copied().collect() };
+        let trust = Trust { peers: trusted.iter().copied().collect(), ..Trust::default() };
         let gate = Gate::new(did, NETWORK, &trust, Arc::clone(&clock));
         let blobs = Arc::new(BlobStore::open(data.path(), did, 1 << 20).expect("the directory is ours"));
         blobs.put(MODULE).expect("a few bytes can be stored");
@@ -143,7 +143,7 @@ impl World {
             opened: Arc::new(Mutex::new(Some(open_books(&shared).expect("the books open")))),
             engine: shared,
             signer: Signer::new(Arc::new(key(seed)), Arc::clone(&clock), NETWORK),
-            gate,
+            gate: gate.clone(),
             clock,
             job_rules: JobRules {
                 auction: HOURS,
@@ -176,7 +176,7 @@ impl World {
         let network = parts.network.clone();
         let node = system.spawn(move || Node::new(parts.clone()), Supervision::never());
         dms_node::startup::register(&system, &node).expect("nobody else is there");
-        network::listen(&network, &node);
+        network::listen(&network, &gate, &node);
         Subject { node, did, system, executor, engine, data }
     }
 
