@@ -21,6 +21,7 @@ use dms_node::api::token::{TOKEN_FILE, Token};
 use dms_node::api::types::JobDefaults;
 use dms_node::commands::NodeStatus;
 use dms_node::config::{EngineKind, Settings};
+use dms_node::identity::Identity;
 use dms_node::startup::RunningNode;
 use dms_tests::{DEADLINE, Home, proof, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -66,7 +67,8 @@ impl Target {
         let mut settings = Settings::for_data_dir(home.path());
         settings.listen = vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
         (settings.mdns, settings.engine) = (false, EngineKind::Memory);
-        let node = RunningNode::start(&settings).await.unwrap();
+        let node =
+            RunningNode::start(&settings, Identity::load_or_create(&settings.data).unwrap()).await.unwrap();
         let token = Token::load_or_create(home.path()).unwrap();
         let tcp = TcpApi::bind("127.0.0.1:0".parse().unwrap(), token.clone()).await.unwrap();
         let address = tcp.address();

@@ -39,7 +39,8 @@ const MEMORY_OF_A_BYTE: usize = 200;
 
 /// Where the seeds of a target are kept.
 fn corpus(target: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
+    // Asked when run: a target directory may be shared by several checkouts.
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("corpus").join(target)
 }
 
 /// The seeds of a target, in the order of their names.

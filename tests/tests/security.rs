@@ -14,7 +14,11 @@ fn root() -> PathBuf {
 /// The threats of the page: the text of each `* **…**` item below the heading of threats.
 fn threats(page: &str) -> Vec<String> {
     let threats = page.split_once("\n## Threats").map_or("", |(_, rest)| rest);
-    threats.split("\n* ").skip(1).map(|item| item.split("\n###").next().unwrap_or_default().to_owned()).collect()
+    threats
+        .split("\n* ")
+        .skip(1)
+        .map(|item| item.split("\n###").next().unwrap_or_default().to_owned())
+        .collect()
 }
 
 /// The tests that a text names: whatever is quoted as `file.rs::function`.

@@ -199,6 +199,7 @@ pub fn payloads() -> Vec<(String, Vec<u8>)> {
         of(allocation_status()),
         of(token()),
         of(Revocation { token: sign(token()).content_id() }),
+        of(succession()),
     ]
 }
 
@@ -228,5 +229,16 @@ pub fn bodies() -> Vec<(String, Vec<u8>)> {
         of(Admitted { invite: Some(secret.invite()), credentials: credentials() }),
         of(NotAdmitted { invite: None, reason: NotAdmittedReason::Used }),
         of(Revocations { revocations: vec![revocation.bytes().to_vec().into()] }),
+        of(successions()),
     ]
+}
+
+/// The reader is who the issuer was.
+fn succession() -> Succession {
+    Succession { new: reader() }
+}
+
+/// The same, to be said.
+pub fn successions() -> Successions {
+    Successions::of([&sign(succession())])
 }

@@ -14,8 +14,15 @@ pub(super) fn all() -> Vec<Seed> {
     let mut add =
         |target: &str, name: &str, bytes: Vec<u8>| seeds.push((target.to_owned(), name.to_owned(), bytes));
     let is_kept = |kind: &str| {
-        ["dms.node-card/1", "dms.node-status/1", "dms.contract/1", "dms.token/1", "dms.revocation/1"]
-            .contains(&kind)
+        [
+            "dms.node-card/1",
+            "dms.node-status/1",
+            "dms.contract/1",
+            "dms.token/1",
+            "dms.revocation/1",
+            "dms.succession/1",
+        ]
+        .contains(&kind)
     };
     for (kind, payload) in words::payloads() {
         let target = format!("{}.{}", if is_kept(&kind) { "document" } else { "word" }, file_name(&kind));
@@ -41,6 +48,8 @@ pub(super) fn all() -> Vec<Seed> {
     add("credentials", "token", to_canonical(&words::token()).unwrap());
     add("tokens", "text", credentials.to_string().into_bytes());
     add("tokens", "cbor", to_canonical(&credentials).unwrap());
+    add("successions", "text", words::successions().to_string().into_bytes());
+    add("successions", "cbor", to_canonical(&words::successions()).unwrap());
     add("invite", "text", words::invite().to_string().into_bytes());
     add("invite", "cbor", to_canonical(&words::invite()).unwrap());
     add("file-tree", "two-files", words::file_tree().to_blob().unwrap());

@@ -52,7 +52,7 @@ pub(super) fn all() -> Vec<Target> {
         }));
     }
     targets.extend([kept::<NodeCard>(), kept::<NodeStatus>(), kept::<Contract>()]);
-    targets.extend([kept::<Token>(), kept::<Revocation>()]);
+    targets.extend([kept::<Token>(), kept::<Revocation>(), kept::<Succession>()]);
     targets.extend([gossip(), records(), credentials(), frames(), canonical(), headers()]);
     targets.extend(PROTOCOLS.iter().filter_map(|protocol| match *protocol {
         // What a link says is tried by `frames`, and whole links by the tests of the runtime.
@@ -64,6 +64,7 @@ pub(super) fn all() -> Vec<Target> {
     targets.extend([
         carried::<Invite>("invite", "dms-invite-1-"),
         carried::<Credentials>("tokens", "dms-token-1-"),
+        carried::<Successions>("successions", "dms-succession-1-"),
     ]);
     targets.extend([dids(), content_ids(), addresses(), names()]);
     targets
