@@ -222,6 +222,8 @@ pub struct Node {
     pub(crate) started: Timestamp,
     /// How many more strangers are answered this second.
     stranger_answers: u32,
+    /// Requests of strangers, declined, that are kept in this second.
+    stranger_notes: u32,
     /// How the memory of requests is shared.
     pub(crate) request_shares: Shares,
     /// How many differences of each peer were mended this second; bounded as the connections are.
@@ -341,6 +343,7 @@ impl Node {
             peers: BTreeSet::new(),
             started: parts.clock.now(),
             stranger_answers: STRANGER_ANSWERS,
+            stranger_notes: STRANGER_ANSWERS,
             request_shares: Shares::default(),
             mended: BTreeMap::new(),
             absent_requesters: Round::default(),
@@ -655,6 +658,13 @@ impl Node {
     /// True if memory may have what never reached the disk, and never will.
     pub(crate) fn is_beyond_disk(&self) -> bool {
         self.is_beyond_disk
+    }
+
+    /// True if what a stranger asked in vain may still be kept in this second.
+    pub(crate) fn may_note_stranger(&mut self) -> bool {
+        let left = self.stranger_notes.checked_sub(1);
+        self.stranger_notes = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// True if a stranger may still get an answer in this second.
@@ -1009,6 +1019,7 @@ impl Actor for Node {
         }
         ctx.every(Duration::from_secs(1), |node, _| {
             node.stranger_answers = STRANGER_ANSWERS;
+            node.stranger_notes = STRANGER_ANSWERS;
             node.mended.clear();
         });
         ctx.every(self.parts.times.reconcile, |node, ctx| node.reconcile(ctx));

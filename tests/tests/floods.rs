@@ -71,9 +71,17 @@ fn rss(node: &Node<'_>) -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
+/// Held by whoever floods: the machine is for one flood at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A flood of `per_second` requests until it is told to stop; whatever becomes of them.
-async fn flood(mut flooder: Requester, per_second: u64, is_over: Arc<AtomicBool>, said: Arc<AtomicU64>) {
-    let seed = flooder.keypair.did().public_key()[0];
+async fn flood(
+    seed: u8,
+    mut flooder: Requester,
+    per_second: u64,
+    is_over: Arc<AtomicBool>,
+    said: Arc<AtomicU64>,
+) {
     // More than there is: who else gets what they would lock is another matter.
     let much = Requirement { cpu: CpuMillis(64_000), ..request(seed, 0).requirement };
     let word = |n| flooder.sign(BidRequest { requirement: much.clone(), ..request(seed, n) });
@@ -116,7 +124,7 @@ async fn endure(node: &Node<'_>, home: &Home, flooders: u8, per_second: u64) -> 
     let mut tasks = Vec::new();
     for n in 0..flooders {
         let flooder = Requester::to(FLOODER + n, &address, did).await;
-        tasks.push(tokio::spawn(flood(flooder, per_second, is_over.clone(), said.clone())));
+        tasks.push(tokio::spawn(flood(FLOODER + n, flooder, per_second, is_over.clone(), said.clone())));
     }
     let start = Instant::now();
     let (mut slowed, mut banned, mut grown_mib, mut loud) = (None, None, 0, Vec::new());
@@ -164,6 +172,7 @@ fn tell(what: &str, seen: &Seen) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_flooder_is_kept_out_until_the_owner_lets_it_in() {
+    let _alone = ALONE.lock().await;
     let home = Home::new();
     home.onboard("2", "1GiB");
     let node = home.start(&["--trust", &Requester::key(HONEST).did().to_string()]);
@@ -181,6 +190,7 @@ async fn one_flooder_is_kept_out_until_the_owner_lets_it_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_flooders_of_an_open_mesh_are_kept_out() {
+    let _alone = ALONE.lock().await;
     let home = Home::new();
     home.onboard("2", "1GiB");
     let node = home.start(&["--open", "--trust", &Requester::key(HONEST).did().to_string()]);

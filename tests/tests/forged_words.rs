@@ -613,8 +613,12 @@ async fn introduce(house: &House, skewed: &mut Skewed) {
         }
     }
     let topic = network::status_topic(NETWORK);
-    let verdicts = house::gossip(&house.world, &house.subject, provider, &topic, statuses).await;
-    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Accept));
+    // A source has a pace: a hundred in a second, and a few hundred at once.
+    for said in statuses.chunks(300) {
+        let verdicts = house::gossip(&house.world, &house.subject, provider, &topic, said.to_vec()).await;
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Accept));
+        house.world.clock.advance(Duration::from_secs(3));
+    }
     house.settle().await;
     let peers = dms_node::peers::GetPeers { limit: 10 };
     let peers = house.subject.node.ask(peers).timeout(DEADLINE).await.expect("the node answers");

@@ -92,8 +92,8 @@ impl FromStr for HttpAddress {
     fn from_str(text: &str) -> Result<Self, HttpAddressError> {
         let uri: Uri = text.parse().map_err(|_| HttpAddressError::Malformed)?;
         let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && !text.contains(['@', '#']);
-        let (Some("http"), Some(host), Some(port), true) =
-            (uri.scheme_str(), uri.host(), uri.port_u16(), is_bare)
+        let host = uri.host().filter(|host| !host.is_empty());
+        let (Some("http"), Some(host), Some(port), true) = (uri.scheme_str(), host, uri.port_u16(), is_bare)
         else {
             return Err(HttpAddressError::Malformed);
         };

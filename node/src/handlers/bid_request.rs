@@ -143,7 +143,9 @@ impl Node {
                     declined: Some(reason.clone()),
                 };
                 // A decline promises nothing: it need not wait for the disk, nor for books that are full or closed.
-                if self.may_remember(requester) {
+                // It is kept for people to see, of strangers as rarely as they would be answered elsewhere.
+                let is_of_interest = self.parts.gate.is_trusted(requester) || self.may_note_stranger();
+                if is_of_interest && self.may_remember(requester) {
                     self.request_shares.count(requester);
                     self.record(ctx, vec![received, seen], |_, _, _| {});
                 }

@@ -20,6 +20,17 @@ pub const NOW_SECONDS: i64 = 1_800_000_000;
 /// The same in milliseconds.
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
+/// The kinds of documents that are for one reader.
+const DIRECTED: [&str; 7] = [
+    "dms.bid/1",
+    "dms.decline/1",
+    "dms.invocation/1",
+    "dms.contract/1",
+    "dms.accepted/1",
+    "dms.refused/1",
+    "dms.allocation-status/1",
+];
+
 /// The key of whoever signs.
 pub fn issuer() -> Keypair {
     Keypair::from_secret(&[7; 32])
@@ -46,12 +57,17 @@ pub fn options() -> SignOptions {
     }
 }
 
+/// How a document of a type is signed that should hold.
+pub fn options_of<T: Document>() -> SignOptions {
+    SignOptions { audience: T::IS_DIRECTED.then(reader), ..options() }
+}
+
 /// `value` as the issuer signs it.
 ///
 /// # Panics
 /// If it breaks a rule of its type.
 pub fn sign<T: Document>(value: T) -> Signed<T> {
-    Signed::sign(value, &issuer(), options()).expect("an example breaks no rule")
+    Signed::sign(value, &issuer(), options_of::<T>()).expect("an example breaks no rule")
 }
 
 /// A document taken apart, to be put together wrongly and signed rightly.
@@ -76,7 +92,7 @@ pub struct Parts {
 impl Parts {
     /// The parts of a document of `kind` (`dms.bid/1`) around these bytes, which holds.
     pub fn new(kind: &str, payload: Vec<u8>) -> Self {
-        Self {
+        let mut parts = Self {
             protected: vec![(1.into(), (-8).into()), (3.into(), kind.into())],
             claims: vec![
                 (1.into(), issuer().did().to_string().into()),
@@ -90,7 +106,11 @@ impl Parts {
             external: vec![],
             context: "Signature1",
             signer: [7; 32],
+        };
+        if DIRECTED.contains(&kind) {
+            parts.set(3, reader().to_string());
         }
+        parts
     }
 
     /// The parts of a document around a value of its type, whether or not it breaks a rule of it.

@@ -60,7 +60,7 @@ impl Clock for MovedClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.system.monotonic()
+        self.system.monotonic() + Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
     }
 
     fn random(&self) -> [u8; 16] {

@@ -5,7 +5,7 @@ use dms_actors::signed::{MAX_LIFETIME, SKEW};
 use dms_actors::wire::DecodeContext;
 use dms_messages::{Bid, Keypair, Refused, RefusedReason, Signed, Timestamp, Token};
 use dms_tests::hostile::{
-    NOW, NOW_SECONDS, Parts, context, envelope, issuer, options, plain, reader, sign, words,
+    NOW, NOW_SECONDS, Parts, context, envelope, issuer, options_of, plain, reader, sign, words,
 };
 
 use super::{Table, judged};
@@ -234,9 +234,10 @@ fn headers(table: &mut Table) {
 
 fn claims(table: &mut Table) {
     let missing = "a claim is missing or not known";
-    for (at, name) in ["issuer", "expiry", "issued-at", "id"].into_iter().enumerate() {
+    for (at, name) in [(0, "issuer"), (2, "expiry"), (3, "issued-at"), (4, "id")] {
         changed(table, &format!("no {name}"), missing, |p| drop(p.claims.remove(at)));
     }
+    changed(table, "no reader", "NoAudience", |p| drop(p.claims.remove(1)));
     changed(table, "no mesh", "private claims", |p| drop(p.claims.pop()));
     changed(table, "a subject", missing, |p| p.set(2, "x"));
     changed(table, "not before a time", missing, |p| p.set(5, NOW_SECONDS));
@@ -411,7 +412,7 @@ fn payloads(table: &mut Table) {
 
 fn readers(table: &mut Table) {
     let document = |change: fn(&mut dms_messages::SignOptions)| {
-        let mut options = options();
+        let mut options = options_of::<Bid>();
         change(&mut options);
         Signed::sign(words::bid(), &issuer(), options).unwrap().bytes().to_vec()
     };
@@ -426,20 +427,21 @@ fn readers(table: &mut Table) {
         "Audience",
     );
     for network in ["tes", "tests", "TEST", "main", "test/1", " test"] {
-        let options = dms_messages::SignOptions { network: network.to_owned(), ..options() };
+        let options = dms_messages::SignOptions { network: network.to_owned(), ..options_of::<Bid>() };
         let document = Signed::sign(words::bid(), &issuer(), options).unwrap();
         add(table, format!("of the mesh {network:?}"), document.bytes(), "Network");
     }
     let skew = SKEW.as_millis() as u64;
     let past = |ago: u64| {
-        let options = dms_messages::SignOptions { issued_at: Timestamp(NOW.0 - ago), ..options() };
+        let options = dms_messages::SignOptions { issued_at: Timestamp(NOW.0 - ago), ..options_of::<Bid>() };
         Signed::sign(words::bid(), &issuer(), options).unwrap().bytes().to_vec()
     };
     add(table, "expired just beyond the skew", past(60_000 + skew), "Expired");
     add(table, "expired a day ago", past(86_400_000), "Expired");
     add(table, "from the beginning of time", past(NOW.0), "Expired");
     let future = |ahead: u64| {
-        let options = dms_messages::SignOptions { issued_at: Timestamp(NOW.0 + ahead), ..options() };
+        let options =
+            dms_messages::SignOptions { issued_at: Timestamp(NOW.0 + ahead), ..options_of::<Bid>() };
         Signed::sign(words::bid(), &issuer(), options).unwrap().bytes().to_vec()
     };
     add(table, "issued just beyond the skew", future(skew + 1_000), "NotYetValid");

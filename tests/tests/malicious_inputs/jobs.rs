@@ -195,7 +195,7 @@ fn toml(table: &mut Table) {
             (&deep, "config.toml:"),
             ("log = \"[[[\"", "not a log filter"),
             ("log_format = \"xml\"", "unknown variant"),
-            ("api = 7", "api: "),
+            ("api = [7]", "api: "),
             ("[[network]]", "network: "),
             ("a.b.c = 1", "unknown field"),
             ("network = \"\\ud800\"", "config.toml:1:"),
