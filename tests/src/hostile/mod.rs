@@ -3,6 +3,7 @@
 //!
 //! [`Parts`] makes documents that no honest signer makes, rightly signed, without the code under test.
 
+pub mod surroundings;
 pub mod words;
 
 use std::time::Duration;

@@ -1,17 +1,15 @@
 //! The ways in: one target for each decoder that a peer's bytes reach.
 
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use dms_actors::blob::{self, BlobRefusal, BlobSource};
 use dms_actors::cbor;
-use dms_actors::clock::{Clock, SharedClock};
+use dms_actors::clock::SharedClock;
 use dms_actors::directory::RecordCheck;
 use dms_actors::mesh::{Gossip, GossipId};
 use dms_actors::signed::{Document, verify_header};
-use dms_actors::transport::{OpenError, PROTOCOLS, Pipe, Transport, TransportEvent};
+use dms_actors::transport::PROTOCOLS;
 use dms_actors::{ActorPath, Address, Policy};
 use dms_messages::*;
 use dms_node::directory::{WordCheck, advert_key, card_key};
@@ -19,10 +17,10 @@ use dms_node::network::{advert_topic, bid_request_topic, judge_gossip, revocatio
 use dms_node::trust::{Gate, Trust, needs};
 use dms_node::{network, proof};
 use dms_p2p::{claimed_address, did_of};
+use dms_tests::hostile::surroundings::{Answering, StillClock};
 use dms_tests::hostile::{NETWORK, NOW, Parts, context, issuer, reader};
 use serde_bytes::ByteBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 
 /// Whoever reads what a peer has said.
 type Reader = Box<dyn Fn(&[u8])>;
@@ -105,27 +103,9 @@ fn gossip() -> Target {
     })
 }
 
-/// A wall clock that stands still.
-#[derive(Debug)]
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> Timestamp {
-        NOW
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn random(&self) -> [u8; 16] {
-        [7; 16]
-    }
-}
-
 /// What others store in the directory, as Kademlia brings it.
 fn records() -> Target {
-    let clock: SharedClock = Arc::new(Still);
+    let clock: SharedClock = Arc::new(StillClock);
     let check = WordCheck::new(reader(), NETWORK, clock);
     target("record", move |bytes| {
         for kind in ["dms.advert/1", "dms.node-card/1"] {
@@ -139,7 +119,7 @@ fn records() -> Target {
 
 /// What a peer shows when a link opens.
 fn credentials() -> Target {
-    let clock: SharedClock = Arc::new(Still);
+    let clock: SharedClock = Arc::new(StillClock);
     let gate = Gate::new(reader(), NETWORK, &Trust::default(), clock);
     target("credentials", move |bytes| {
         let _ = gate.introduce(issuer().did(), bytes);
@@ -214,42 +194,11 @@ fn blob_requests() -> Target {
     })
 }
 
-/// A transport on which every peer says the same.
-struct Answering(Vec<u8>);
-
-impl Transport for Answering {
-    fn open(&self, _: Did, _: &'static str) -> Pin<Box<dyn Future<Output = Result<Pipe, OpenError>> + Send>> {
-        let (mut near, far) = tokio::io::duplex(256 * 1024);
-        let answer = self.0.clone();
-        Box::pin(async move {
-            // It says what fits, and goes.
-            near.write_all(&answer).await.expect("there is room");
-            drop(near);
-            let pipe: Pipe = Box::new(far);
-            Ok(pipe)
-        })
-    }
-
-    fn add_addresses(&self, _: Did, _: Vec<String>) {}
-
-    fn listen_addresses(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn connected_peers(&self) -> Vec<Did> {
-        Vec::new()
-    }
-
-    fn take_events(&self) -> Option<mpsc::Receiver<TransportEvent>> {
-        None
-    }
-}
-
 fn blob_answers() -> Target {
     target("blob-answer", |bytes| {
         let id = ContentId::of_bytes(b"wanted");
         let fetched = wait(async {
-            let transport = Answering(bytes.to_vec());
+            let transport = Answering { answer: bytes.to_vec(), stays: false };
             blob::fetch(&transport, reader(), id, 64).await
         });
         assert!(

@@ -1,17 +1,15 @@
 //! Trees of files, blobs and the requests for them, and contracts as files.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ciborium::Value;
 use dms_actors::blob::{self, BlobRefusal, BlobSource};
 use dms_actors::signed::Signed;
-use dms_actors::transport::{OpenError, Pipe, Transport, TransportEvent};
 use dms_messages::*;
 use dms_node::proof;
+use dms_tests::hostile::surroundings::Answering;
 use dms_tests::hostile::{NOW, NOW_SECONDS, Parts, issuer, plain, reader, sign, words};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 
 use super::{Table, judged, told};
 
@@ -199,48 +197,10 @@ fn requests(table: &mut Table) {
     }
 }
 
-/// A transport on which every peer says the same.
-struct Answering(Vec<u8>);
-
-impl Transport for Answering {
-    fn open(
-        &self,
-        _: Did,
-        _: &'static str,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Pipe, OpenError>> + Send>> {
-        let (mut near, far) = tokio::io::duplex(4096);
-        let answer = self.0.clone();
-        Box::pin(async move {
-            near.write_all(&answer).await.expect("there is room");
-            // It neither says more nor goes away.
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_secs(3600)).await;
-                drop(near);
-            });
-            let pipe: Pipe = Box::new(far);
-            Ok(pipe)
-        })
-    }
-
-    fn add_addresses(&self, _: Did, _: Vec<String>) {}
-
-    fn listen_addresses(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn connected_peers(&self) -> Vec<Did> {
-        Vec::new()
-    }
-
-    fn take_events(&self) -> Option<mpsc::Receiver<TransportEvent>> {
-        None
-    }
-}
-
 fn answers(table: &mut Table) {
     let fetch = |answer: &[u8]| {
         wait(async {
-            let transport = Arc::new(Answering(answer.to_vec()));
+            let transport = Arc::new(Answering { answer: answer.to_vec(), stays: true });
             let id = ContentId::of_bytes(b"wanted");
             told(blob::fetch(transport.as_ref(), reader(), id, 1024).await)
         })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dms_actors::clock::{Clock, SharedClock};
+use dms_actors::clock::SharedClock;
 use dms_actors::directory::{MAX_RECORD_LENGTH, RecordCheck, RecordKey};
 use dms_actors::mesh::{Gossip, GossipId, Topic};
 use dms_messages::*;
@@ -11,6 +11,7 @@ use dms_node::directory::{WordCheck, advert_key, card_key, class_key};
 use dms_node::network::{
     Unheard, advert_topic, bid_request_topic, judge_gossip, revocation_topic, status_topic,
 };
+use dms_tests::hostile::surroundings::StillClock;
 use dms_tests::hostile::{NETWORK, NOW, Parts, context, issuer, options, reader, sign, words};
 
 use super::Table;
@@ -94,28 +95,10 @@ fn gossip(table: &mut Table) {
     }
 }
 
-/// A wall clock that stands still.
-#[derive(Debug)]
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> Timestamp {
-        NOW
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn random(&self) -> [u8; 16] {
-        [7; 16]
-    }
-}
-
 /// Stores this under a key.
 fn store(key: RecordKey) -> impl Fn(&[u8]) -> Result<(), String> {
     move |value| {
-        let clock: SharedClock = Arc::new(Still);
+        let clock: SharedClock = Arc::new(StillClock);
         WordCheck::new(reader(), NETWORK, clock).check(&key, value).map(drop)
     }
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use ciborium::Value;
 use dms_actors::Policy;
-use dms_actors::clock::{Clock, SharedClock};
+use dms_actors::clock::SharedClock;
 use dms_messages::ability::REQUEST_BIDS;
 use dms_messages::*;
 use dms_node::trust::authority::Authority;
 use dms_node::trust::{Gate, Trust};
 use dms_storage::books::Root;
+use dms_tests::hostile::surroundings::StillClock;
 use dms_tests::hostile::{NETWORK, NOW, Parts, plain, words};
 
 use super::Table;
@@ -200,28 +201,10 @@ fn chains(table: &mut Table) {
     add(table, "five tokens where three may follow", &chain.iter().collect::<Vec<_>>(), "it needs");
 }
 
-/// A wall clock that stands still.
-#[derive(Debug)]
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> Timestamp {
-        NOW
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn random(&self) -> [u8; 16] {
-        [7; 16]
-    }
-}
-
 /// What a link's first frame may carry.
 fn greetings(table: &mut Table) {
     let introduce = |bytes: &[u8]| {
-        let clock: SharedClock = Arc::new(Still);
+        let clock: SharedClock = Arc::new(StillClock);
         let gate = Gate::new(key(1).did(), NETWORK, &Trust::default(), clock);
         gate.introduce(key(HOLDER).did(), bytes).map_err(|refusal| format!("{refusal:?}"))
     };
