@@ -25,6 +25,8 @@ fn flood_time() -> Duration {
 }
 /// Different requests that a flooder says in turn.
 const REQUESTS: u64 = 1_000;
+/// Between two rounds: more than one requester may have remembered in a minute is nobody's honest need.
+const PACE: Duration = Duration::from_millis(10);
 /// Between two bursts of a flooder.
 const BEAT: Duration = Duration::from_millis(10);
 
@@ -47,7 +49,9 @@ fn request(seed: u8, number: u64) -> BidRequest {
 /// Asks, is bid, and lets go, so often; how long each round took.
 async fn rounds(honest: &mut Requester, next: &mut u64, count: usize) -> Vec<Duration> {
     let mut took = Vec::new();
+    let mut pace = tokio::time::interval(PACE);
     for _ in 0..count {
+        pace.tick().await;
         *next += 1;
         let word = honest.sign(request(HONEST, *next));
         let start = Instant::now();
