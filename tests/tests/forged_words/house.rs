@@ -323,7 +323,13 @@ impl Look {
             .collect();
         let (events, books) = (later.events - self.events, self.capability == later.capability);
         let peers = self.peers == later.peers;
-        format!("{events} events; rows of {changed:?}; same capability: {books}; same peers: {peers}")
+        // Its name is to be read in it, whatever else is not text.
+        let last = later.rows.iter().rfind(|((family, _), _)| *family == Family::Events);
+        let last = last.map(|(_, row)| String::from_utf8_lossy(row).into_owned());
+        format!(
+            "{events} events, the last {last:?}; rows of {changed:?}; same capability: {books}; \
+             same peers: {peers}"
+        )
     }
 }
 

@@ -235,15 +235,18 @@ impl House {
         let seal = self.world.seal(&self.provider.key, None);
         let (advert, status) =
             (advert(seal.issued_at.0).sign(&seal), node_status(seal.issued_at.0).sign(&seal));
-        self.say_bytes(Who::Provider, Word::Advert, advert).await;
-        let topic = network::status_topic(NETWORK);
-        house::gossip(&self.world, &self.subject, &self.provider, &topic, vec![status]).await;
-        wait_until("all peers", async || {
+        wait_until("all peers", async || (self.subject.status().await.peers.len() == 4).then_some(())).await;
+        wait_until("the offer", async || {
+            // What is told on the link to the node's former life, which is about to end, is lost.
+            self.provider.tell(self.subject.did, Word::Advert, advert.clone()).await;
+            self.settle().await;
             let peers = self.subject.status().await.peers;
-            let has_offer = peers.iter().any(|peer| peer.did == self.provider.did && peer.is_provider);
-            (peers.len() == 4 && has_offer).then_some(())
+            peers.iter().any(|peer| peer.did == self.provider.did && peer.is_provider).then_some(())
         })
         .await;
+        self.said.push(Said { by: Who::Provider, way: Way::Told(Word::Advert), bytes: advert });
+        let topic = network::status_topic(NETWORK);
+        house::gossip(&self.world, &self.subject, &self.provider, &topic, vec![status]).await;
     }
 
     /// Until everything that was told the node has been handled.
@@ -380,9 +383,10 @@ impl House {
         // Left open.
         self.submit(4).await;
         let invoked = self.win(4).await;
-        self.submit(5).await;
+        let job = self.submit(5).await;
         let asked = self.provider.hear_document::<dms_messages::BidRequest>(Word::BidRequest).await;
-        self.settle().await;
+        // It asks itself too.
+        self.wait_for_job(job, |row| row.declines.contains_key(&me)).await;
         Open { held, asked: asked.value().clone(), invoked }
     }
 
