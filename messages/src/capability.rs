@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::benchmark::Benchmark;
 use crate::check_text;
 use crate::units::{CpuMillis, DiskMib, MemoryMib, Price};
 
@@ -276,6 +277,9 @@ pub struct Capability {
     /// What it costs.
     #[serde(default)]
     pub prices: PriceList,
+    /// How fast the machine is, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<Benchmark>,
 }
 
 impl Capability {

@@ -14,6 +14,7 @@
 
 pub mod ability;
 mod advert;
+mod benchmark;
 mod bid;
 mod bid_request;
 mod capability;
@@ -35,6 +36,7 @@ mod units;
 
 pub use ability::{Ability, Role};
 pub use advert::{Advert, MAX_ADDRESSES};
+pub use benchmark::Benchmark;
 pub use bid::{Bid, Decline, DeclineReason, Release, ReleaseCause, Retry};
 pub use bid_request::{BidRequest, MAX_WANTED};
 pub use capability::{

@@ -130,6 +130,7 @@ pub fn default_capability(host: &HostInfo) -> Capability {
         location: None,
         labels: BTreeMap::new(),
         prices: PriceList::default(),
+        benchmark: None,
     }
 }
 
