@@ -4,8 +4,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 /// The text of a file of at most `limit` bytes. Whatever the file is (a pipe, a device), no more than that is read.
 ///
@@ -19,16 +21,6 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
         return Err(io::Error::other(format!("larger than {limit} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
-}
-
-/// Writes a new file that only its owner reads; one that is there is never written over.
-///
-/// # Errors
-/// The system's.
-pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 /// Makes a directory with all above it, or closes the one that is there: nobody else looks into it.
@@ -49,15 +41,41 @@ pub(crate) fn close_directory(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The system's; `AlreadyExists` if there is one.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    write_beside(path, bytes)?.persist_noclobber(path).map_err(|error| error.error)?;
+    sync_directory_of(path)
+}
+
+/// Writes a file of mode 0600 in the place of the one that is there, if one is. One of the two is on disk, whole, at
+/// every instant, and the new one when this returns.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_beside(path, bytes)?.persist(path).map_err(|error| error.error)?;
+    sync_directory_of(path)
+}
+
+/// A temporary file beside `path`, which has these bytes on disk and waits for its name.
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     // A temporary file has mode 0600 from its first moment.
-    let file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory);
+    let file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory_of(path));
     // Without the name of the temporary file, which nobody has asked for.
     let mut file = file.map_err(|error| io::Error::from(error.kind()))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist_noclobber(path).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    Ok(file)
+}
+
+/// Has the disk know the names in the directory where `path` is.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -77,16 +95,6 @@ mod tests {
         fs::write(&path, [0xff]).unwrap();
         assert!(read_text(&path, 5).unwrap_err().to_string().contains("UTF-8"));
         assert_eq!(read_text(&directory.path().join("none"), 5).unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn a_secret_is_closed_to_others_and_takes_no_files_place() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("secret");
-        write_secret(&path, b"one").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(write_secret(&path, b"two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&path).unwrap(), b"one");
     }
 
     #[test]
@@ -111,6 +119,9 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(write_new(&path, b"second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
+        replace(&path, b"third").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read(&path).unwrap(), b"third");
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1, "no temporary file is left");
     }
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use dms_messages::PreSharedKey;
 use zeroize::Zeroizing;
 
@@ -111,30 +112,25 @@ pub fn remember(directory: &Path, key: PreSharedKey) -> Result<(), SwarmKeyError
     }
     let unusable = |source| SwarmKeyError::Unusable { path: path.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
-    write_new(&path, &encode(key)).map_err(unusable)
+    write_new(&path, encode(key).as_bytes()).map_err(unusable)
 }
 
 /// Sized in advance, so that no copy of the secret is left behind by growing.
-fn encode(PreSharedKey(bytes): PreSharedKey) -> Zeroizing<Vec<u8>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(128));
-    text.extend_from_slice(HEADER.as_bytes());
-    for digit in bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]) {
-        text.push(b"0123456789abcdef"[usize::from(digit)]);
-    }
-    text.push(b'\n');
+fn encode(PreSharedKey(bytes): PreSharedKey) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(128));
+    text.push_str(HEADER);
+    HEXLOWER.encode_append(&bytes, &mut text);
+    text.push('\n');
     text
 }
 
 fn decode(text: &[u8]) -> Option<PreSharedKey> {
     let digits = text.strip_prefix(HEADER.as_bytes())?.trim_ascii_end();
     let mut bytes = [0; 32];
-    if digits.len() != 2 * bytes.len() {
+    if HEXLOWER_PERMISSIVE.decode_len(digits.len()) != Ok(bytes.len()) {
         return None;
     }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
+    HEXLOWER_PERMISSIVE.decode_mut(digits, &mut bytes).ok()?;
     Some(PreSharedKey(bytes))
 }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -115,11 +116,7 @@ impl Token {
         getrandom::fill(bits.as_mut()).map_err(|error| TokenError::Randomness(error.to_string()))?;
         // Sized in advance, so that no copy of the secret is left behind by growing.
         let mut line = Zeroizing::new(String::with_capacity(2 * TOKEN_BYTES + 1));
-        let digit = |half: u8| char::from_digit(u32::from(half), 16).expect("four bits are one digit");
-        for byte in bits.iter() {
-            line.push(digit(byte >> 4));
-            line.push(digit(byte & 0x0f));
-        }
+        HEXLOWER.encode_append(bits.as_slice(), &mut line);
         let token = Self(line.clone());
         line.push('\n');
         files::write_new(path, line.as_bytes())

@@ -11,7 +11,7 @@ use super::error::{CANNOT_WRITE, CliError};
 use super::passphrase::{self, NewPassphrase};
 use super::{Session, db, output, small_runtime};
 use crate::config::Layer;
-use crate::files::{read_text, write_secret};
+use crate::files::{read_text, write_new};
 use crate::identity::{
     Cost, Identity, IdentityError, IdentityName, KeyFile, SealedKey, StoredKey, did_document, named,
 };
@@ -316,7 +316,7 @@ fn for_export(key: StoredKey, new: &NewPassphrase, session: &Session) -> Result<
 /// Writes an exported key to a new file, or gives its text.
 fn write_export(key: &SealedKey, out: Option<&Path>) -> Result<Option<String>, CliError> {
     let Some(path) = out else { return Ok(Some(key.to_string())) };
-    write_secret(path, format!("{key}\n").as_bytes()).map_err(|error| {
+    write_new(path, format!("{key}\n").as_bytes()).map_err(|error| {
         let message = format!("{} cannot be written", path.display());
         CliError::Caused { code: CANNOT_WRITE, message, source: Box::new(error) }
     })?;

@@ -1,13 +1,13 @@
 //! Writes into config.toml which mesh this machine is in and where to find it, and leaves the rest of it as it is.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, value};
 
 use super::{FILE_NAME, Loaded, Source};
+use crate::files::replace;
 
 /// Most addresses that are kept to dial first.
 const MAX_BOOTSTRAP: usize = 16;
@@ -87,11 +87,7 @@ pub fn remember_mesh(
     }
     let text = document.to_string();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(unwritable)?;
-    let mut file = tempfile::Builder::new().prefix(".config-").tempfile_in(data).map_err(unwritable)?;
-    file.write_all(text.as_bytes()).map_err(unwritable)?;
-    file.as_file().sync_all().map_err(unwritable)?;
-    file.persist(&path).map_err(|error| unwritable(error.error))?;
-    Ok(())
+    replace(&path, text.as_bytes()).map_err(unwritable)
 }
 
 #[cfg(test)]

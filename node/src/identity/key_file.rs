@@ -10,16 +10,18 @@
 //! secret is sealed, what was altered with care is noticed when it is opened.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use dms_actors::identity::SECRET_KEY_LENGTH;
 use dms_messages::{Did, Keypair};
 use zeroize::Zeroizing;
 
 use super::names::{DIRECTORY, IdentityName};
 use super::{Cost, FILE_NAME, Identity, IdentityError, Passphrase, SealError, SealedKey};
+use crate::files;
 
 /// The first line of a file with a bare secret: the form and its version.
 const BARE: &str = "dms-secret-key-1";
@@ -133,12 +135,11 @@ impl KeyFile {
     /// # Errors
     /// `AlreadyExists`, `Unreadable`, `TooOpen`.
     pub fn create(&self, key: &StoredKey) -> Result<(), IdentityError> {
+        self.open_directory()?;
         let path = self.path();
-        self.write(key, |file| {
-            file.persist_noclobber(&path).map(drop).map_err(|error| match error.error.kind() {
-                io::ErrorKind::AlreadyExists => IdentityError::AlreadyExists { path: path.clone() },
-                _ => IdentityError::Unreadable { path: path.clone(), source: error.error },
-            })
+        files::write_new(&path, &encode(key)).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => IdentityError::AlreadyExists { path },
+            _ => IdentityError::Unreadable { path, source },
         })
     }
 
@@ -149,11 +150,8 @@ impl KeyFile {
     /// # Errors
     /// `Unreadable`, `TooOpen`.
     pub fn replace(&self, key: &StoredKey) -> Result<(), IdentityError> {
-        let path = self.path();
-        self.write(key, |file| {
-            let unusable = |source| IdentityError::Unreadable { path: path.clone(), source };
-            file.persist(&path).map(drop).map_err(|error| unusable(error.error))
-        })
+        self.open_directory()?;
+        files::replace(&self.path(), &encode(key)).map_err(self.unusable())
     }
 
     /// Takes the key of another place of the same directory, which holds none then.
@@ -161,9 +159,8 @@ impl KeyFile {
     /// # Errors
     /// `Unreadable`.
     pub(crate) fn take(&self, from: &Self) -> Result<(), IdentityError> {
-        let path = self.path();
-        fs::rename(from.path(), &path).map_err(|source| IdentityError::Unreadable { path, source })?;
-        self.sync_directory()
+        fs::rename(from.path(), self.path()).map_err(self.unusable())?;
+        files::sync_directory_of(&self.path()).map_err(self.unusable())
     }
 
     /// Removes the key, for ever.
@@ -171,34 +168,20 @@ impl KeyFile {
     /// # Errors
     /// `Unreadable`.
     pub(crate) fn remove(&self) -> Result<(), IdentityError> {
-        let path = self.path();
-        fs::remove_file(&path).map_err(|source| IdentityError::Unreadable { path, source })?;
-        self.sync_directory()
+        fs::remove_file(self.path()).map_err(self.unusable())?;
+        files::sync_directory_of(&self.path()).map_err(self.unusable())
     }
 
-    /// Writes a temporary file beside, which `persist` gives its name.
-    fn write(
-        &self,
-        key: &StoredKey,
-        persist: impl FnOnce(tempfile::NamedTempFile) -> Result<(), IdentityError>,
-    ) -> Result<(), IdentityError> {
-        let path = self.path();
-        let unusable = |source| IdentityError::Unreadable { path: path.clone(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(unusable)?;
-        check_directory(&self.directory)?;
-        // A temporary file has mode 0600 from its first moment.
-        let file = tempfile::Builder::new().prefix(".key-").tempfile_in(&self.directory);
-        // Without the name of the temporary file, which nobody has asked for.
-        let mut file = file.map_err(|error| unusable(error.kind().into()))?;
-        file.write_all(&encode(key)).map_err(unusable)?;
-        file.as_file().sync_all().map_err(unusable)?;
-        persist(file)?;
-        self.sync_directory()
+    /// Makes the directory if there is none, and refuses one in which others could put another key.
+    fn open_directory(&self) -> Result<(), IdentityError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
+        made.map_err(self.unusable())?;
+        check_directory(&self.directory)
     }
 
-    fn sync_directory(&self) -> Result<(), IdentityError> {
-        let unusable = |source| IdentityError::Unreadable { path: self.path(), source };
-        fs::File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(unusable)
+    fn unusable(&self) -> impl FnOnce(io::Error) -> IdentityError + use<> {
+        let path = self.path();
+        move |source| IdentityError::Unreadable { path, source }
     }
 }
 
@@ -217,22 +200,18 @@ fn check_directory(directory: &Path) -> Result<(), IdentityError> {
 fn encode(key: &StoredKey) -> Zeroizing<Vec<u8>> {
     let mut text = match key {
         StoredKey::Bare(identity) => encode_bare(&identity.keypair),
-        StoredKey::Sealed(key) => Zeroizing::new(format!("{SEALED}\n{key}").into_bytes()),
+        StoredKey::Sealed(key) => Zeroizing::new(format!("{SEALED}\n{key}")),
     };
-    text.extend_from_slice(format!("\ndid {}\n", key.did()).as_bytes());
-    text
+    text.push_str(&format!("\ndid {}\n", key.did()));
+    Zeroizing::new(std::mem::take(&mut *text).into_bytes())
 }
 
 /// Sized in advance, so that no copy of the secret is left behind by growing.
-fn encode_bare(keypair: &Keypair) -> Zeroizing<Vec<u8>> {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = Zeroizing::new(Vec::with_capacity(256));
-    text.extend_from_slice(BARE.as_bytes());
-    text.extend_from_slice(b"\nsecret ");
-    for byte in keypair.secret().iter() {
-        text.push(HEX[usize::from(byte >> 4)]);
-        text.push(HEX[usize::from(byte & 0x0f)]);
-    }
+fn encode_bare(keypair: &Keypair) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(256));
+    text.push_str(BARE);
+    text.push_str("\nsecret ");
+    HEXLOWER.encode_append(keypair.secret().as_slice(), &mut text);
     text
 }
 
@@ -261,17 +240,10 @@ fn decode(text: &[u8]) -> Result<StoredKey, &'static str> {
 fn decode_bare(line: &str) -> Result<Keypair, &'static str> {
     let hex = line.strip_prefix("secret ").ok_or("its secret is missing")?.as_bytes();
     let mut secret = Zeroizing::new([0u8; SECRET_KEY_LENGTH]);
-    if hex.len() != 2 * secret.len() {
+    if HEXLOWER.decode_len(hex.len()) != Ok(secret.len()) {
         return Err("its secret has a wrong length");
     }
-    for (byte, pair) in secret.iter_mut().zip(hex.chunks_exact(2)) {
-        let digit = |digit: u8| match digit {
-            b'0'..=b'9' => Ok(digit - b'0'),
-            b'a'..=b'f' => Ok(digit - b'a' + 10),
-            _ => Err("its secret is not lower-case hex"),
-        };
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
+    HEXLOWER.decode_mut(hex, secret.as_mut()).map_err(|_| "its secret is not lower-case hex")?;
     Ok(Keypair::from_secret(&secret))
 }
 
