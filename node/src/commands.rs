@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use dms_actors::Message;
 use dms_messages::{
-    AllocationId, AttemptId, Capability, Did, Job, JobEnd, JobId, JobPhase, NodeId, OutputStream, Resources,
-    Timestamp,
+    AllocationId, AttemptId, Capability, DeclineReason, Did, Job, JobEnd, JobId, JobPhase, NodeId,
+    OutputStream, RefusedReason, Resources, Timestamp,
 };
 use dms_storage::Lock;
 use dms_storage::books::{AllocationRow, JobRow};
@@ -83,6 +83,12 @@ pub enum CommandError {
     /// What is to be granted, or whom, is not possible.
     #[error("not possible: {0}")]
     InvalidTrust(String),
+    /// This node does not bid on what it was asked for.
+    #[error("this node does not bid: {0}")]
+    Declined(DeclineReason),
+    /// This node does not start what it was invoked for.
+    #[error("this node does not start it: {0}")]
+    Refused(RefusedReason),
     /// The node is stopping.
     #[error("the node is stopping")]
     Draining,

@@ -38,6 +38,7 @@ mod files;
 pub mod handlers;
 pub mod host;
 pub mod identity;
+pub mod interface;
 pub mod job;
 pub mod job_file;
 pub mod listings;

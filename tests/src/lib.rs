@@ -11,6 +11,7 @@ pub mod pair;
 pub mod requester;
 pub mod sim;
 pub mod small_disk;
+pub mod sources;
 pub mod stage;
 
 use std::fmt;

@@ -5,13 +5,11 @@
 //! [`ARROWS`] and any word that a rule of [`RULES`] forbids. Each rule is also shown to fail, on a sample
 //! that breaks it. A change here is a change of the architecture: say why in `ARCHITECTURE.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
 use std::process::Command;
 
-use cargo_metadata::MetadataCommand;
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use dms_tests::sources::{Token, flatten, is_test_file, metadata, root, sources};
+use proc_macro2::TokenStream;
 
 /// What each package of ours may depend on among our packages, in any kind of dependency.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -210,63 +208,6 @@ const SIMULATED: &[&str] = &[
 /// Where only pure decisions live.
 const PURE: &[&str] = &["node/src/orchestrator/", "node/src/capability/"];
 
-/// A token that a rule can look at: identifiers, punctuation and brackets, never comments or literals.
-#[derive(Debug)]
-struct Token {
-    text: String,
-    line: usize,
-}
-
-/// The tokens of `stream` in order, without what stands under `#[cfg(test)]` unless `tests_too`.
-fn flatten(stream: TokenStream, tests_too: bool, into: &mut Vec<Token>) {
-    let mut trees = stream.into_iter().peekable();
-    let mut skipping = false;
-    while let Some(tree) = trees.next() {
-        if !tests_too
-            && matches!(&tree, TokenTree::Punct(punct) if punct.as_char() == '#')
-            && trees.peek().is_some_and(is_cfg_test)
-        {
-            skipping = true;
-        }
-        if skipping {
-            // An item ends with its body or with a semicolon.
-            skipping = match &tree {
-                TokenTree::Group(group) => group.delimiter() != Delimiter::Brace,
-                TokenTree::Punct(punct) => punct.as_char() != ';',
-                TokenTree::Ident(_) | TokenTree::Literal(_) => true,
-            };
-            continue;
-        }
-        match tree {
-            TokenTree::Ident(ident) => {
-                let line = ident.span().start().line;
-                into.push(Token { text: ident.to_string(), line });
-            }
-            TokenTree::Punct(punct) => {
-                into.push(Token { text: punct.as_char().to_string(), line: punct.span().start().line });
-            }
-            TokenTree::Literal(_) => {}
-            TokenTree::Group(group) => {
-                let (open, close) = match group.delimiter() {
-                    Delimiter::Brace => ("{", "}"),
-                    Delimiter::Bracket => ("[", "]"),
-                    Delimiter::Parenthesis => ("(", ")"),
-                    Delimiter::None => ("", ""),
-                };
-                into.push(Token { text: open.to_owned(), line: group.span_open().start().line });
-                flatten(group.stream(), tests_too, into);
-                into.push(Token { text: close.to_owned(), line: group.span_close().start().line });
-            }
-        }
-    }
-}
-
-/// Whether this is the `[cfg(test)]` of an attribute.
-fn is_cfg_test(tree: &TokenTree) -> bool {
-    matches!(tree, TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket
-        && group.stream().to_string().replace(' ', "") == "cfg(test)")
-}
-
 /// The lines on which `tokens` say what is forbidden.
 fn lines_saying(tokens: &[Token], forbidden: Forbidden) -> Vec<usize> {
     match forbidden {
@@ -334,8 +275,7 @@ fn refuse_source(path: &str, source: &str) -> Vec<String> {
             return refusals;
         }
     };
-    // `mod tests;` keeps its tests in a file of that name.
-    let is_test_file = path.ends_with("/tests.rs") || path.split('/').skip(2).any(|folder| folder == "tests");
+    let is_test_file = is_test_file(path);
     let mut all = Vec::new();
     flatten(stream.clone(), true, &mut all);
     let mut shipped = Vec::new();
@@ -364,23 +304,6 @@ fn refuse_source(path: &str, source: &str) -> Vec<String> {
     refusals
 }
 
-/// The workspace's root.
-fn root() -> PathBuf {
-    // Asked when run, not when compiled: a target directory may be shared by several checkouts.
-    let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for tests");
-    Path::new(&manifest).parent().expect("this package is a folder of the workspace").to_owned()
-}
-
-/// The manifests of our packages. Without the dependencies': those of other platforms may not be here.
-fn metadata() -> cargo_metadata::Metadata {
-    MetadataCommand::new()
-        .current_dir(root())
-        .no_deps()
-        .other_options(["--locked".to_owned(), "--offline".to_owned()])
-        .exec()
-        .expect("cargo metadata reads our own manifests")
-}
-
 /// Runs `cargo tree` without network and gives its lines.
 fn cargo_tree(arguments: &[&str]) -> Vec<String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
@@ -403,35 +326,6 @@ fn cargo_tree(arguments: &[&str]) -> Vec<String> {
 /// The names in a tree printed with `--prefix none`.
 fn names(lines: &[String]) -> BTreeSet<String> {
     lines.iter().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
-}
-
-/// Every Rust file of our packages: path from the root (with `/`) and text.
-fn sources() -> BTreeMap<String, String> {
-    let root = root();
-    let mut found = BTreeMap::new();
-    let mut folders: Vec<PathBuf> = metadata()
-        .workspace_packages()
-        .iter()
-        .map(|package| {
-            package.manifest_path.parent().expect("a manifest has a folder").as_std_path().to_owned()
-        })
-        .collect();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder of ours can be read") {
-            let path = entry.expect("an entry of ours can be read").path();
-            if path.is_dir() {
-                if path.file_name().is_some_and(|name| name != "target") {
-                    folders.push(path);
-                }
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let relative = path.strip_prefix(&root).expect("it lies under the root");
-                let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
-                let text = fs::read_to_string(&path).expect("a source of ours is UTF-8");
-                found.insert(parts.join("/"), text);
-            }
-        }
-    }
-    found
 }
 
 /// Fails with all refusals at once.

@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dms_messages::{Capability, ContentId, Did, JobId, Millis, OutputStream};
+use dms_messages::{Capability, ContentId, Did, JobId, Millis, OutputStream, Resources};
+use dms_storage::Lock;
 use dms_storage::maintenance::{BackupReport, StatsReport};
 use futures::future::{Either, select};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -25,7 +26,9 @@ use tokio::net::{TcpStream, UnixStream};
 use super::address::{ApiAddress, HttpAddress};
 use super::server::MAX_SOCKET_PATH;
 use super::token::Token;
-use super::types::{ApiError, BlobStored, JobCreated, JobView, NewBackup, NewJob};
+use super::types::{
+    ApiError, BlobStored, JobCreated, JobView, Locked, NewBackup, NewJob, NewLock, StartLockedJob,
+};
 use super::{ATTEMPT_HEADER, OFFSET_HEADER};
 use crate::commands::{CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
 use crate::listings::bids::{BidList, BidRequestView};
@@ -155,6 +158,28 @@ impl ApiClient {
             OffboardMode::Force => "force",
         };
         parse(&self.call(Method::POST, &format!("/v1/offboard?mode={mode}"), None).await?.1)
+    }
+
+    /// Says how much is to be free beside what is promised.
+    pub async fn set_available(&self, available: &Resources) -> Result<(), ClientError> {
+        self.call(Method::POST, "/v1/capability/available", Some(json(available)?)).await.map(drop)
+    }
+
+    /// Locks capacity for the node itself.
+    pub async fn lock(&self, lock: &NewLock) -> Result<Locked, ClientError> {
+        parse(&self.call(Method::POST, "/v1/locks", Some(json(lock)?)).await?.1)
+    }
+
+    /// Lets a lock of the node's own go.
+    pub async fn unlock(&self, bid: &str) -> Result<Lock, ClientError> {
+        parse(&self.call(Method::DELETE, &format!("/v1/locks/{}", plain_id(bid)?), None).await?.1)
+    }
+
+    /// Starts a job on capacity that is locked.
+    pub async fn start_locked(&self, bid: &str, job: NewJob) -> Result<JobId, ClientError> {
+        let path = format!("/v1/locks/{}/start", plain_id(bid)?);
+        let (_, bytes) = self.call(Method::POST, &path, Some(json(&StartLockedJob { job })?)).await?;
+        Ok(parse::<JobCreated>(&bytes)?.job)
     }
 
     /// The peers, connected ones first, at most `limit`.

@@ -7,6 +7,7 @@
 
 mod connections;
 mod guard;
+mod interface;
 mod listings;
 mod records;
 mod trust;
@@ -29,7 +30,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use dms_actors::clock::SharedClock;
 use dms_actors::{ActorRef, AskError, Handler, Message, SendFailure};
-use dms_messages::{Capability, ContentId, JobId, OutputStream};
+use dms_messages::{Capability, ContentId, JobId, OutputStream, Retry};
 use dms_storage::Engine;
 use hyper_util::server::graceful::GracefulShutdown;
 use serde::Deserialize;
@@ -256,7 +257,7 @@ fn router(state: ApiState, tcp_address: Option<SocketAddr>, stopping: watch::Rec
         .route("/v1/jobs/{id}/output", get(read_output))
         .route("/v1/jobs/{id}/explain", get(explain_job))
         .route("/v1/jobs/{id}/cancel", post(cancel_job));
-    trust::routes(records::routes(listings::routes(router)))
+    interface::routes(trust::routes(records::routes(listings::routes(router))))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route has no such method")
@@ -318,6 +319,11 @@ impl From<CommandError> for Failure {
             CommandError::Archive(_) => (StatusCode::INTERNAL_SERVER_ERROR, "archive_unreadable"),
             CommandError::TooManyJobs { .. } => (StatusCode::CONFLICT, "too_many_jobs"),
             CommandError::InvalidTrust(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_trust"),
+            CommandError::Declined(reason) => match reason.retry() {
+                Retry::Later => (StatusCode::SERVICE_UNAVAILABLE, "declined_now"),
+                Retry::Final => (StatusCode::CONFLICT, "declined"),
+            },
+            CommandError::Refused(_) => (StatusCode::CONFLICT, "refused"),
             CommandError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             CommandError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
             CommandError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
@@ -506,6 +512,15 @@ async fn submit_job(
     body: Result<Json<NewJob>, JsonRejection>,
 ) -> Result<Response, Failure> {
     let Json(job) = body?;
+    check_contents(&shared, &job).await?;
+    let id = JobId::from_random(shared.state.clock.random());
+    let job = job.into_job(id, shared.state.clock.now(), &shared.state.defaults);
+    let job = shared.ask(SubmitJob { job }).await??;
+    Ok((StatusCode::CREATED, Json(JobCreated { job })).into_response())
+}
+
+/// Refuses a job whose contents are not here, or do not fit into its disk.
+async fn check_contents(shared: &Shared, job: &NewJob) -> Result<(), Failure> {
     let blobs = shared.state.blobs.clone();
     let tasks = job.pods.iter().flat_map(|pod| &pod.tasks);
     let needed: Vec<ContentId> = tasks.flat_map(|task| task.blobs().chain(task.input)).collect();
@@ -531,10 +546,7 @@ async fn submit_job(
     if let Ok(Some(message)) = too_large {
         return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_job", message));
     }
-    let id = JobId::from_random(shared.state.clock.random());
-    let job = job.into_job(id, shared.state.clock.now(), &shared.state.defaults);
-    let job = shared.ask(SubmitJob { job }).await??;
-    Ok((StatusCode::CREATED, Json(JobCreated { job })).into_response())
+    Ok(())
 }
 
 async fn list_jobs(
@@ -602,6 +614,8 @@ async fn cancel_job(
 
 #[cfg(test)]
 mod tests {
+    use dms_messages::{DeclineReason, RefusedReason};
+
     use super::*;
     use crate::listings::Noun;
 
@@ -663,6 +677,9 @@ mod tests {
             (CommandError::InvalidTrust("no".to_owned()), 422, "invalid_trust"),
             (CommandError::NotOnboarded, 409, "not_onboarded"),
             (CommandError::AllocationsRunning { count: 1, named: Vec::new() }, 409, "allocations_running"),
+            (CommandError::Declined(DeclineReason::NotOnboarded), 409, "declined"),
+            (CommandError::Declined(DeclineReason::LockShare), 503, "declined_now"),
+            (CommandError::Refused(RefusedReason::LeaseEnded), 409, "refused"),
             (CommandError::Draining, 503, "stopping"),
             (CommandError::ReadOnly("disk full".to_owned()), 503, "read_only"),
             (CommandError::Busy, 503, "busy"),

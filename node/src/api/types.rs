@@ -5,6 +5,10 @@
 //! | `GET /v1/status` | – | [`crate::commands::NodeStatus`] |
 //! | `GET /v1/capability` | – | [`crate::commands::CapabilityView`] |
 //! | `POST /v1/onboard` | a capability | 204 |
+//! | `POST /v1/capability/available` | resources: what is to be free beside what is promised | 204 |
+//! | `POST /v1/locks` | [`NewLock`] | [`Locked`] |
+//! | `DELETE /v1/locks/{bid}` | – | [`dms_storage::Lock`], which holds no longer |
+//! | `POST /v1/locks/{bid}/start` | [`StartLockedJob`] | [`JobCreated`] |
 //! | `POST /v1/offboard?mode=at_once` | – | [`crate::commands::Offboarded`]: 200 if withdrawn, 202 if waited for; modes `at_once`, `wait`, `force` |
 //! | `GET /v1/peers?limit=N` | – | list of [`crate::peers::PeerView`], connected ones first |
 //! | `GET /v1/bid-requests?direction=sent&limit=N&after=ID` | – | list of [`crate::listings::bids::BidRequestView`], newest first |
@@ -45,7 +49,7 @@
 
 use std::path::PathBuf;
 
-use dms_messages::{ContentId, Did, Job, JobId, JobPhase, Millis, Pod, Price};
+use dms_messages::{BidId, ContentId, Did, Job, JobId, JobPhase, Millis, Pod, Price, Requirement, Resources};
 use dms_storage::books::JobRow;
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +107,44 @@ pub struct NewJob {
 pub struct JobCreated {
     /// Its id.
     pub job: JobId,
+}
+
+/// Capacity to lock for this node itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewLock {
+    /// What is needed.
+    pub requirement: Requirement,
+    /// How long what is started on it may run.
+    pub run_time: Millis,
+    /// Highest acceptable price per hour.
+    #[serde(default)]
+    pub max_price: Option<Price>,
+    /// How long the lock holds.
+    pub lease: Millis,
+}
+
+/// Capacity is locked, and that is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Locked {
+    /// The bid that the lock backs.
+    pub bid: BidId,
+    /// The job that may be started on it.
+    pub job: JobId,
+    /// What is locked.
+    pub resources: Resources,
+    /// What it costs per hour.
+    pub price: Price,
+    /// For how long.
+    pub lease: Millis,
+}
+
+/// A job to start on capacity that is locked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartLockedJob {
+    /// The job; its id will be the lock's.
+    pub job: NewJob,
 }
 
 /// How a job stands.

@@ -1,12 +1,17 @@
 //! `dms alloc`: what runs or ran here for others, and elsewhere for this node.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use dms_messages::JobId;
 
 use super::error::CliError;
+use super::job::{check, spec, upload};
 use super::listing::{PageArgs, checked_id};
 use super::{Session, output, small_runtime};
+use crate::api::client::ApiClient;
+use crate::job_file::JobSpec;
 
 /// See what runs here, and where the jobs of this node run
 #[derive(Debug, clap::Args)]
@@ -22,6 +27,15 @@ enum Command {
     Ls {
         #[command(flatten)]
         page: PageArgs,
+    },
+    /// Start a job on capacity that was locked here with `dms capability lock`, and do not watch
+    Start {
+        /// The lock's bid, or the beginning of its id
+        #[arg(value_name = "BID")]
+        bid: String,
+        /// The job file
+        #[arg(value_name = "JOB")]
+        file: PathBuf,
     },
     /// Show how an allocation stands, what it was granted and what it left
     Show {
@@ -42,10 +56,25 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
             let last = list.last().map(|view| output::short_id(&view.id));
             page.note_more(session, list.len(), last, "alloc ls");
         }
+        Command::Start { bid, file } => {
+            let spec = spec(&file)?;
+            check(&spec)?;
+            let id = small_runtime()?.block_on(start(&client, checked_id(&bid)?, spec))?;
+            session.out.document(&serde_json::json!({ "job": id }), |_| format!("{id}\n"));
+            session.out.note(&format!(
+                "follow it with `{}`",
+                session.command(&format!("job logs {} --follow", output::short_id(&id)))
+            ));
+        }
         Command::Show { id } => {
             let view = small_runtime()?.block_on(client.allocation(checked_id(&id)?))?;
             session.out.document(&view, |view| output::allocation(view, output::now()));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn start(client: &ApiClient, bid: &str, spec: JobSpec) -> Result<JobId, CliError> {
+    let job = upload(client, spec).await?;
+    Ok(client.start_locked(bid, job).await?)
 }

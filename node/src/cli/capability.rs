@@ -1,11 +1,17 @@
-//! `dms capability`: what this machine offers, and how much of it is free, locked and in use.
+//! `dms capability`: what this machine offers, how much of it is free, locked and in use, and capacity locked by hand.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use dms_messages::{CpuMillis, DiskMib, MemoryMib, Millis, Resources};
 
 use super::error::CliError;
+use super::job::spec;
+use super::listing::checked_id;
 use super::{Session, output, small_runtime};
+use crate::api::client::ApiClient;
+use crate::api::types::NewLock;
 
 /// Show what this machine offers and how much of it is taken
 #[derive(Debug, clap::Args)]
@@ -14,20 +20,91 @@ pub(super) struct Args {
     command: Option<Command>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
     /// Show what is registered, free, locked and allocated (the default)
     Show,
-    /// List the live locks: capacity that is promised to bids
+    /// List the live locks: capacity that is promised to bids, the next to end first
     Locks,
+    /// Lock what a job needs for this node itself: nobody else gets it while the lease lasts
+    Lock {
+        /// The job file
+        #[arg(value_name = "JOB")]
+        file: PathBuf,
+        /// How long the lock holds, at most 10m
+        #[arg(long, value_name = "TIME", default_value = "60s")]
+        lease: Millis,
+    },
+    /// Let a lock of this node's own go
+    Unlock {
+        /// The lock's bid, or the beginning of its id
+        #[arg(value_name = "BID")]
+        bid: String,
+    },
+    /// Say how much is to be free, beside what is locked and allocated now; what no flag says stays as it is
+    Free(Free),
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Free {
+    /// Cores (2, 0.5 or 500m)
+    #[arg(long, value_name = "CORES")]
+    cpu: Option<CpuMillis>,
+    /// Memory (4GiB)
+    #[arg(long, value_name = "AMOUNT")]
+    memory: Option<MemoryMib>,
+    /// Disk (20GiB)
+    #[arg(long, value_name = "AMOUNT")]
+    disk: Option<DiskMib>,
+}
+
+impl Free {
+    /// What is to be free, of what is free now.
+    fn of(self, now: Resources) -> Resources {
+        Resources {
+            cpu: self.cpu.unwrap_or(now.cpu),
+            memory: self.memory.unwrap_or(now.memory),
+            disk: self.disk.unwrap_or(now.disk),
+            ..now
+        }
+    }
 }
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     let client = session.client()?;
-    let view = small_runtime()?.block_on(client.capability())?;
-    match args.command.unwrap_or(Command::Show) {
-        Command::Show => session.out.document(&view, output::capability),
-        Command::Locks => session.out.document(&view.locks, |locks| output::locks(locks, output::now())),
-    }
-    Ok(ExitCode::SUCCESS)
+    small_runtime()?.block_on(async {
+        match args.command.unwrap_or(Command::Show) {
+            Command::Show => show(&client, session).await?,
+            Command::Locks => {
+                let mut locks = client.capability().await?.locks;
+                locks.sort_by_key(|lock| (lock.expires, lock.bid));
+                session.out.document(&locks, |locks| output::locks(locks, output::now()));
+            }
+            Command::Lock { file, lease } => {
+                let spec = spec(&file)?;
+                let (requirement, max_price) = (spec.requirement, spec.max_price);
+                let locked =
+                    client.lock(&NewLock { requirement, run_time: spec.timeout, max_price, lease }).await?;
+                session.out.document(&locked, output::locked);
+                let words = format!("alloc start {} {}", output::short_id(&locked.bid), file.display());
+                session.out.note(&format!("start the job on it with `{}`", session.command(&words)));
+            }
+            Command::Unlock { bid } => {
+                let lock = client.unlock(checked_id(&bid)?).await?;
+                session.out.document(&lock, |lock| format!("{} is free again\n", lock.resources));
+            }
+            Command::Free(free) => {
+                let now = client.capability().await?.available;
+                client.set_available(&free.of(now)).await?;
+                show(&client, session).await?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn show(client: &ApiClient, session: &Session) -> Result<(), CliError> {
+    session.out.document(&client.capability().await?, output::capability);
+    Ok(())
 }

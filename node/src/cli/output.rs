@@ -24,7 +24,7 @@ pub(super) use self::database::*;
 pub(super) use self::listings::*;
 pub(super) use self::trust::*;
 use super::id::{Exported, Listed, Names, NewKey};
-use crate::api::types::JobView;
+use crate::api::types::{JobView, Locked};
 use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup, UnreachedBootstrap};
 use crate::config::{Loaded, Source};
 use crate::host::HostInfo;
@@ -388,6 +388,7 @@ pub(super) fn locks(locks: &[Lock], now: Timestamp) -> String {
         vec![
             short_id(&lock.bid),
             short_id(&lock.job),
+            lock.pod.to_string(),
             short_id(&lock.request),
             lock.requester.short(),
             lock.resources.to_string(),
@@ -395,7 +396,19 @@ pub(super) fn locks(locks: &[Lock], now: Timestamp) -> String {
         ]
     };
     let rows: Vec<_> = locks.iter().map(row).collect();
-    table(&["BID", "JOB", "REQUEST", "FOR", "LOCKED", "LEASE LEFT"], &rows)
+    table(&["BID", "JOB", "POD", "REQUEST", "FOR", "LOCKED", "LEASE LEFT"], &rows)
+}
+
+/// What was locked by hand.
+pub(super) fn locked(locked: &Locked) -> String {
+    let lines = [
+        ("bid", locked.bid.to_string()),
+        ("job", locked.job.to_string()),
+        ("locked", locked.resources.to_string()),
+        ("per hour", price(locked.price)),
+        ("lease", span(locked.lease.duration())),
+    ];
+    fields(&lines)
 }
 
 /// The part of a capability that is only described.

@@ -180,13 +180,18 @@ impl Node {
         row.or_else(|| self.lock_holder(id)).is_some_and(|requester| requester != request.issuer())
     }
 
+    /// True if a request of this name was answered, or holds a lock.
+    pub(crate) fn is_request_known(&self, request: BidRequestId) -> bool {
+        self.books.requests_received().contains_key(&request) || self.lock_holder(request).is_some()
+    }
+
     /// Who holds a lock for a request of this name.
     fn lock_holder(&self, request: BidRequestId) -> Option<Did> {
         let lock = self.books.locks().values().find(|lock| lock.request == request);
         lock.map(|lock| lock.requester)
     }
 
-    fn decide(&self, requester: Did, request: &BidRequest) -> Result<Offer, DeclineReason> {
+    pub(crate) fn decide(&self, requester: Did, request: &BidRequest) -> Result<Offer, DeclineReason> {
         if !self.may_remember(requester) {
             return Err(DeclineReason::Busy { shortfalls: Vec::new() });
         }
@@ -209,25 +214,8 @@ impl Node {
     ) {
         let requester = request.issuer();
         let lease = self.parts.provider_rules.lease;
-        let bid = Bid {
-            id: BidId::from_random(self.parts.clock.random()),
-            request: request.value().id,
-            resources: offer.resources.clone(),
-            price: offer.price,
-            score: offer.score,
-            lease: Millis::from(lease),
-        };
-        let lock = Lock {
-            bid: bid.id,
-            request: bid.request,
-            requester,
-            job: request.value().job,
-            pod: request.value().pod,
-            resources: offer.resources,
-            expires: self.now().saturating_add(lease + LEASE_GRACE),
-        };
-        let id = bid.id;
-        let Some(signed) = self.sign(bid, requester, ANSWER_TTL) else { return };
+        let Some((signed, lock)) = self.draft_bid(requester, request.value(), offer, lease) else { return };
+        let id = lock.bid;
         self.request_shares.count(requester);
         let received =
             Event::BidRequestReceived { requester, request: request.value().bare(), declined: None };
@@ -252,6 +240,34 @@ impl Node {
             }
             Err(_) => {}
         });
+    }
+
+    /// A signed bid on a request, with the lock that is to be on disk before anybody hears of it.
+    pub(crate) fn draft_bid(
+        &self,
+        requester: Did,
+        request: &BidRequest,
+        offer: Offer,
+        lease: Duration,
+    ) -> Option<(Signed<Bid>, Lock)> {
+        let bid = Bid {
+            id: BidId::from_random(self.parts.clock.random()),
+            request: request.id,
+            resources: offer.resources.clone(),
+            price: offer.price,
+            score: offer.score,
+            lease: Millis::from(lease),
+        };
+        let lock = Lock {
+            bid: bid.id,
+            request: bid.request,
+            requester,
+            job: request.job,
+            pod: request.pod,
+            resources: offer.resources,
+            expires: self.now().saturating_add(lease + LEASE_GRACE),
+        };
+        Some((self.sign(bid, requester, ANSWER_TTL)?, lock))
     }
 
     /// Why a lock is gone that nobody has heard of: the owner withdrew it, or the disk took longer than its lease.

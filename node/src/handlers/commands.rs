@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dms_actors::{Answer, Context, Handler, Message};
-use dms_messages::JobId;
+use dms_messages::{Job, JobId};
 use dms_storage::Event;
 use dms_storage::books::ContractRow;
 use dms_storage::sabotage::{self, Bug};
@@ -39,16 +39,16 @@ impl Node {
         }
     }
 
-    fn check_submission(&self, submit: &SubmitJob) -> Result<(), CommandError> {
+    pub(crate) fn check_submission(&self, job: &Job) -> Result<(), CommandError> {
         self.check_serving()?;
-        submit.job.check().map_err(CommandError::InvalidJob)?;
+        job.check().map_err(CommandError::InvalidJob)?;
         let limit = self.parts.max_jobs;
         if self.jobs.len() >= limit {
             return Err(CommandError::TooManyJobs { limit });
         }
         // The books would refuse it, which is taken for a bug. Ids are chance: one that is over by now is no concern.
-        match self.books.jobs().contains_key(&submit.job.id) {
-            true => Err(CommandError::JobKnown(submit.job.id)),
+        match self.books.jobs().contains_key(&job.id) {
+            true => Err(CommandError::JobKnown(job.id)),
             false => Ok(()),
         }
     }
@@ -65,7 +65,7 @@ impl Handler<SubmitJob> for Node {
         submit: SubmitJob,
         ctx: &mut Context<'_, Self>,
     ) -> Answer<<SubmitJob as Message>::Reply> {
-        if let Err(error) = self.check_submission(&submit) {
+        if let Err(error) = self.check_submission(&submit.job) {
             return Err(error).into();
         }
         let (responder, answer) = Answer::later();

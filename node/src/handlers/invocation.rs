@@ -3,7 +3,7 @@
 //!
 //! `Accepted` and `Refused`, our providers' answers, go to the job's actor.
 
-use dms_actors::{Answer, Context, Did, Handler};
+use dms_actors::{Answer, Context, Did, Handler, Responder};
 use dms_messages::ability::REQUEST_INVOKE;
 use dms_messages::{
     Accepted, AllocationId, AttemptId, BidId, Invocation, Refused, RefusedReason, Signed, StopCause,
@@ -11,7 +11,7 @@ use dms_messages::{
 use dms_storage::{Event, LockEnd};
 
 use crate::capability::ledger;
-use crate::commands::NodeMode;
+use crate::commands::{CommandError, NodeMode};
 use crate::job::Happened;
 use crate::node::{Node, NotRecorded};
 use crate::orchestrator::job_state::Input;
@@ -28,7 +28,7 @@ impl Handler<Signed<Invocation>> for Node {
         } else if !self.repeat_acceptance(requester, attempt, ctx) {
             // Decide.
             match self.may_invoke(requester, invocation.value()) {
-                Ok(()) => self.accept(&invocation, ctx),
+                Ok(()) => self.accept(&invocation, None, ctx),
                 Err(reason) => {
                     tracing::info!(%requester, %attempt, %reason, "invocation refused");
                     // It tried: what it locked is not counted as never used.
@@ -45,7 +45,7 @@ impl Handler<Signed<Invocation>> for Node {
 }
 
 impl Node {
-    fn may_invoke(&self, requester: Did, invocation: &Invocation) -> Result<(), RefusedReason> {
+    pub(crate) fn may_invoke(&self, requester: Did, invocation: &Invocation) -> Result<(), RefusedReason> {
         match &self.mode {
             NodeMode::Draining => return Err(RefusedReason::Draining),
             NodeMode::ReadOnly { .. } => return Err(RefusedReason::ReadOnly),
@@ -68,8 +68,13 @@ impl Node {
         ledger::take(&self.books, requester, invocation, self.now()).map(|_| ())
     }
 
-    /// Records and starts; older attempts of the same pod stop.
-    fn accept(&mut self, invocation: &Signed<Invocation>, ctx: &mut Context<'_, Self>) {
+    /// Records and starts; older attempts of the same pod stop. Who handed the invocation in here is answered, too.
+    pub(crate) fn accept(
+        &mut self,
+        invocation: &Signed<Invocation>,
+        responder: Option<Responder<Result<Signed<Accepted>, CommandError>>>,
+        ctx: &mut Context<'_, Self>,
+    ) {
         let contract = invocation.value().contract.clone();
         let attempt = contract.value().attempt;
         let (requester, bid) = (contract.value().requester, contract.value().bid);
@@ -81,6 +86,13 @@ impl Node {
         self.begin_accepting(allocation);
         self.record(ctx, events, move |node, outcome, ctx| {
             let stop = node.end_accepting(allocation);
+            if let Some(responder) = responder {
+                responder.reply(match &outcome {
+                    Ok(()) => Ok(accepted.clone()),
+                    Err(NotRecorded::Overloaded(_)) => Err(CommandError::Busy),
+                    Err(NotRecorded::ReadOnly(reason)) => Err(CommandError::ReadOnly(reason.clone())),
+                });
+            }
             match outcome {
                 Ok(()) => {
                     tracing::info!(%requester, %attempt, %allocation, "invocation accepted");
@@ -119,14 +131,16 @@ impl Node {
         attempt: AttemptId,
         ctx: &mut Context<'_, Self>,
     ) -> bool {
-        let Some(row) = self.books.allocation_of(requester, attempt) else {
-            return false;
-        };
-        let accepted = self.books.contracts().get(&row.contract).and_then(|row| row.accepted.clone());
-        if let Some(accepted) = accepted {
+        if let Some(accepted) = self.acceptance_of(requester, attempt) {
             self.say(ctx, vec![Addressed::new(requester, Word::Accepted(accepted))]);
         }
-        true
+        self.books.allocation_of(requester, attempt).is_some()
+    }
+
+    /// What was answered when an attempt started, as long as its contract is known.
+    pub(crate) fn acceptance_of(&self, requester: Did, attempt: AttemptId) -> Option<Signed<Accepted>> {
+        let row = self.books.allocation_of(requester, attempt)?;
+        self.books.contracts().get(&row.contract)?.accepted.clone()
     }
 
     /// Says a typed no; strangers get only so many.

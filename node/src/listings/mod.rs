@@ -20,9 +20,9 @@ pub(crate) mod past;
 use std::cmp::Reverse;
 use std::fmt;
 
-use dms_messages::{JobId, Timestamp};
-use dms_storage::Books;
+use dms_messages::{BidId, JobId, Timestamp};
 use dms_storage::books::JobRow;
+use dms_storage::{Books, Lock};
 use serde::{Deserialize, Serialize};
 
 use self::meant::{Shortened, is_in, meant};
@@ -96,6 +96,8 @@ pub enum Noun {
     BidRequest,
     /// A bid.
     Bid,
+    /// A live lock, by its bid.
+    Lock,
     /// An allocation.
     Allocation,
     /// A contract.
@@ -116,6 +118,7 @@ impl Noun {
         match self {
             Self::BidRequest => "bid_request",
             Self::Bid => "bid",
+            Self::Lock => "lock",
             Self::Allocation => "allocation",
             Self::Contract => "contract",
             Self::Job => "job",
@@ -139,6 +142,7 @@ impl fmt::Display for Noun {
         f.write_str(match self {
             Self::BidRequest => "bid request",
             Self::Bid => "bid",
+            Self::Lock => "lock",
             Self::Allocation => "allocation",
             Self::Contract => "contract",
             Self::Job => "job",
@@ -238,6 +242,12 @@ pub(crate) fn jobs_part(books: &Books, limit: usize) -> Result<Part<JobId, JobRo
 pub(crate) fn job<'a>(books: &'a Books, text: &str) -> Result<&'a JobRow, CommandError> {
     let range = meant::<JobId>(text);
     only(books.jobs().values(), |row| is_in(&range, &row.job.id), Noun::Job, text)
+}
+
+/// The one live lock whose bid begins so.
+pub(crate) fn lock<'a>(books: &'a Books, text: &str) -> Result<&'a Lock, CommandError> {
+    let range = meant::<BidId>(text);
+    only(books.locks().values(), |lock| is_in(&range, &lock.bid), Noun::Lock, text)
 }
 
 /// The place of the only id that is meant by `after`, which may have two rows.

@@ -766,17 +766,7 @@ impl JobMachine {
         let provider = winner.issuer();
         let bid = winner.value();
         let attempt = AttemptId { job: self.job.id, pod: request.pod, number: self.last_attempt + 1 };
-        let contract = Contract {
-            requester: signer.me(),
-            provider,
-            attempt,
-            request: request.id,
-            bid: bid.id,
-            resources: bid.resources.clone(),
-            price: bid.price,
-            pod: self.job.pods[0].clone(),
-            orphan_after: Millis::from(self.rules.orphan_after),
-        };
+        let contract = terms(signer.me(), winner, attempt, &self.job, self.rules.orphan_after);
         let signed = signer.sign(contract, Some(provider), RECORD_TTL).and_then(|contract| {
             let invocation = Invocation { bid: bid.id, contract: contract.clone() };
             Ok((contract, signer.sign(invocation, Some(provider), ANSWER_TTL)?))
@@ -1225,6 +1215,28 @@ fn say(words: Vec<Addressed>) -> Effect {
 fn backoff((first, longest): (Duration, Duration), tries: u32, random: u8) -> Duration {
     let pause = first.saturating_mul(1 << tries.min(16)).min(longest);
     pause / 2 + pause.mul_f64(f64::from(random) / 512.0)
+}
+
+/// What a requester offers to whoever made `bid`, for an attempt at a pod of `job`.
+pub(crate) fn terms(
+    requester: Did,
+    bid: &Signed<Bid>,
+    attempt: AttemptId,
+    job: &Job,
+    orphan_after: Duration,
+) -> Contract {
+    let offer = bid.value();
+    Contract {
+        requester,
+        provider: bid.issuer(),
+        attempt,
+        request: offer.request,
+        bid: offer.id,
+        resources: offer.resources.clone(),
+        price: offer.price,
+        pod: job.pods[0].clone(),
+        orphan_after: Millis::from(orphan_after),
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use dms_messages::{FailureCause, JobEnd, JobFailure, JobId, JobPhase};
 use serde::Serialize;
 
 use self::follow::{Follower, Streams};
+pub(super) use self::run::{check, spec, upload};
 use super::error::{CliError, FAILED, LATER, TIMED_OUT, UNAVAILABLE, USAGE};
 use super::{Session, output, small_runtime};
 use crate::api::client::{ApiClient, ClientError};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::follow::{self, Collected, Streams};
 use super::{detached, elsewhere, exit_code, files, local};
 use crate::api::client::ApiClient;
-use crate::api::types::JobView;
+use crate::api::types::{JobView, NewJob};
 use crate::cli::error::{CliError, INTERRUPTED};
 use crate::cli::{Session, output};
 use crate::config::key_value;
@@ -215,7 +215,7 @@ pub(super) async fn run(args: Args, client: &ApiClient, session: &Session) -> Re
 }
 
 /// Refuses what cannot end well, before anything is sent or run.
-pub(super) fn check(spec: &JobSpec) -> Result<(), CliError> {
+pub(in crate::cli) fn check(spec: &JobSpec) -> Result<(), CliError> {
     if let Some(directory) = &spec.output {
         files::check_directory(directory).map_err(|error| error.while_doing("output"))?;
     }
@@ -227,6 +227,16 @@ pub(super) fn check(spec: &JobSpec) -> Result<(), CliError> {
 
 /// Uploads what the job names, and hands it in.
 async fn submit(client: &ApiClient, spec: JobSpec) -> Result<JobId, CliError> {
+    Ok(client.submit(&upload(client, spec).await?).await?)
+}
+
+/// The job that a file describes, complete.
+pub(in crate::cli) fn spec(path: &Path) -> Result<JobSpec, CliError> {
+    Ok(JobFile::read(path)?.complete(Some(path))?)
+}
+
+/// Uploads what the job names.
+pub(in crate::cli) async fn upload(client: &ApiClient, spec: JobSpec) -> Result<NewJob, CliError> {
     // Asked first, so that a person without a node does not wait for an upload to fail.
     client.status().await?;
     let module = files::upload_file(client, "wasm", &spec.wasm).await?;
@@ -238,7 +248,7 @@ async fn submit(client: &ApiClient, spec: JobSpec) -> Result<JobId, CliError> {
         Some(path) => Some(files::upload_directory(client, path).await?),
         None => None,
     };
-    Ok(client.submit(&spec.into_new_job(Uploads { module, stdin, input })).await?)
+    Ok(spec.into_new_job(Uploads { module, stdin, input }))
 }
 
 /// Why nobody took a job, at once, and where to read more.

@@ -32,7 +32,7 @@ fn instant(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-fn price(price: dms_messages::Price) -> String {
+pub(super) fn price(price: dms_messages::Price) -> String {
     if price.0 == 0 { "free".to_owned() } else { price.to_string() }
 }
 

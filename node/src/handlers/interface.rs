@@ -1,0 +1,187 @@
+//! What the owner asks of the node as a provider: to lock capacity, to let it go, to start what was invoked, and how
+//! much is to be free; see [`crate::interface`].
+
+use std::time::Duration;
+
+use dms_actors::{Answer, Context, Handler, Message};
+use dms_messages::{AttemptId, Bid, BidRequest, DeclineReason, Document, JobId, Resources, Signed};
+use dms_storage::{Event, Lock, LockEnd};
+
+use crate::commands::{CommandError, NodeMode, Onboard};
+use crate::interface::{
+    EndLock, LockCapability, MAX_OWN_LEASE, SetAvailableCapability, StartAllocation, StartLocked,
+};
+use crate::listings;
+use crate::node::Node;
+use crate::orchestrator::job_state;
+use crate::signer::RECORD_TTL;
+
+impl Handler<LockCapability> for Node {
+    fn handle(
+        &mut self,
+        lock: LockCapability,
+        ctx: &mut Context<'_, Self>,
+    ) -> Answer<<LockCapability as Message>::Reply> {
+        let LockCapability { request, lease } = lock;
+        let drafted = self.draft_own_bid(&request, lease);
+        let (bid, lock) = match drafted {
+            Ok(drafted) => drafted,
+            Err(error) => return Err(error).into(),
+        };
+        let (responder, answer) = Answer::later();
+        let (requester, id) = (self.me(), bid.value().id);
+        let received = Event::BidRequestReceived { requester, request: request.bare(), declined: None };
+        let sent = Event::BidSent { bid: bid.clone(), lock };
+        self.record(ctx, vec![received, sent], move |node, outcome, _| {
+            let is_held = node.books.locks().contains_key(&id);
+            responder.reply(match outcome {
+                Ok(()) if is_held => Ok(bid),
+                // The disk took longer than the lease.
+                Ok(()) => Err(CommandError::Busy),
+                Err(error) => Err(error.into()),
+            });
+        });
+        answer
+    }
+}
+
+impl Node {
+    /// A bid of this node's to itself, with its lock.
+    fn draft_own_bid(
+        &mut self,
+        request: &BidRequest,
+        lease: Duration,
+    ) -> Result<(Signed<Bid>, Lock), CommandError> {
+        request.check().map_err(|what| CommandError::Declined(DeclineReason::Unsupported { what }))?;
+        if lease.is_zero() || lease > MAX_OWN_LEASE {
+            let what = format!("a lease of more than {} s, or of none", MAX_OWN_LEASE.as_secs());
+            return Err(CommandError::Declined(DeclineReason::Unsupported { what }));
+        }
+        let me = self.me();
+        if self.is_request_known(request.id) {
+            let what = "a request that was made before".to_owned();
+            return Err(CommandError::Declined(DeclineReason::Unsupported { what }));
+        }
+        let offer = self.decide(me, request).map_err(CommandError::Declined)?;
+        self.draft_bid(me, request, offer, lease).ok_or(CommandError::Busy)
+    }
+}
+
+impl Handler<EndLock> for Node {
+    fn handle(&mut self, end: EndLock, ctx: &mut Context<'_, Self>) -> Answer<<EndLock as Message>::Reply> {
+        let lock = match listings::lock(&self.books, &end.bid) {
+            Ok(lock) => lock.clone(),
+            Err(error) => return Err(error).into(),
+        };
+        // What was promised to others is theirs until its lease ends.
+        if lock.requester != self.me() {
+            return Err(CommandError::Refused(dms_messages::RefusedReason::NotYours)).into();
+        }
+        let (responder, answer) = Answer::later();
+        let event = Event::LockEnded { bid: lock.bid, end: LockEnd::Released };
+        self.record(ctx, vec![event], move |_, outcome, _| {
+            responder.reply(outcome.map(|()| lock).map_err(CommandError::from));
+        });
+        answer
+    }
+}
+
+impl Handler<SetAvailableCapability> for Node {
+    fn handle(
+        &mut self,
+        set: SetAvailableCapability,
+        ctx: &mut Context<'_, Self>,
+    ) -> Answer<<SetAvailableCapability as Message>::Reply> {
+        let Some(registered) = self.books.registered() else {
+            return Err(CommandError::NotOnboarded).into();
+        };
+        match self.registered_for(&set.available) {
+            Some(resources) => {
+                let capability = dms_messages::Capability { resources, ..registered.clone() };
+                Handler::<Onboard>::handle(self, Onboard { capability }, ctx)
+            }
+            None => {
+                let what = "more than can be counted, or a GPU or port that is promised".to_owned();
+                Err(CommandError::InvalidCapability(what)).into()
+            }
+        }
+    }
+}
+
+impl Node {
+    /// What must be registered for so much to be free beside what is promised.
+    fn registered_for(&self, available: &Resources) -> Option<Resources> {
+        available.checked_add(&self.books.locked())?.checked_add(&self.books.allocated())
+    }
+}
+
+impl Handler<StartAllocation> for Node {
+    fn handle(
+        &mut self,
+        start: StartAllocation,
+        ctx: &mut Context<'_, Self>,
+    ) -> Answer<<StartAllocation as Message>::Reply> {
+        let invocation = start.invocation;
+        let requester = invocation.issuer();
+        let attempt = invocation.value().contract.value().attempt;
+        // Checked as on a link: it may have lain in a file.
+        let context = self.decode_context();
+        if invocation.header().check(&context).is_err() {
+            return Err(CommandError::Refused(dms_messages::RefusedReason::NotYours)).into();
+        }
+        if let Some(accepted) = self.acceptance_of(requester, attempt) {
+            return Ok(accepted).into();
+        }
+        if let Err(reason) = self.may_invoke(requester, invocation.value()) {
+            return Err(CommandError::Refused(reason)).into();
+        }
+        let (responder, answer) = Answer::later();
+        self.accept(&invocation, Some(responder), ctx);
+        answer
+    }
+}
+
+impl Handler<StartLocked> for Node {
+    fn handle(
+        &mut self,
+        start: StartLocked,
+        ctx: &mut Context<'_, Self>,
+    ) -> Answer<<StartLocked as Message>::Reply> {
+        let (responder, answer) = Answer::later();
+        match self.events_of_start(start) {
+            Ok((id, events)) => {
+                self.record(ctx, events, move |node, outcome, ctx| {
+                    if outcome.is_ok() {
+                        // As after a restart: the attempt is minted, and its invocation is still to be said.
+                        node.spawn_job(ctx, id);
+                    }
+                    responder.reply(outcome.map(|()| id).map_err(CommandError::from));
+                });
+            }
+            Err(error) => responder.reply(Err(error)),
+        }
+        answer
+    }
+}
+
+impl Node {
+    /// The job with its first attempt, which takes this node's own lock.
+    fn events_of_start(&self, start: StartLocked) -> Result<(JobId, Vec<Event>), CommandError> {
+        if self.mode != NodeMode::Serving {
+            self.check_serving()?;
+        }
+        let lock = listings::lock(&self.books, &start.bid)?;
+        if lock.requester != self.me() {
+            return Err(CommandError::Refused(dms_messages::RefusedReason::NotYours));
+        }
+        let job = dms_messages::Job { id: lock.job, ..start.job };
+        self.check_submission(&job)?;
+        let unknown = || CommandError::Refused(dms_messages::RefusedReason::UnknownBid);
+        let bid = self.books.bids_sent().get(&lock.bid).map(|row| row.bid.clone()).ok_or_else(unknown)?;
+        let attempt = AttemptId { job: job.id, pod: lock.pod, number: 1 };
+        let terms = job_state::terms(self.me(), &bid, attempt, &job, self.parts.job_rules.orphan_after);
+        let contract = self.sign(terms, self.me(), RECORD_TTL).ok_or(CommandError::Busy)?;
+        let minted = Event::AttemptMinted { attempt, provider: self.me(), addresses: Vec::new(), contract };
+        Ok((job.id, vec![Event::JobSubmitted { job }, minted]))
+    }
+}

@@ -1,0 +1,259 @@
+//! What a Node can be asked as a Node: the interface of the original design, method by method and in its order.
+//!
+//! It is a view: each method is one message to the Node actor, or two, and the API and the CLI send the same ones. Who
+//! holds a reference to the actor is the node's owner, or code that the owner runs: peers come in by words of the mesh,
+//! which the gate judges, and by none of these.
+//!
+//! | original | here | from the command line |
+//! |---|---|---|
+//! | getAllocation | [`NodeInterface::get_allocation`] | `dms alloc show ID` |
+//! | setRegisteredCapability | [`NodeInterface::set_registered_capability`] | `dms onboard` |
+//! | getRegisteredCapability | [`NodeInterface::get_registered_capability`] | `dms capability` |
+//! | setAvailableCapability | [`NodeInterface::set_available_capability`] | `dms capability free` |
+//! | getAvailableCapability | [`NodeInterface::get_available_capability`] | `dms capability` |
+//! | lockCapability | [`NodeInterface::lock_capability`] | `dms capability lock JOB` |
+//! | getLockedCapabilities | [`NodeInterface::get_locked_capabilities`] | `dms capability locks` |
+//! | getRegisteredBids | [`NodeInterface::get_registered_bids`] | `dms bid ls --request ID` |
+//! | startAllocation | [`NodeInterface::start_allocation`] | `dms alloc start BID JOB` |
+
+use std::time::Duration;
+
+use dms_actors::{ActorRef, AskError, Handler, Message};
+use dms_messages::{
+    Accepted, AllocationId, Bid, BidRequest, BidRequestId, Capability, Invocation, Job, JobId, Resources,
+    Signed,
+};
+use dms_storage::Lock;
+
+use crate::commands::{CommandError, GetCapability, Onboard};
+use crate::listings::Page;
+use crate::listings::bids::{BidList, ListBids};
+use crate::listings::contracts::{AllocationView, ShowAllocation};
+use crate::node::Node;
+
+/// Longest lease of a lock that the owner asks the own node for: who means to keep capacity for longer offers less.
+pub const MAX_OWN_LEASE: Duration = Duration::from_secs(600);
+/// How long the node may take to answer: many commits to disk.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the Node did not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InterfaceError {
+    /// It said no; nothing was done.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// It did not answer: it is stopping, or too busy. Unknown whether it was done, unless it was too busy.
+    #[error("the node did not answer: {0}")]
+    NoAnswer(String),
+}
+
+/// A Node, as its owner and what runs beside it may use it.
+#[doc(alias = "Node_interface")]
+pub trait NodeInterface {
+    /// How an allocation stands, here or of a job of this node's, live or over.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownId`].
+    #[doc(alias = "getAllocation")]
+    fn get_allocation(
+        &self,
+        id: AllocationId,
+    ) -> impl Future<Output = Result<AllocationView, InterfaceError>> + Send;
+
+    /// Registers what this machine offers, in the place of what it offered. On disk when it is answered.
+    ///
+    /// # Errors
+    /// [`CommandError::InvalidCapability`]: it breaks a rule, or does not cover what is promised.
+    #[doc(alias = "setRegisteredCapability")]
+    fn set_registered_capability(
+        &self,
+        capability: Capability,
+    ) -> impl Future<Output = Result<(), InterfaceError>> + Send;
+
+    /// What this machine offers, if it does.
+    ///
+    /// # Errors
+    /// None but that the node does not answer.
+    #[doc(alias = "getRegisteredCapability")]
+    fn get_registered_capability(
+        &self,
+    ) -> impl Future<Output = Result<Option<Capability>, InterfaceError>> + Send;
+
+    /// Offers so much beside what is promised: registered becomes this and all that is locked and allocated, since
+    /// what is available is nothing by itself but the rest of what is registered. On disk when it is answered.
+    ///
+    /// # Errors
+    /// [`CommandError::NotOnboarded`]; [`CommandError::InvalidCapability`]: a GPU or port in it is promised.
+    #[doc(alias = "setAvailableCapability")]
+    fn set_available_capability(
+        &self,
+        available: Resources,
+    ) -> impl Future<Output = Result<(), InterfaceError>> + Send;
+
+    /// What is registered and neither locked nor allocated.
+    ///
+    /// # Errors
+    /// None but that the node does not answer.
+    #[doc(alias = "getAvailableCapability")]
+    fn get_available_capability(&self) -> impl Future<Output = Result<Resources, InterfaceError>> + Send;
+
+    /// Locks what a request needs, for this node itself as the requester: the bid that says so is on disk with its
+    /// lock when it is answered. Peers ask by a [`BidRequest`] of their own and are judged in the same way.
+    ///
+    /// # Errors
+    /// [`CommandError::Declined`] with what a peer would be told; a lease of none or of more than [`MAX_OWN_LEASE`]
+    /// too.
+    #[doc(alias = "lockCapability")]
+    fn lock_capability(
+        &self,
+        request: BidRequest,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Signed<Bid>, InterfaceError>> + Send;
+
+    /// The live locks, of everybody's requests.
+    ///
+    /// # Errors
+    /// None but that the node does not answer.
+    #[doc(alias = "getLockedCapabilities")]
+    fn get_locked_capabilities(&self) -> impl Future<Output = Result<Vec<Lock>, InterfaceError>> + Send;
+
+    /// The bids and declines on one request, of this node and of its peers.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownId`].
+    #[doc(alias = "getRegisteredBids")]
+    fn get_registered_bids(
+        &self,
+        request: BidRequestId,
+    ) -> impl Future<Output = Result<BidList, InterfaceError>> + Send;
+
+    /// Starts what a requester invokes this node for, as if the word had come on the requester's link: its lock
+    /// becomes an allocation. Asked again with the same invocation it gives the same answer and starts nothing.
+    ///
+    /// # Errors
+    /// [`CommandError::Refused`] with what the requester would be told.
+    #[doc(alias = "startAllocation")]
+    fn start_allocation(
+        &self,
+        invocation: Signed<Invocation>,
+    ) -> impl Future<Output = Result<Signed<Accepted>, InterfaceError>> + Send;
+}
+
+/// Asks the Node, and waits for as long as the disk may need.
+async fn ask<M: Message>(node: &ActorRef<Node>, message: M) -> Result<M::Reply, InterfaceError>
+where
+    Node: Handler<M>,
+{
+    let answer = node.ask(message).timeout(ASK_TIMEOUT).await;
+    answer.map_err(|error: AskError<M>| InterfaceError::NoAnswer(error.to_string()))
+}
+
+impl NodeInterface for ActorRef<Node> {
+    async fn get_allocation(&self, id: AllocationId) -> Result<AllocationView, InterfaceError> {
+        Ok(ask(self, ShowAllocation { id: id.to_string() }).await??)
+    }
+
+    async fn set_registered_capability(&self, capability: Capability) -> Result<(), InterfaceError> {
+        Ok(ask(self, Onboard { capability }).await??)
+    }
+
+    async fn get_registered_capability(&self) -> Result<Option<Capability>, InterfaceError> {
+        Ok(ask(self, GetCapability).await?.registered)
+    }
+
+    async fn set_available_capability(&self, available: Resources) -> Result<(), InterfaceError> {
+        Ok(ask(self, SetAvailableCapability { available }).await??)
+    }
+
+    async fn get_available_capability(&self) -> Result<Resources, InterfaceError> {
+        Ok(ask(self, GetCapability).await?.available)
+    }
+
+    async fn lock_capability(
+        &self,
+        request: BidRequest,
+        lease: Duration,
+    ) -> Result<Signed<Bid>, InterfaceError> {
+        Ok(ask(self, LockCapability { request, lease }).await??)
+    }
+
+    async fn get_locked_capabilities(&self) -> Result<Vec<Lock>, InterfaceError> {
+        Ok(ask(self, GetCapability).await?.locks)
+    }
+
+    async fn get_registered_bids(&self, request: BidRequestId) -> Result<BidList, InterfaceError> {
+        let list = ListBids { direction: None, request: Some(request.to_string()), page: Page::default() };
+        Ok(ask(self, list).await??)
+    }
+
+    async fn start_allocation(
+        &self,
+        invocation: Signed<Invocation>,
+    ) -> Result<Signed<Accepted>, InterfaceError> {
+        Ok(ask(self, StartAllocation { invocation }).await??)
+    }
+}
+
+/// Says how much is to be free beside what is promised. Answered when it is on disk.
+#[derive(Debug)]
+#[doc(alias = "setAvailableCapability")]
+pub struct SetAvailableCapability {
+    /// How much.
+    pub available: Resources,
+}
+
+impl Message for SetAvailableCapability {
+    type Reply = Result<(), CommandError>;
+}
+
+/// Locks capacity for this node itself. Answered when the lock is on disk.
+#[derive(Debug)]
+#[doc(alias = "lockCapability")]
+pub struct LockCapability {
+    /// What is needed, for which job and pod.
+    pub request: BidRequest,
+    /// For how long, at most [`MAX_OWN_LEASE`].
+    pub lease: Duration,
+}
+
+impl Message for LockCapability {
+    type Reply = Result<Signed<Bid>, CommandError>;
+}
+
+/// Lets a lock of this node's own go. Answered with it when that is on disk.
+#[derive(Debug)]
+pub struct EndLock {
+    /// Its bid, or the beginning of its id.
+    pub bid: String,
+}
+
+impl Message for EndLock {
+    type Reply = Result<Lock, CommandError>;
+}
+
+/// Hands in an invocation by hand. Answered when the allocation is on disk.
+#[derive(Debug)]
+#[doc(alias = "startAllocation")]
+pub struct StartAllocation {
+    /// Signed by whoever has the lock.
+    pub invocation: Signed<Invocation>,
+}
+
+impl Message for StartAllocation {
+    type Reply = Result<Signed<Accepted>, CommandError>;
+}
+
+/// Hands in a job whose capacity this node has locked for itself: nobody is asked, the lock is taken. Answered when
+/// the job and its first attempt are on disk.
+#[derive(Debug)]
+pub struct StartLocked {
+    /// The lock's bid, or the beginning of its id.
+    pub bid: String,
+    /// The job; its id is the lock's.
+    pub job: Job,
+}
+
+impl Message for StartLocked {
+    type Reply = Result<JobId, CommandError>;
+}
