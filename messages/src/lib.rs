@@ -17,6 +17,7 @@ mod advert;
 mod benchmark;
 mod bid;
 mod bid_request;
+mod bounded;
 mod capability;
 pub mod carried;
 mod class;

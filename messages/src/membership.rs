@@ -10,11 +10,12 @@ use std::str::FromStr;
 
 use dms_actors::clock::Timestamp;
 use dms_actors::{ContentId, Did};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::ability::Role;
 use crate::advert::check_addresses;
+use crate::bounded;
 use crate::carried::{CarriedError, Form};
 use crate::token::{Credentials, MAX_TOKEN_LENGTH};
 
@@ -154,26 +155,13 @@ pub enum NotAdmittedReason {
 }
 
 /// Revocations that the sender knows, its own and others', as the bytes that were signed: each proves itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocations {
     /// At most [`MAX_REVOCATIONS`].
+    #[serde(deserialize_with = "bounded::documents::<_, MAX_REVOCATIONS, MAX_REVOCATION_LENGTH>")]
     pub revocations: Vec<ByteBuf>,
 }
 dms_actors::wire_message!(Revocations, "dms.revocations", 1);
-
-impl<'de> Deserialize<'de> for Revocations {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Unchecked {
-            revocations: Vec<ByteBuf>,
-        }
-        let Unchecked { revocations } = Unchecked::deserialize(deserializer)?;
-        let is_bounded = revocations.len() <= MAX_REVOCATIONS
-            && revocations.iter().all(|one| one.len() <= MAX_REVOCATION_LENGTH);
-        let too_much = || serde::de::Error::custom("more, or longer, revocations than are said at a time");
-        is_bounded.then_some(Self { revocations }).ok_or_else(too_much)
-    }
-}
 
 #[cfg(test)]
 mod tests {

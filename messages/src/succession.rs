@@ -10,9 +10,10 @@ use std::str::FromStr;
 
 use dms_actors::Did;
 use dms_actors::signed::{Document, Signed};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::bounded;
 use crate::carried::{CarriedError, Form};
 
 /// How successions are carried: as many as are said.
@@ -36,9 +37,10 @@ impl Document for Succession {
 
 /// The successions that led to somebody's present name, the oldest first, as the bytes that were signed. Bounded when
 /// they are read: at most [`MAX_SUCCESSIONS`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Successions {
     /// Each is signed by whom the one before it names.
+    #[serde(deserialize_with = "bounded::documents::<_, MAX_SUCCESSIONS, MAX_SUCCESSION_LENGTH>")]
     pub successions: Vec<ByteBuf>,
 }
 dms_actors::wire_message!(Successions, "dms.successions", 1);
@@ -50,20 +52,6 @@ impl Successions {
             successions.into_iter().map(|one| ByteBuf::from(one.bytes())).collect();
         successions.drain(..successions.len().saturating_sub(MAX_SUCCESSIONS));
         Self { successions }
-    }
-}
-
-impl<'de> Deserialize<'de> for Successions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Unchecked {
-            successions: Vec<ByteBuf>,
-        }
-        let Unchecked { successions } = Unchecked::deserialize(deserializer)?;
-        let is_bounded = successions.len() <= MAX_SUCCESSIONS
-            && successions.iter().all(|one| one.len() <= MAX_SUCCESSION_LENGTH);
-        let too_much = || serde::de::Error::custom("more, or longer, successions than are said at a time");
-        is_bounded.then_some(Self { successions }).ok_or_else(too_much)
     }
 }
 

@@ -152,7 +152,7 @@ fn lists(table: &mut Table) {
     let many = |count: usize, length: usize| Value::Array(vec![bytes(length); count]);
     for (count, length) in [(MAX_REVOCATIONS + 1, 1), (1, MAX_TOKEN_LENGTH + 1), (1000, 0), (100, 2000)] {
         let body = with(revocations, "revocations", many(count, length));
-        add(table, revocations, &format!("{count} of {length} bytes"), body, "more, or longer, revocations");
+        add(table, revocations, &format!("{count} of {length} bytes"), body, "documents, or one of over");
     }
     let admitted = "dms.admitted/1";
     for (count, length) in [(MAX_SHOWN_TOKENS + 1, 1), (1, MAX_TOKEN_LENGTH + 1), (200, 1024), (5000, 0)] {
