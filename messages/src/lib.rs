@@ -4,7 +4,8 @@
 //! providers answer with a [`Bid`] (backed by a lock) or a [`Decline`]. The winner gets an
 //! [`Invocation`] holding the [`Contract`] and answers [`Accepted`] or [`Refused`]; everybody else gets
 //! a [`Release`]. The allocation reports [`AllocationStatus`] and [`AllocationOutput`], and keeps its
-//! result until [`Acknowledge`]d. [`Cancel`] ends it early. What got lost on the way is found by [`Reconcile`].
+//! result until [`Acknowledge`]d. [`Cancel`] ends it early. While it runs it takes [`AllocationMessage`]s, and
+//! [`AllocationCheck`] asks how it stands. What got lost on the way is found by [`Reconcile`].
 //!
 //! Who may say which of them is an [`Ability`], proven by [`Token`]s; an [`Invite`] brings a node its first one.
 //! A node with a new key says so first of all ([`Successions`]).
@@ -14,6 +15,7 @@
 
 pub mod ability;
 mod advert;
+mod allocation_message;
 mod benchmark;
 mod bid;
 mod bid_request;
@@ -36,6 +38,10 @@ mod units;
 
 pub use ability::{Ability, Role};
 pub use advert::{Advert, MAX_ADDRESSES};
+pub use allocation_message::{
+    AllocationCheck, AllocationMessage, AllocationRefusal, AllocationReport, AllocationUsage, ContentError,
+    Delivered, MAX_MESSAGE_LENGTH, MAX_MESSAGE_TYPE_LENGTH, MessageContent,
+};
 pub use benchmark::Benchmark;
 pub use bid::{Bid, Decline, DeclineReason, Release, ReleaseCause, Retry};
 pub use bid_request::{BidRequest, MAX_WANTED};

@@ -224,6 +224,8 @@ pub struct Node {
     stranger_answers: u32,
     /// Requests of strangers, declined, that are kept in this second.
     stranger_notes: u32,
+    /// Questions to allocations that wait for their answers.
+    pub(crate) routed_count: usize,
     /// How the memory of requests is shared.
     pub(crate) request_shares: Shares,
     /// How many differences of each peer were mended this second; bounded as the connections are.
@@ -344,6 +346,7 @@ impl Node {
             started: parts.clock.now(),
             stranger_answers: STRANGER_ANSWERS,
             stranger_notes: STRANGER_ANSWERS,
+            routed_count: 0,
             request_shares: Shares::default(),
             mended: BTreeMap::new(),
             absent_requesters: Round::default(),
@@ -604,6 +607,7 @@ impl Node {
         };
         let parts = self.parts.clone();
         let node = ctx.me();
+        let published = row.clone();
         failpoints::pass(failpoints::BEFORE_SPAWN);
         let actor = ctx.spawn_child(
             move || AllocationActor::new(row.clone(), contract.value().clone(), node.clone(), parts.clone()),
@@ -614,6 +618,7 @@ impl Node {
         if self.mode != NodeMode::Serving {
             let _ = actor.try_tell(Stop(StopCause::NodeStopping));
         }
+        self.publish_allocation(&published, &actor);
         self.allocations.insert(allocation, actor);
     }
 
@@ -681,6 +686,7 @@ impl Node {
         ctx: &mut Context<'_, Self>,
     ) {
         self.allocations.remove(&allocation);
+        self.withdraw_allocation(allocation);
         let is_live = self.books.allocations().get(&allocation).is_some_and(|row| !row.state.is_terminal());
         if is_live {
             tracing::error!(%allocation, ?reason, "an allocation's actor ended before its allocation");
@@ -750,6 +756,7 @@ impl Node {
     /// Begins to act by the books as they are.
     fn take_up(&mut self, ctx: &mut Context<'_, Self>) {
         self.taken_up = self.now();
+        self.parts.gate.forget_allocations();
         self.parts.gate.take_books(self.me(), &self.books);
         self.parts.gate.take_parties(self.books.contracts().values().map(|row| row.peer).collect());
         self.introduce(ctx);
@@ -960,8 +967,7 @@ impl Node {
     }
 
     /// The actor of the live allocation that runs an attempt for `requester`.
-    #[doc(alias = "routeToAllocation")]
-    pub(crate) fn route_to_allocation(
+    pub(crate) fn route_to_attempt(
         &self,
         requester: Did,
         attempt: AttemptId,

@@ -22,9 +22,10 @@ use dms_actors::clock::{SharedClock, SystemClock};
 use dms_actors::{ActorRef, ActorSystem, Limits, RegisterError, StartError, Supervision, Workers};
 use dms_messages::PreSharedKey;
 use dms_messages::{
-    Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationState, AllocationStatus,
-    AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did, FailureCause, Invocation,
-    Join, NodeId, NotAdmitted, Reconcile, Refused, Release, Renew, Revocations, Signed, Successions,
+    Accepted, Acknowledge, Admitted, Advert, AllocationCheck, AllocationOutput, AllocationState,
+    AllocationStatus, AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did,
+    FailureCause, Invocation, Join, NodeId, NotAdmitted, Reconcile, Refused, Release, Renew, Revocations,
+    Signed, Successions,
 };
 use dms_p2p::{P2p, P2pConfig, P2pError, Timing};
 use dms_storage::{
@@ -284,6 +285,7 @@ pub fn register(system: &ActorSystem, node: &ActorRef<Node>) -> Result<(), Regis
         .accepts::<AllocationOutput>()
         .accepts::<Acknowledge>()
         .accepts::<Cancel>()
+        .accepts::<AllocationCheck>()
         .accepts::<Reconcile>()
         .accepts::<Join>()
         .accepts::<Renew>()

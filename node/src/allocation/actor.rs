@@ -14,8 +14,8 @@ use std::time::Duration;
 use dms_actors::clock::SharedClock;
 use dms_actors::{Actor, ActorRef, Answer, Context, Handler, Message};
 use dms_messages::{
-    AllocationOutput, AllocationResult, AllocationState, AllocationStatus, Contract, DiskMib, FailureCause,
-    MemoryMib, Millis, OutputStream, StopCause, Task, bounded_text,
+    AllocationOutput, AllocationRefusal, AllocationResult, AllocationState, AllocationStatus, Contract, Did,
+    DiskMib, FailureCause, MemoryMib, MessageContent, Millis, OutputStream, StopCause, Task, bounded_text,
 };
 use dms_storage::books::AllocationRow;
 use dms_storage::sabotage::{self, Bug};
@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use super::state::{AllocationMachine, Effect, Input};
 use crate::blobs::{BlobError, FetchPlan};
 use crate::errors::whole;
+use crate::executors::inbox::{Asked, Inbox, Letterbox, inbox};
 use crate::executors::{self, Execution, ExecutionFailure, Exit, Limits, Outcome, OutputChunk, Workload};
 use crate::node::{Author, Commit, Node, NodeParts};
 use crate::signer::RECORD_TTL;
@@ -103,6 +104,10 @@ pub struct AllocationActor {
     is_finished: bool,
     /// How much live output the requester said it has, of each stream.
     has: (u64, u64),
+    /// Where messages for the program go, once it was started.
+    letterbox: Option<Letterbox>,
+    /// When it was started, on the monotonic clock.
+    started: Option<Duration>,
 }
 
 impl AllocationActor {
@@ -126,7 +131,43 @@ impl AllocationActor {
             is_sending: false,
             is_finished: false,
             has: (0, 0),
+            letterbox: None,
+            started: None,
         }
+    }
+
+    /// True if `who` may speak to the program.
+    pub(super) fn may_address(&self, who: Did) -> bool {
+        let me = self.parts.signer.me();
+        super::may_address(&self.parts.gate, me, self.row.requester, self.row.id, who)
+    }
+
+    /// Puts a message into the program's inbox.
+    pub(super) fn deliver(
+        &self,
+        content: MessageContent,
+        wants_reply: bool,
+    ) -> Result<Option<Asked>, AllocationRefusal> {
+        match &self.letterbox {
+            _ if self.is_finished => Err(AllocationRefusal::Ended),
+            Some(letterbox) => letterbox.deliver(content, wants_reply),
+            None => Err(AllocationRefusal::NotStarted),
+        }
+    }
+
+    /// How many messages the program was brought, and how many of them it has not read.
+    pub(super) fn message_counts(&self) -> (u64, u64) {
+        self.letterbox.as_ref().map_or((0, 0), Letterbox::counts)
+    }
+
+    /// Bytes of standard output and of standard error so far.
+    pub(super) fn output_lengths(&self) -> (u64, u64) {
+        (self.stdout.bytes.len() as u64, self.stderr.bytes.len() as u64)
+    }
+
+    /// For how long the program has run.
+    pub(super) fn ran(&self) -> Duration {
+        self.started.map_or(Duration::ZERO, |started| self.clock.monotonic().saturating_sub(started))
     }
 
     fn task(&self) -> &Task {
@@ -263,7 +304,8 @@ impl AllocationActor {
             timeout: task.timeout.duration(),
             output_bytes: self.parts.provider_rules.max_output,
         };
-        let loaded = self.parts.workers.run(move || load(&blobs, &task, work));
+        let (letterbox, inbox) = inbox();
+        let loaded = self.parts.workers.run(move || load(&blobs, &task, work, inbox));
         ctx.pipe(loaded, move |actor, loaded, ctx| {
             let workload = match loaded.map_err(|error| error.to_string()).and_then(|loaded| loaded) {
                 Ok(workload) => workload,
@@ -275,6 +317,8 @@ impl AllocationActor {
             let Execution { output, outcome, stop } = actor.parts.executor.start(workload, limits);
             failpoints::pass(failpoints::AFTER_SPAWN);
             actor.stop = Some(stop);
+            actor.letterbox = Some(letterbox);
+            actor.started = Some(actor.clock.monotonic());
             if *actor.halt.borrow() {
                 actor.stop.take().map(|stop| stop.send(()));
             }
@@ -393,7 +437,12 @@ fn prepare_failure(error: &BlobError) -> FailureCause {
 }
 
 /// Everything the guest gets to see, from the store; blocking.
-fn load(blobs: &crate::blobs::BlobStore, task: &Task, work: PathBuf) -> Result<Workload, String> {
+fn load(
+    blobs: &crate::blobs::BlobStore,
+    task: &Task,
+    work: PathBuf,
+    inbox: Inbox,
+) -> Result<Workload, String> {
     let read = |id| match blobs.get(&id) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(format!("{id} is gone")),
@@ -406,6 +455,7 @@ fn load(blobs: &crate::blobs::BlobStore, task: &Task, work: PathBuf) -> Result<W
         stdin: task.stdin.map(read).transpose()?.unwrap_or_default(),
         input: task.input.map(|_| work.join("input")),
         output: work.join("output"),
+        inbox: Some(inbox),
     })
 }
 

@@ -23,10 +23,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::address::{ApiAddress, HttpAddress};
+use super::messages::{MessageSent, NewMessage};
 use super::server::MAX_SOCKET_PATH;
 use super::token::Token;
 use super::types::{ApiError, BlobStored, JobCreated, JobView, NewBackup, NewJob};
 use super::{ATTEMPT_HEADER, OFFSET_HEADER};
+use crate::allocation::route::CheckedAllocation;
 use crate::commands::{CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
 use crate::listings::bids::{BidList, BidRequestView};
 use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
@@ -257,6 +259,23 @@ impl ApiClient {
     /// The allocation with this id, or beginning of one.
     pub async fn allocation(&self, id: &str) -> Result<AllocationView, ClientError> {
         self.get(&format!("/v1/allocations/{}", plain_id(id)?)).await
+    }
+
+    /// Says something to the program of the allocation with this id, or beginning of one.
+    pub async fn send_message(&self, id: &str, message: &NewMessage) -> Result<MessageSent, ClientError> {
+        let path = format!("/v1/allocations/{}/messages", plain_id(id)?);
+        parse(&self.call(Method::POST, &path, Some(json(message)?)).await?.1)
+    }
+
+    /// How the allocation with this id, or beginning of one, stands now, as its provider says; `provider` is named if
+    /// this node is neither its provider nor its requester.
+    pub async fn check_allocation(
+        &self,
+        id: &str,
+        provider: Option<Did>,
+    ) -> Result<CheckedAllocation, ClientError> {
+        let provider = provider.map(|did| format!("?provider={did}")).unwrap_or_default();
+        self.get(&format!("/v1/allocations/{}/status{provider}", plain_id(id)?)).await
     }
 
     /// Contracts, newest first.

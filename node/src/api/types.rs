@@ -11,6 +11,8 @@
 //! | `GET /v1/bids?direction=sent&request=ID&limit=N&after=ID` | – | [`crate::listings::bids::BidList`], newest first |
 //! | `GET /v1/allocations?limit=N&after=ID` | – | list of [`crate::listings::contracts::AllocationView`], newest first |
 //! | `GET /v1/allocations/{id}` | – | [`crate::listings::contracts::AllocationView`] |
+//! | `POST /v1/allocations/{id}/messages` | [`super::messages::NewMessage`] | [`super::messages::MessageSent`] |
+//! | `GET /v1/allocations/{id}/status?provider=DID` | – | [`crate::allocation::route::CheckedAllocation`] |
 //! | `GET /v1/contracts?limit=N&after=CID` | – | list of [`crate::listings::contracts::ContractView`], newest first |
 //! | `GET /v1/contracts/{id}` | – | [`crate::listings::contracts::ContractDocuments`] |
 //! | `GET /v1/log?from=N&limit=N&job=ID&wait=MS&whole=true` | – | [`crate::records::LogPage`], oldest first |
@@ -42,6 +44,7 @@
 //!
 //! An error is a JSON [`ApiError`] with status 400 (malformed), 404 (unknown), 409 (ended, ambiguous, not
 //! acceptable now), 410 (cut from the log), 413 (too large), 422 (breaks a rule), 500 (damaged), 503 (busy, stopping, read-only), 507 (no space is left).
+//! What another node was asked in vain is 502 (it cannot be reached, or its answer is lost) or 504 (none came in time).
 
 use std::path::PathBuf;
 

@@ -158,6 +158,8 @@ impl CliError {
             Self::Client(ClientError::TimedOut) => LATER,
             Self::Client(ClientError::Protocol(_)) => INTERNAL,
             Self::Client(ClientError::Refused(error)) => match error.code.as_str() {
+                "not_started" | "inbox_full" | "no_answer" | "answer_lost" => LATER,
+                "provider_unreachable" => UNAVAILABLE,
                 "busy" | "stopping" | "timed_out" | "too_slow" | "too_many_jobs" | "allocations_running" => {
                     LATER
                 }

@@ -49,12 +49,13 @@ Exit codes:
   2    wrong usage
   64   the job is malformed, or a file that it names is missing or cannot be sent
   65   the books are damaged, or a backup is
-  69   no node is running, or no node can take the job
+  69   no node is running, no node can take the job, or an allocation's provider cannot be reached
   70   internal error
   73   what was asked for cannot be written here: a job's files (`job get` fetches them again),
        a backup where there is something already, or on a full disk
   75   busy or stopping, a node that runs where it must be stopped, allocations that keep it from
-       offboarding, or nobody took the job in time: try again later
+       offboarding, nobody took the job in time, or a program that does not read its messages, or
+       not yet: try again later
   78   the configuration or the identity is not usable
   124  the program ran into its time limit
   130  interrupted; a job that was handed in goes on (with --local it is ended)";
@@ -371,6 +372,9 @@ mod tests {
             &["bid", "ls", "--request", "0192", "--received"],
             &["alloc", "ls", "--json"],
             &["alloc", "show", "0192"],
+            &["alloc", "status", "0192", "--json"],
+            &["alloc", "send", "0192", "hello", "--type", "text/plain", "--wait"],
+            &["alloc", "send", "0192", "-", "--wait=5"],
             &["contract", "ls", "--after", "bafi"],
             &["contract", "show", "0192", "--out", "c.cose"],
             &["contract", "verify", "c.cose"],

@@ -4,6 +4,7 @@
 //! gives an [`Execution`]: a bounded stream of output, one outcome, and a stop. Limits granted are
 //! limits enforced; whatever the guest does, the node lives.
 
+pub mod inbox;
 pub mod wasm;
 
 use std::fmt;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+
+use self::inbox::Inbox;
 
 /// Everything a guest gets to see.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub struct Workload {
     pub input: Option<PathBuf>,
     /// An existing, empty directory the guest may write as `/output`.
     pub output: PathBuf,
+    /// Where messages for the guest come in, if anybody may send it any. An executor that cannot hand them on drops it.
+    pub inbox: Option<Inbox>,
 }
 
 /// What was granted, and is enforced.

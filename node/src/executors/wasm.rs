@@ -10,10 +10,11 @@
 //!
 //! What it refuses: any right that was not handed over. No environment, no network, no directory besides
 //! `/input` and `/output`, no memory, disk, output or time over the grant, and no module that imports
-//! anything but WASI.
+//! anything but WASI and, for messages, `dms_v1` (`wasm/messages.rs`).
 
 mod disk;
 mod guest;
+mod messages;
 mod output;
 mod prepare;
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Node {
 impl Handler<AllocationStatusRequest> for Node {
     fn handle(&mut self, request: AllocationStatusRequest, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let requester = ctx.sender();
-        if let Some(actor) = self.route_to_allocation(requester, request.attempt) {
+        if let Some(actor) = self.route_to_attempt(requester, request.attempt) {
             // A mailbox that is full is one that hears of its requester soon enough.
             let _ = actor.try_tell(allocation::Heard);
             let from = OutputFrom { stdout: request.stdout_offset, stderr: request.stderr_offset };

@@ -14,6 +14,7 @@ mod membership;
 mod offboard;
 mod peers;
 mod reconcile;
+mod route;
 mod succession;
 mod trust;
 pub(crate) mod turns;

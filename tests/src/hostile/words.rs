@@ -215,6 +215,7 @@ pub fn bodies() -> Vec<(String, Vec<u8>)> {
         RequestedAttempt { attempt: attempt(), stage: AttemptStage::Invoked, is_countersigned: false };
     let provided = ProvidedAttempt { attempt: attempt(), stage: AttemptStage::Ended };
     let stream = OutputStream::Stderr;
+    let content = MessageContent::new("text/plain", "hello").expect("it is short");
     let secret = InviteSecret::from_random([7; 16]);
     let revocation = sign(Revocation { token: sign(token()).content_id() });
     vec![
@@ -222,6 +223,8 @@ pub fn bodies() -> Vec<(String, Vec<u8>)> {
         of(AllocationStatusRequest { attempt: attempt(), stdout_offset: 1, stderr_offset: 2 }),
         of(Acknowledge { attempt: attempt() }),
         of(Cancel { attempt: attempt(), cause: StopCause::Cancelled }),
+        of(AllocationMessage { content, wants_reply: true }),
+        of(AllocationCheck { allocation: AllocationId::from_random([6; 16]) }),
         of(AllocationOutput { attempt: attempt(), stream, offset: 3, bytes: b"hi".to_vec() }),
         of(Reconcile { requested: vec![requested; 3], provided: vec![provided; 2] }),
         of(Join { secret }),

@@ -157,6 +157,8 @@ fn prepare(spec: JobSpec) -> Result<Prepared, CliError> {
         stdin: stdin.unwrap_or_default(),
         input,
         output,
+        // Nobody could send it any messages.
+        inbox: None,
     };
     let (name, directory) = (spec.name.clone(), spec.output.clone());
     check(spec, uploads)?;

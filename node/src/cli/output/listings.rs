@@ -4,6 +4,7 @@ use dms_messages::{ContentId, Did, GpuId, Millis, Resources, Timestamp};
 use dms_storage::books::AttemptState;
 
 use super::{age, attempt_state, cell, count, escaped, fields, short_id, span, table, yes};
+use crate::allocation::route::CheckedAllocation;
 use crate::listings::bids::{BidList, BidOutcome, BidRequestView, BidView, DeclineView};
 use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
 use crate::listings::{Direction, Role};
@@ -251,6 +252,31 @@ pub(in crate::cli) fn allocation(view: &AllocationView, now: Timestamp) -> Strin
         let text = if is_acknowledged { "the requester has it" } else { "the requester has not come for it" };
         lines.push(("result", text.to_owned()));
     }
+    fields(&lines)
+}
+
+/// `dms alloc status`.
+pub(in crate::cli) fn checked_allocation(checked: &CheckedAllocation, now: Timestamp) -> String {
+    let CheckedAllocation { provider, role, is_asked, report } = checked;
+    let mut lines = vec![
+        ("id", report.allocation.to_string()),
+        ("state", escaped(&report.state.to_string())),
+        ("since", instant(report.since, now)),
+        ("job", format!("{} (try {})", report.attempt.job, report.attempt.number)),
+        ("provider", party(*provider, matches!(role, Some(Role::Provider | Role::Both)))),
+    ];
+    if let Some(usage) = &report.usage {
+        lines.push(("ran", usage.ran.to_string()));
+        lines.push(("output", format!("{} + {} bytes (stdout + stderr)", usage.stdout, usage.stderr)));
+        let (messages, waiting) = (usage.messages, usage.waiting_messages);
+        lines.push(("messages", format!("{messages} ({waiting} not read yet)")));
+    }
+    if let Some(result) = &report.result {
+        lines.push(("ran", result.wall.to_string()));
+        lines.push(("peak memory", result.peak_memory.to_string()));
+    }
+    let source = if *is_asked { "its provider, just now" } else { "this node's own books" };
+    lines.push(("says", source.to_owned()));
     fields(&lines)
 }
 

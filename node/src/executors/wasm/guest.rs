@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::disk::DiskWatch;
+use super::messages::Messages;
 use super::output::Stdio;
 use super::prepare::{Prepared, START};
 use super::{Meter, one_line};
@@ -46,6 +47,7 @@ const PROGRAM_NAME: &str = "program";
 /// What a guest's store holds.
 pub(super) struct Guest {
     pub(super) wasi: WasiP1Ctx,
+    pub(super) messages: Messages,
     limiter: Limiter,
     disk: DiskWatch,
 }
@@ -87,9 +89,10 @@ pub(super) async fn run(
 /// Instantiates and calls the program, gives its exit code or how else it ended.
 async fn call(store: &mut Store<Guest>, prepared: Prepared) -> Result<i32, Exit> {
     match prepared {
-        Prepared::Module(module) => {
+        Prepared::Module { linked, is_listening } => {
+            store.data().messages.decide(is_listening);
             let instance =
-                module.instantiate_async(&mut *store).await.map_err(|error| before_start(&error))?;
+                linked.instantiate_async(&mut *store).await.map_err(|error| before_start(&error))?;
             let start = instance
                 .get_typed_func::<(), ()>(&mut *store, START)
                 .map_err(|error| before_start(&error))?;
@@ -97,6 +100,7 @@ async fn call(store: &mut Store<Guest>, prepared: Prepared) -> Result<i32, Exit>
             Ok(0)
         }
         Prepared::Component(component) => {
+            store.data().messages.decide(false);
             let command =
                 component.instantiate_async(&mut *store).await.map_err(|error| before_start(&error))?;
             match command.wasi_cli_run().call_run(store).await.map_err(|error| ending(&error))? {
@@ -144,6 +148,7 @@ fn guest(
     wasi.ctx().table.set_max_capacity(HANDLES_MAX);
     Ok(Guest {
         wasi,
+        messages: Messages::new(workload.inbox),
         limiter: Limiter::new(limits.memory_bytes, meter),
         disk: DiskWatch::new(output_directory, limits.disk_bytes),
     })

@@ -1,5 +1,7 @@
 //! The executor's promises, each with the guest that would break it.
 
+mod messages;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -107,6 +109,7 @@ impl Bench {
             stdin: Vec::new(),
             input: Some(self.input.path().into()),
             output: self.output.path().into(),
+            inbox: None,
         }
     }
 
