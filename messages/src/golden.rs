@@ -216,15 +216,15 @@ fn every_word_has_its_golden_bytes() {
     golden(&Acknowledge { attempt: attempt() }, "bsibkek5g57zcray");
     golden(&Cancel { attempt: attempt(), cause: StopCause::Cancelled }, "w4fpgclx77y765ee");
     let content = MessageContent::new("text/plain", "hello").unwrap();
-    golden(&AllocationMessage { content: content.clone(), wants_reply: true }, "FILL1");
+    golden(&AllocationMessage { content: content.clone(), wants_reply: true }, "zce23c63o35wcmuu");
     let answers: [Result<Delivered, AllocationRefusal>; 3] = [
         Ok(Delivered { reply: Some(content) }),
         Ok(Delivered { reply: None }),
         Err(AllocationRefusal::InboxFull),
     ];
-    golden(&answers.to_vec(), "FILL2");
+    golden(&answers.to_vec(), "mhbjanginudlduke");
     let allocation = AllocationId::from_random([6; 16]);
-    golden(&AllocationCheck { allocation }, "FILL3");
+    golden(&AllocationCheck { allocation }, "67ymypepxkdrhybi");
     let usage = AllocationUsage { ran: Millis(5), stdout: 1, stderr: 2, messages: 4, waiting_messages: 3 };
     let report = AllocationReport {
         allocation,
@@ -234,7 +234,7 @@ fn every_word_has_its_golden_bytes() {
         usage: Some(usage),
         result: None,
     };
-    golden(&report, "FILL4");
+    golden(&report, "cysi5y6bup2jio5i");
     let requested =
         RequestedAttempt { attempt: attempt(), stage: AttemptStage::Invoked, is_countersigned: false };
     let provided = ProvidedAttempt { attempt: attempt(), stage: AttemptStage::Ended };

@@ -380,6 +380,11 @@ impl RunningNode {
         Ok(Self { node, engine, blobs, clock, system, p2p, pending, _lock: lock })
     }
 
+    /// The actor system, for programs that embed a node beside actors of their own, and address those of others.
+    pub fn system(&self) -> &ActorSystem {
+        &self.system
+    }
+
     /// Takes nothing new, stops what runs, says the last words, and ends.
     pub async fn stop(self, drain: Duration) {
         if self.node.ask(Drain).timeout(drain).await.is_err() {

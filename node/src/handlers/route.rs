@@ -65,23 +65,23 @@ impl Node {
         }
     }
 
-    /// The provider of a message's allocation. The same as [`Self::place`] where the whole id is known, without
-    /// walking over all that is known.
-    fn provider_of(&self, target: &AllocationTarget) -> Result<(Did, AllocationId), CommandError> {
-        if let AllocationTarget::At { provider, allocation } = target {
-            return Ok((*provider, *allocation));
-        }
-        if let AllocationTarget::Known(text) = target
-            && let Ok(id) = text.parse()
-        {
-            if self.books.allocations().contains_key(&id) {
-                return Ok((self.me(), id));
+    /// Whom a message is brought to; none if the books here have it that its program has ended. A whole id is found
+    /// without making a view of all that is known.
+    fn way_to(&self, target: &AllocationTarget) -> Result<(AllocationId, Option<Did>), CommandError> {
+        let text = match target {
+            AllocationTarget::At { provider, allocation } => return Ok((*allocation, Some(*provider))),
+            AllocationTarget::Known(text) => text,
+        };
+        if let Ok(id) = text.parse() {
+            if let Some(row) = self.books.allocations().get(&id) {
+                return Ok((id, (!row.state.is_terminal()).then(|| self.me())));
             }
             if let Some(attempt) = self.attempt_of(id) {
-                return Ok((attempt.provider, id));
+                return Ok((id, (!has_ended(&attempt.state)).then_some(attempt.provider)));
             }
         }
-        self.place(target).map(|place| (place.provider, place.allocation))
+        let view = contracts::allocation(&self.books, self.me(), text)?;
+        Ok((view.id, (!has_ended(&view.state)).then_some(view.provider)))
     }
 
     /// The attempt of ours that became this allocation.
@@ -160,6 +160,11 @@ fn ended(view: &AllocationView) -> Option<CheckedAllocation> {
     state.is_terminal().then(|| checked(view, state.clone()))
 }
 
+/// True if an attempt's program has ended for certain: one that was lost may still run.
+fn has_ended(state: &AttemptState) -> bool {
+    matches!(state, AttemptState::Observed { state } if state.is_terminal())
+}
+
 fn checked(view: &AllocationView, state: AllocationState) -> CheckedAllocation {
     let report = AllocationReport {
         allocation: view.id,
@@ -178,8 +183,11 @@ impl Handler<RouteToAllocation> for Node {
         route: RouteToAllocation,
         ctx: &mut Context<'_, Self>,
     ) -> Answer<<RouteToAllocation as Message>::Reply> {
-        let (provider, allocation) = match self.provider_of(&route.to) {
-            Ok(found) => found,
+        let (allocation, provider) = match self.way_to(&route.to) {
+            Ok((allocation, Some(provider))) => (allocation, provider),
+            Ok((allocation, None)) => {
+                return Err(RouteError::Refused { allocation, refusal: AllocationRefusal::Ended }).into();
+            }
             Err(CommandError::UnknownId { .. }) => return self.answer_of_the_past(&route.to, ctx),
             Err(error) => return Err(error.into()).into(),
         };
