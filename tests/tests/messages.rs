@@ -1,7 +1,5 @@
 //! Messages to programs that run: through the command line that people use, and through the runtime that others embed.
-
-use std::sync::Arc;
-use std::time::Duration;
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use dms_actors::{AskError, RefusalCode};
 use dms_messages::{

@@ -28,7 +28,7 @@ const MAX_ROUTED: usize = 256;
 const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where an allocation is, and what the books here have of it.
-struct Place {
+struct Whereabouts {
     provider: Did,
     allocation: AllocationId,
     /// Nothing about an address that was given.
@@ -51,16 +51,16 @@ impl Node {
     }
 
     /// Where the allocation is that is meant, as far as memory knows.
-    fn place(&self, target: &AllocationTarget) -> Result<Place, CommandError> {
+    fn whereabouts(&self, target: &AllocationTarget) -> Result<Whereabouts, CommandError> {
         let me = self.me();
         match target {
             AllocationTarget::At { provider, allocation } => {
                 let view = contracts::allocation(&self.books, me, &allocation.to_string()).ok();
-                Ok(Place { provider: *provider, allocation: *allocation, view })
+                Ok(Whereabouts { provider: *provider, allocation: *allocation, view })
             }
             AllocationTarget::Known(text) => {
                 let view = contracts::allocation(&self.books, me, text)?;
-                Ok(Place { provider: view.provider, allocation: view.id, view: Some(view) })
+                Ok(Whereabouts { provider: view.provider, allocation: view.id, view: Some(view) })
             }
         }
     }
@@ -248,14 +248,14 @@ impl Node {
 
     fn check_elsewhere(
         &mut self,
-        place: Place,
+        at: Whereabouts,
         responder: Responder<<CheckAllocationStatus as Message>::Reply>,
         ctx: &mut Context<'_, Self>,
     ) {
         if let Err(error) = self.begin_route() {
             return responder.reply(Err(error.into()));
         }
-        let Place { provider, allocation, view } = place;
+        let Whereabouts { provider, allocation, view } = at;
         self.remember_the_way(allocation);
         let system = self.parts.network.system.clone();
         let asked = async move { check_allocation(&system, provider, allocation, DELIVERY_TIMEOUT).await };
@@ -280,7 +280,7 @@ impl Handler<CheckAllocationStatus> for Node {
     ) -> Answer<<CheckAllocationStatus as Message>::Reply> {
         let (responder, answer) = Answer::later();
         let me = self.me();
-        let place = match self.place(&check.of) {
+        let place = match self.whereabouts(&check.of) {
             Ok(place) => place,
             Err(CommandError::UnknownId { .. }) => {
                 self.with_past(&check.of, ctx, move |_, found| {
