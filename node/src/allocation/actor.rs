@@ -76,6 +76,8 @@ impl Message for OutputFrom {
 #[derive(Debug, Default)]
 struct Kept {
     bytes: Vec<u8>,
+    /// How many there were so far: still known when they have gone into the result.
+    length: u64,
     /// How much was told live.
     told: usize,
 }
@@ -162,7 +164,7 @@ impl AllocationActor {
 
     /// Bytes of standard output and of standard error so far.
     pub(super) fn output_lengths(&self) -> (u64, u64) {
-        (self.stdout.bytes.len() as u64, self.stderr.bytes.len() as u64)
+        (self.stdout.length, self.stderr.length)
     }
 
     /// For how long the program has run.
@@ -365,6 +367,7 @@ impl AllocationActor {
         let room = usize::try_from(self.parts.provider_rules.max_output).unwrap_or(usize::MAX);
         let room = room.saturating_sub(kept.bytes.len());
         kept.bytes.extend(chunk.bytes.into_iter().take(room));
+        kept.length = kept.bytes.len() as u64;
     }
 
     /// Tells what was not told yet.
