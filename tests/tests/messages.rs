@@ -19,8 +19,9 @@ use dms_tests::{DEADLINE, Home, Run, example, pair, wait_for};
 /// Starts the program that waits for messages, and gives the id of its job and of its allocation, once it runs.
 fn start_mailbox(home: &Home, count: &str) -> (String, String) {
     let program = example("programs/mailbox.wasm");
-    let run = home.json(&["job", "run", "--detach", "--wasm", &program, "--", count]);
-    let job = run["job"].as_str().unwrap().to_owned();
+    let run = home.dms(&["job", "run", "--detach", "--wasm", &program, "--", count]);
+    assert_eq!(run.code(), Some(0), "{run}");
+    let job = run.stdout.trim().to_owned();
     let allocation = wait_for("the allocation", || {
         let list = home.json(&["alloc", "ls"]);
         let found = list.as_array().unwrap().iter().find(|view| view["attempt"]["job"] == job.as_str());
