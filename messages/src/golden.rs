@@ -164,7 +164,8 @@ fn every_word_has_its_golden_bytes() {
         },
         "emnkkekfrpitttye",
     );
-    let shortfalls = vec![Shortfall { dimension: Dimension::Memory, needed: 8192, had: 4096 }];
+    let shortfalls =
+        vec![Shortfall { dimension: Dimension::Memory, needed: 8192, had: 4096, is_owners: false }];
     golden(
         &Decline {
             request: BidRequestId::from_random([2; 16]),

@@ -130,7 +130,7 @@ impl Node {
     /// Our offer, if we make one.
     fn offer(&self) -> Option<Advert> {
         let capability = self.offered()?;
-        let (executors, available) = (capability.executors.clone(), self.books.available().clone());
+        let (executors, available) = (capability.executors.clone(), self.promisable());
         self.advert_of(executors, available, capability.prices)
     }
 
@@ -242,7 +242,7 @@ impl Node {
     fn digest(&self) -> NodeStatus {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let is_provider = self.books.registered().is_some() && self.withdrawal.is_none();
-        let available = is_provider.then(|| ResourceSummary::from(self.books.available()));
+        let available = is_provider.then(|| ResourceSummary::from(&self.promisable()));
         NodeStatus {
             role: if is_provider { NodeRole::Provider } else { NodeRole::Requester },
             mode: ServingMode::from(&self.mode),

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use dms_messages::{Capability, Did, MemoryMib, Millis, PriceList};
+use dms_messages::{Capability, CpuMillis, Did, DiskMib, MemoryMib, Millis, PriceList};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::address::is_url;
@@ -39,6 +39,8 @@ const DAY: u64 = 24 * 3_600_000;
 const ORPHAN_RANGE: (Millis, Millis) = (Millis(1000), Millis(24 * 3_600_000));
 /// Shortest and longest auction.
 const AUCTION_RANGE: (Millis, Millis) = (Millis(50), Millis(60_000));
+/// Shortest and longest time between two samples: below, it costs more than it says; above, nobody is served by it.
+const MONITOR_RANGE: (Millis, Millis) = (Millis(1000), Millis(60_000));
 /// Most entries of any list.
 const MAX_ITEMS: usize = 64;
 
@@ -116,6 +118,31 @@ pub const KEYS: &[Key] = &[
         name: "keep_history",
         variable: Some("DMS_KEEP_HISTORY"),
         doc: "How long jobs, allocations and contracts that are over are kept, counted from when they began: 1h to 3650d.",
+    },
+    Key {
+        name: "monitor_period",
+        variable: Some("DMS_MONITOR_PERIOD"),
+        doc: "How often the machine and what runs on it are measured: 1s to 60s.",
+    },
+    Key {
+        name: "owner_first",
+        variable: Some("DMS_OWNER_FIRST"),
+        doc: "Whether fewer bids are made, or none, while other programs of this machine use what is offered. What runs goes on.",
+    },
+    Key {
+        name: "owner_reserve_cpu",
+        variable: Some("DMS_OWNER_RESERVE_CPU"),
+        doc: "Cores that are kept free for the machine's owner beyond those that are not registered.",
+    },
+    Key {
+        name: "owner_reserve_memory",
+        variable: Some("DMS_OWNER_RESERVE_MEMORY"),
+        doc: "Memory that bids leave free for the machine's owner, whatever is registered: 512MiB.",
+    },
+    Key {
+        name: "owner_reserve_disk",
+        variable: Some("DMS_OWNER_RESERVE_DISK"),
+        doc: "Disk that bids leave free for the machine's owner where the data directory is: 10GiB.",
     },
     Key {
         name: "engine",
@@ -268,6 +295,16 @@ pub struct Settings {
     pub blobs_max_mib: u64,
     /// How long what is over is kept. Default 30 days.
     pub keep_history: Millis,
+    /// How often the machine is measured. Default 5 s.
+    pub monitor_period: Millis,
+    /// True if bids shrink while the machine's owner uses it. Default true.
+    pub owner_first: bool,
+    /// Processor kept free for the owner. Default none beyond what is not registered.
+    pub owner_reserve_cpu: CpuMillis,
+    /// Memory kept free for the owner. Default none beyond what is not registered.
+    pub owner_reserve_memory: MemoryMib,
+    /// Disk kept free for the owner. Default none beyond what is not registered.
+    pub owner_reserve_disk: DiskMib,
     /// Where the books are kept. Default RocksDB.
     pub engine: EngineKind,
     /// Prices of what is offered. Default free.
@@ -301,6 +338,11 @@ impl Settings {
             max_output: 1024 * 1024,
             blobs_max_mib: 4096,
             keep_history: Millis(30 * DAY),
+            monitor_period: Millis(5000),
+            owner_first: true,
+            owner_reserve_cpu: CpuMillis(0),
+            owner_reserve_memory: MemoryMib(0),
+            owner_reserve_disk: DiskMib(0),
             engine: EngineKind::Rocksdb,
             prices: PriceList::default(),
             labels: BTreeMap::new(),
@@ -411,6 +453,11 @@ impl Settings {
                 format!("{}d", self.keep_history.0 / DAY).into()
             }
             "keep_history" => compact(self.keep_history.to_string()),
+            "monitor_period" => compact(self.monitor_period.to_string()),
+            "owner_first" => self.owner_first.into(),
+            "owner_reserve_cpu" => self.owner_reserve_cpu.to_string().into(),
+            "owner_reserve_memory" => compact(self.owner_reserve_memory.to_string()),
+            "owner_reserve_disk" => compact(self.owner_reserve_disk.to_string()),
             "engine" => match self.engine {
                 EngineKind::Rocksdb => "rocksdb".into(),
                 EngineKind::Memory => "memory".into(),
@@ -486,6 +533,20 @@ pub struct Layer {
     /// A duration.
     #[serde(deserialize_with = "text::<_, KeepHistory>")]
     pub keep_history: Option<KeepHistory>,
+    /// A duration.
+    #[serde(deserialize_with = "text::<_, MonitorPeriod>")]
+    pub monitor_period: Option<MonitorPeriod>,
+    /// Yes or no.
+    pub owner_first: Option<bool>,
+    /// An amount.
+    #[serde(deserialize_with = "text::<_, CpuMillis>")]
+    pub owner_reserve_cpu: Option<CpuMillis>,
+    /// An amount.
+    #[serde(deserialize_with = "text::<_, MemoryMib>")]
+    pub owner_reserve_memory: Option<MemoryMib>,
+    /// An amount.
+    #[serde(deserialize_with = "text::<_, DiskMib>")]
+    pub owner_reserve_disk: Option<DiskMib>,
     /// `rocksdb` or `memory`.
     pub engine: Option<EngineKind>,
     /// A table.
@@ -603,6 +664,9 @@ checked!(
         false => Err("must be 1 h to 3650 d".to_owned()),
     }
 });
+checked!(
+    /// How often the machine is measured.
+    MonitorPeriod(Millis), |text| ranged(text, MONITOR_RANGE));
 checked!(
     /// How long bids are collected.
     AuctionTime(Millis), |text| ranged(text, AUCTION_RANGE));
@@ -784,6 +848,11 @@ impl Layer {
             max_output: one(&get, "DMS_MAX_OUTPUT")?,
             blobs_max_mib,
             keep_history: one(&get, "DMS_KEEP_HISTORY")?,
+            monitor_period: one(&get, "DMS_MONITOR_PERIOD")?,
+            owner_first: one(&get, "DMS_OWNER_FIRST")?,
+            owner_reserve_cpu: one(&get, "DMS_OWNER_RESERVE_CPU")?,
+            owner_reserve_memory: one(&get, "DMS_OWNER_RESERVE_MEMORY")?,
+            owner_reserve_disk: one(&get, "DMS_OWNER_RESERVE_DISK")?,
             engine: one(&get, "DMS_ENGINE")?,
             prices: None,
             labels,
@@ -901,6 +970,11 @@ pub fn merge(data: &Path, mut file: Layer, environment: Layer, flags: Layer) -> 
         take!(max_output, |value: MaxOutput| value.0);
         take!(blobs_max_mib, |value| value);
         take!(keep_history, |value: KeepHistory| value.0);
+        take!(monitor_period, |value: MonitorPeriod| value.0);
+        take!(owner_first, |value| value);
+        take!(owner_reserve_cpu, |value| value);
+        take!(owner_reserve_memory, |value| value);
+        take!(owner_reserve_disk, |value| value);
         take!(engine, |value| value);
         take!(prices, |value: PriceTable| value.checked());
         take!(labels, |value| value);
@@ -953,6 +1027,12 @@ mod tests {
                 "config.toml:1:14: api_listen: \"192.168.1.2:7777\" could be",
             ),
             ("log = \"a=b=c\"", "config.toml:1:7: log: \"a=b=c\" is not a log filter"),
+            ("monitor_period = \"1ms\"", "config.toml:1:18: monitor_period: must be 1 s to 60 s"),
+            (
+                "owner_first = \"no\"",
+                "config.toml:1:15: owner_first: invalid type: string \"no\", expected a boolean",
+            ),
+            ("owner_reserve_memory = \"lots\"", "config.toml:1:24: owner_reserve_memory: \"lots\" is not"),
             ("engine = \"paper\"", "config.toml:1:10: engine: unknown variant `paper`"),
             ("mdns = 1", "config.toml:1:8: mdns: invalid type: integer `1`, expected a boolean"),
             ("log_format = \"xml\"", "config.toml:1:14: log_format: unknown variant `xml`"),

@@ -16,6 +16,7 @@
 //! | [`capability`] | pure: the ledger's rules |
 //! | [`job`], [`allocation`] | the child actors, one per job and one per allocation |
 //! | [`executors`] | what runs a workload |
+//! | [`monitor`] | what the machine and each allocation use |
 //! | [`listings`], [`peers`] | what people and programs may see of the books and of the mesh |
 //! | [`log_lines`], [`row_lines`] | what an event and a row say in words |
 //! | [`records`] | the books on disk as people may see them, with a running node and without |
@@ -42,6 +43,7 @@ pub mod job;
 pub mod job_file;
 pub mod listings;
 pub mod log_lines;
+pub mod monitor;
 pub mod network;
 pub mod node;
 mod notes;

@@ -28,6 +28,7 @@ use dms_messages::{
     NodeId, NodeStatus, NodeUuid, Signed, StopCause,
 };
 use dms_storage::books::AllocationRow;
+use dms_storage::committer::CommitterStats;
 use dms_storage::rows::archive::ArchiveKind;
 use dms_storage::sabotage::Bug;
 use dms_storage::{
@@ -46,6 +47,7 @@ use crate::handlers::candidates::ClassLookUps;
 use crate::handlers::turns::WaitingTurn;
 use crate::handlers::{MAX_REQUESTS, Shares};
 use crate::job::JobActor;
+use crate::monitor::{Monitor, Monitoring};
 use crate::network::{Network, NetworkParts};
 use crate::notes::Notes;
 use crate::orchestrator::job_state::JobRules;
@@ -155,6 +157,8 @@ pub struct NodeParts {
     pub blobs: Arc<BlobStore>,
     /// What runs workloads.
     pub executor: Arc<dyn Executor>,
+    /// How the machine is measured; if not at all, bids are bounded by the books alone.
+    pub monitoring: Option<Monitoring>,
     /// The mesh.
     pub network: NetworkParts,
     /// Books that were opened already, for the first start.
@@ -217,6 +221,8 @@ pub struct Node {
     pub(crate) adverts: Notes<Advert>,
     pub(crate) statuses: Notes<NodeStatus>,
     pub(crate) announcements: Announcements,
+    /// What the machine does, and what was answered.
+    pub(crate) monitor: Monitor,
     pub(crate) class_look_ups: ClassLookUps,
     pub(crate) peers: BTreeSet<Did>,
     pub(crate) started: Timestamp,
@@ -339,6 +345,7 @@ impl Node {
             adverts: Notes::new(ADVERT_TTL),
             statuses: Notes::new(MAX_STATUS_TTL),
             announcements: Announcements::new(),
+            monitor: Monitor::default(),
             class_look_ups: ClassLookUps::default(),
             peers: BTreeSet::new(),
             started: parts.clock.now(),
@@ -460,6 +467,11 @@ impl Node {
             Event::AttemptMinted { provider, .. } => self.parts.gate.add_party(*provider),
             _ => {}
         }
+    }
+
+    /// What the writer of the books has done, and how many steps wait for it.
+    pub(crate) fn commit_stats(&self) -> (Option<CommitterStats>, usize) {
+        (self.store.as_ref().map(Store::commit_stats), self.later.len())
     }
 
     fn do_later(&mut self, ctx: &mut Context<'_, Self>, step: Step) {
@@ -681,6 +693,7 @@ impl Node {
         ctx: &mut Context<'_, Self>,
     ) {
         self.allocations.remove(&allocation);
+        self.monitor.detach(allocation);
         let is_live = self.books.allocations().get(&allocation).is_some_and(|row| !row.state.is_terminal());
         if is_live {
             tracing::error!(%allocation, ?reason, "an allocation's actor ended before its allocation");
@@ -1024,6 +1037,7 @@ impl Actor for Node {
         });
         ctx.every(self.parts.times.reconcile, |node, ctx| node.reconcile(ctx));
         self.start_announcing(ctx);
+        self.start_monitoring(ctx);
         self.start_renewing(ctx);
         ctx.every(TIDY_PERIOD, |node, ctx| node.tidy(ctx));
         ctx.every(self.parts.times.housekeeping, |node, ctx| node.housekeeping(ctx));

@@ -38,6 +38,7 @@ use crate::api::server::{self, ApiLimits, ApiListener, ApiState, BindError, TcpA
 use crate::api::token::{TOKEN_FILE, Token, TokenError};
 use crate::api::types::JobDefaults;
 use crate::blobs::{BlobError, BlobStore};
+use crate::capability::headroom::Reserve;
 use crate::capability::ledger;
 use crate::commands::{Drain, GetCapability, GetStatus};
 use crate::config::{EngineKind, Settings};
@@ -45,6 +46,7 @@ use crate::directory::WordCheck;
 use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
 use crate::files::close_directory;
 use crate::identity::{BOOKS, Identity, IdentityError, KeyFile};
+use crate::monitor::{Monitoring, SystemMeter};
 use crate::network::{self, NODE_PATH, NetworkParts};
 use crate::node::{self, BooksOpener, Node, NodeParts, NodeTimes, ProviderRules};
 use crate::orchestrator::job_state::JobRules;
@@ -267,6 +269,20 @@ fn open_engine(settings: &Settings) -> Result<Arc<dyn Engine>, StartupError> {
     })
 }
 
+/// How this machine is measured.
+fn monitoring(settings: &Settings) -> Monitoring {
+    Monitoring {
+        meter: Arc::new(SystemMeter::new(&settings.data)),
+        period: settings.monitor_period.duration(),
+        is_owner_first: settings.owner_first,
+        reserve: Reserve {
+            cpu: settings.owner_reserve_cpu,
+            memory: settings.owner_reserve_memory,
+            disk: settings.owner_reserve_disk,
+        },
+    }
+}
+
 /// Puts the Node where peers' words find it.
 pub fn register(system: &ActorSystem, node: &ActorRef<Node>) -> Result<(), RegisterError> {
     system
@@ -369,6 +385,7 @@ impl RunningNode {
             workers: Workers::threads(Handle::current()),
             blobs: Arc::clone(&blobs),
             executor,
+            monitoring: Some(monitoring(settings)),
             network: network.clone(),
             opened: Arc::new(Mutex::new(Some(opened))),
         };

@@ -15,7 +15,7 @@ use dms_messages::{CborError, Timestamp, to_canonical_within};
 
 use crate::MAX_ENTRY_LENGTH;
 use crate::books::{Books, BooksError, Change, Entry, Row};
-use crate::committer::{CommitTicket, Committer, Overloaded};
+use crate::committer::{CommitTicket, Committer, CommitterStats, Overloaded};
 use crate::engine::{Batch, Durability, Engine, EngineError, for_each_row};
 use crate::log::EventLog;
 use crate::migration;
@@ -306,6 +306,11 @@ impl Store {
     /// The number of events recorded so far.
     pub fn event_count(&self) -> u64 {
         self.next_sequence - FIRST_SEQUENCE
+    }
+
+    /// What its committer has done so far.
+    pub fn commit_stats(&self) -> CommitterStats {
+        self.committer.stats()
     }
 
     /// True once a commit has failed: nothing more can be recorded.

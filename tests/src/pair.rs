@@ -174,7 +174,7 @@ impl Executor for HeldExecutor {
             };
             let _ = tell.send(Outcome { exit, usage: ExecutionUsage::default() });
         });
-        Execution { output: mpsc::channel(1).1, outcome, stop }
+        Execution { output: mpsc::channel(1).1, outcome, stop, gauge: Default::default() }
     }
 }
 
@@ -263,6 +263,7 @@ impl World {
             },
             provider_rules: ProviderRules { lease: DEADLINE, max_output: 1024 },
             max_jobs: 10,
+            monitoring: None,
             times: self.times,
             opener: BooksOpener::default(),
             workers: Workers::threads(tokio::runtime::Handle::current()),

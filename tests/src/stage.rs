@@ -102,6 +102,7 @@ impl Provider {
             job_rules: JobRules { auction: Duration::from_millis(20), ..JobRules::default() },
             provider_rules: ProviderRules { lease, max_output: 1024 },
             max_jobs: 10,
+            monitoring: None,
             times: NodeTimes::default(),
             opener: BooksOpener::default(),
             workers: Workers::threads(Handle::current()),
@@ -295,6 +296,6 @@ impl Executor for HoldingExecutor {
             // The actor may be gone already.
             let _ = ended.send(Outcome { exit: Exit::Stopped, usage: ExecutionUsage::default() });
         });
-        Execution { output: mpsc::channel(1).1, outcome, stop }
+        Execution { output: mpsc::channel(1).1, outcome, stop, gauge: Default::default() }
     }
 }

@@ -130,6 +130,7 @@ impl World {
             job_rules: JobRules::default(),
             provider_rules: ProviderRules { lease: MINUTE, max_output: 1024 },
             max_jobs: 10,
+            monitoring: None,
             times: NodeTimes::default(),
             opener: BooksOpener::default(),
             workers: Workers::threads(tokio::runtime::Handle::current()),

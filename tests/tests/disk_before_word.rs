@@ -122,6 +122,7 @@ impl Stage {
             job_rules: JobRules { auction: Duration::from_millis(20), ..JobRules::default() },
             provider_rules: ProviderRules { lease: Duration::from_secs(60), max_output: 1024 },
             max_jobs: 10,
+            monitoring: None,
             times: NodeTimes::default(),
             opener: BooksOpener::default(),
             workers: Workers::threads(tokio::runtime::Handle::current()),

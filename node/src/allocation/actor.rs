@@ -27,6 +27,7 @@ use super::state::{AllocationMachine, Effect, Input};
 use crate::blobs::{BlobError, FetchPlan};
 use crate::errors::whole;
 use crate::executors::{self, Execution, ExecutionFailure, Exit, Limits, Outcome, OutputChunk, Workload};
+use crate::monitor::Attach;
 use crate::node::{Author, Commit, Node, NodeParts};
 use crate::signer::RECORD_TTL;
 use crate::word::{Addressed, Word};
@@ -272,8 +273,10 @@ impl AllocationActor {
             if sabotage::has(Bug::StartsTwice) {
                 drop(actor.parts.executor.start(workload.clone(), limits));
             }
-            let Execution { output, outcome, stop } = actor.parts.executor.start(workload, limits);
+            let Execution { output, outcome, stop, gauge } = actor.parts.executor.start(workload, limits);
             failpoints::pass(failpoints::AFTER_SPAWN);
+            let (node, attach) = (actor.node.clone(), Attach { allocation: actor.row.id, gauge });
+            ctx.pipe(async move { node.tell(attach).await.is_ok() }, |_, _, _| {});
             actor.stop = Some(stop);
             if *actor.halt.borrow() {
                 actor.stop.take().map(|stop| stop.send(()));

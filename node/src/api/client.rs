@@ -31,6 +31,7 @@ use crate::commands::{CapabilityView, Explanation, NodeStatus, OffboardMode, Off
 use crate::listings::bids::{BidList, BidRequestView};
 use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
 use crate::listings::{Direction, Page};
+use crate::monitor::SamplesView;
 use crate::peers::PeerView;
 use crate::records::{LogPage, LogQuery, LogStart, RowPage, RowQuery};
 use crate::trust::commands::{
@@ -247,6 +248,11 @@ impl ApiClient {
             None => String::new(),
         };
         self.get(&format!("/v1/bids?{}{}{request}", paged(page)?, directed(direction))).await
+    }
+
+    /// How the machine and the live allocations stand, with at most `limit` samples of the past.
+    pub async fn samples(&self, limit: usize) -> Result<SamplesView, ClientError> {
+        self.get(&format!("/v1/samples?limit={limit}")).await
     }
 
     /// Allocations, newest first.

@@ -8,6 +8,7 @@
 mod connections;
 mod guard;
 mod listings;
+mod monitor;
 mod records;
 mod trust;
 
@@ -256,7 +257,7 @@ fn router(state: ApiState, tcp_address: Option<SocketAddr>, stopping: watch::Rec
         .route("/v1/jobs/{id}/output", get(read_output))
         .route("/v1/jobs/{id}/explain", get(explain_job))
         .route("/v1/jobs/{id}/cancel", post(cancel_job));
-    trust::routes(records::routes(listings::routes(router)))
+    monitor::routes(trust::routes(records::routes(listings::routes(router))))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route has no such method")

@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `GET /v1/status` | – | [`crate::commands::NodeStatus`] |
 //! | `GET /v1/capability` | – | [`crate::commands::CapabilityView`] |
+//! | `GET /v1/samples?limit=N` | – | [`crate::monitor::SamplesView`], newest first |
+//! | `GET /metrics` | – | text for Prometheus: [`super::metrics`] |
 //! | `POST /v1/onboard` | a capability | 204 |
 //! | `POST /v1/offboard?mode=at_once` | – | [`crate::commands::Offboarded`]: 200 if withdrawn, 202 if waited for; modes `at_once`, `wait`, `force` |
 //! | `GET /v1/peers?limit=N` | – | list of [`crate::peers::PeerView`], connected ones first |

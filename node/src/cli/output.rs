@@ -6,6 +6,7 @@
 mod database;
 mod listings;
 mod trust;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,6 +24,7 @@ use serde::Serialize;
 pub(super) use self::database::*;
 pub(super) use self::listings::*;
 pub(super) use self::trust::*;
+pub(super) use self::watch::*;
 use super::id::{Exported, Listed, Names, NewKey};
 use crate::api::types::JobView;
 use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup, UnreachedBootstrap};
@@ -67,6 +69,12 @@ impl Output {
         let mut text = serde_json::to_string_pretty(value).expect("what is printed is plain data");
         text.push('\n');
         print(&text);
+    }
+
+    /// Prints a value as one line of JSON: one of many documents.
+    pub(super) fn line<T: Serialize + ?Sized>(self, value: &T) {
+        let text = serde_json::to_string(value).expect("what is printed is plain data");
+        print(&format!("{text}\n"));
     }
 
     /// Prints a line beside the result, on standard error; programs do not get it.

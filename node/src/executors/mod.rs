@@ -4,6 +4,7 @@
 //! gives an [`Execution`]: a bounded stream of output, one outcome, and a stop. Limits granted are
 //! limits enforced; whatever the guest does, the node lives.
 
+mod gauge;
 pub mod wasm;
 
 use std::fmt;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+
+pub use self::gauge::{Gauge, LiveUsage};
 
 /// Everything a guest gets to see.
 #[derive(Debug, Clone)]
@@ -142,6 +145,8 @@ pub struct Execution {
     pub outcome: oneshot::Receiver<Outcome>,
     /// Stops the guest when fired or dropped.
     pub stop: oneshot::Sender<()>,
+    /// What it uses now; keeps its last numbers when the guest has ended.
+    pub gauge: Arc<Gauge>,
 }
 
 /// Starts workloads of one kind.

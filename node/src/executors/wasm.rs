@@ -32,7 +32,8 @@ use wasmtime::{Config, Engine};
 
 use self::prepare::Preparer;
 use super::{
-    Execution, ExecutionFailure, ExecutionUsage, Executor, Exit, Limits, Outcome, OutputChunk, Workload,
+    Execution, ExecutionFailure, ExecutionUsage, Executor, Exit, Gauge, Limits, Outcome, OutputChunk,
+    Workload,
 };
 
 /// Time between two points at which a computing guest lets go of its thread. A stop or a time limit
@@ -134,11 +135,13 @@ impl Executor for WasmExecutor {
         let (outcome_tx, outcome) = oneshot::channel();
         let (stop, stop_rx) = oneshot::channel();
         let guest = PulseGuest::enter(&self.pulse.0);
+        let meter = Arc::<Meter>::default();
+        let gauge = Arc::clone(&meter.gauge);
         let run = Run {
             started: Instant::now(),
             engine: self.engine.clone(),
             preparer: Arc::clone(&self.preparer),
-            meter: Arc::default(),
+            meter,
             workload,
             limits,
             stop: stop_rx,
@@ -153,13 +156,13 @@ impl Executor for WasmExecutor {
             let _ = outcome_tx.send(Outcome { exit, usage: meter.usage(started) });
         });
         match spawned {
-            Ok(_) => Execution { output, outcome, stop },
+            Ok(_) => Execution { output, outcome, stop, gauge },
             Err(error) => {
                 let (refusal_tx, outcome) = oneshot::channel();
                 let failure = ExecutionFailure::Host(format!("no thread for the program: {error}"));
                 let _ = refusal_tx
                     .send(Outcome { exit: Exit::Failed(failure), usage: ExecutionUsage::default() });
-                Execution { output, outcome, stop }
+                Execution { output, outcome, stop, gauge }
             }
         }
     }
@@ -168,7 +171,7 @@ impl Executor for WasmExecutor {
 /// What a run used, counted from inside the guest's store and read when it has ended.
 #[derive(Debug, Default)]
 struct Meter {
-    peak_memory_bytes: AtomicU64,
+    gauge: Arc<Gauge>,
     output_dropped_bytes: AtomicU64,
 }
 
@@ -176,7 +179,7 @@ impl Meter {
     fn usage(&self, started: Instant) -> ExecutionUsage {
         ExecutionUsage {
             wall: started.elapsed(),
-            peak_memory_bytes: self.peak_memory_bytes.load(Ordering::Relaxed),
+            peak_memory_bytes: self.gauge.read().peak_memory_bytes,
             output_dropped_bytes: self.output_dropped_bytes.load(Ordering::Relaxed),
         }
     }
@@ -216,7 +219,8 @@ impl Run {
         let Self { started, engine, preparer, meter, workload, limits, stop, output } = self;
         let output_directory = workload.output.clone();
         let left = limits.timeout.saturating_sub(started.elapsed());
-        let guest = throttle::throttled(limits.cpu_millis, async {
+        let gauge = Arc::clone(&meter.gauge);
+        let guest = throttle::throttled(limits.cpu_millis, &gauge, async {
             let prepared = match preparer.prepare(Arc::clone(&workload.module)).await {
                 Ok(prepared) => prepared,
                 Err(failure) => return Exit::Failed(failure),
@@ -235,7 +239,10 @@ impl Run {
         // A guest that ended by itself may have written after the last look.
         match exit {
             Exit::Code(_) => match disk::check(&output_directory, limits.disk_bytes) {
-                Ok(()) => exit,
+                Ok(bytes) => {
+                    gauge.set_disk(bytes);
+                    exit
+                }
                 Err(failure) => Exit::Failed(failure),
             },
             _ => exit,

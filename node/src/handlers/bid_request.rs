@@ -196,7 +196,7 @@ impl Node {
             NodeMode::Serving if self.withdrawal.is_some() => return Err(DeclineReason::NotOnboarded),
             NodeMode::Serving => {}
         }
-        matching::decide(&self.books, requester, self.me(), request)
+        matching::decide(&self.books, &self.room(), requester, self.me(), request)
     }
 
     fn make_bid(
@@ -235,6 +235,7 @@ impl Node {
         self.record(ctx, vec![received, sent, seen], move |node, outcome, ctx| match outcome {
             Ok(()) if node.books.locks().contains_key(&id) => {
                 tracing::info!(%requester, bid = %id, "bid");
+                node.monitor.tally.bid();
                 node.say(ctx, vec![Addressed::new(requester, Word::Bid(signed))]);
             }
             // Its lock ended while it was written: a bid would promise what is not held.
@@ -269,6 +270,7 @@ impl Node {
         reason: DeclineReason,
         ctx: &mut Context<'_, Self>,
     ) {
+        self.monitor.tally.decline(&reason);
         let retry: Retry = reason.retry();
         if let Some(decline) = self.sign(Decline { request, reason, retry }, requester, ANSWER_TTL) {
             self.say(ctx, vec![Addressed::new(requester, Word::Decline(decline))]);

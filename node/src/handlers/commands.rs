@@ -223,6 +223,13 @@ impl Node {
 
 impl Handler<GetStatus> for Node {
     fn handle(&mut self, _: GetStatus, ctx: &mut Context<'_, Self>) -> Answer<NodeStatus> {
+        self.node_status(ctx).into()
+    }
+}
+
+impl Node {
+    /// How the node stands, as far as it knows itself.
+    pub(super) fn node_status(&self, ctx: &Context<'_, Self>) -> NodeStatus {
         let now = self.now();
         let peers = self.peers.iter().map(|did| PeerStatus {
             did: *did,
@@ -256,7 +263,6 @@ impl Handler<GetStatus> for Node {
             started: self.started,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
-        .into()
     }
 }
 
@@ -274,7 +280,7 @@ impl Handler<GetCapability> for Node {
 }
 
 impl Node {
-    fn capability_view(&self) -> CapabilityView {
+    pub(super) fn capability_view(&self) -> CapabilityView {
         CapabilityView {
             registered: self.books.registered().cloned(),
             available: self.books.available().clone(),

@@ -11,6 +11,7 @@ mod commands;
 mod invocation;
 mod listings;
 mod membership;
+mod monitor;
 mod offboard;
 mod peers;
 mod reconcile;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::past::Part;
 use super::{Entry, Noun, Page, Role, is_in, meant, only, page};
 use crate::commands::CommandError;
+use crate::monitor::AllocationUsage;
 
 /// Asks for the allocations, here and elsewhere.
 #[derive(Debug)]
@@ -90,6 +91,9 @@ pub struct AllocationView {
     pub moved: Timestamp,
     /// True once the requester has the result; known at the provider only.
     pub is_acknowledged: Option<bool>,
+    /// What it uses now, while it runs; known at the provider only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<AllocationUsage>,
 }
 
 /// A contract in short.
@@ -228,6 +232,7 @@ pub(super) fn view_here(me: Did, row: &AllocationRow, terms: Option<&Contract>) 
         began: row.accepted,
         moved: row.moved,
         is_acknowledged: Some(row.is_acknowledged),
+        usage: None,
     }
 }
 
@@ -254,6 +259,7 @@ pub(super) fn view_elsewhere(
         began: row.minted,
         moved: row.moved,
         is_acknowledged: None,
+        usage: None,
     }
 }
 

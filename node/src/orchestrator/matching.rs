@@ -3,6 +3,7 @@
 use dms_messages::{BidRequest, CpuInfo, DeclineReason, Did, Dimension, Price, Requirement, Resources};
 use dms_storage::Books;
 
+use crate::capability::headroom::Room;
 use crate::capability::ledger;
 use crate::orchestrator::pricing::price_per_hour;
 
@@ -17,8 +18,14 @@ pub struct Offer {
     pub score: u16,
 }
 
-/// Decides on a request: first what can never change, then what may.
-pub fn decide(books: &Books, requester: Did, me: Did, request: &BidRequest) -> Result<Offer, DeclineReason> {
+/// Decides on a request: first what can never change, then what may. `room` is what the machine's owner leaves.
+pub fn decide(
+    books: &Books,
+    room: &Room,
+    requester: Did,
+    me: Did,
+    request: &BidRequest,
+) -> Result<Offer, DeclineReason> {
     let capability = books.registered().ok_or(DeclineReason::NotOnboarded)?;
     let need: &Requirement = &request.requirement;
     if !capability.executors.contains(&need.executor) {
@@ -42,6 +49,7 @@ pub fn decide(books: &Books, requester: Did, me: Did, request: &BidRequest) -> R
         return Err(DeclineReason::TooExpensive { price: lowest });
     }
     let resources = ledger::hold(books, requester, me, need)?;
+    room.admit(books.accounts(), &resources)?;
     let price = price_per_hour(&capability.prices, &resources);
     if request.max_price.is_some_and(|limit| price > limit) {
         return Err(DeclineReason::TooExpensive { price });

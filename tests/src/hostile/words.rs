@@ -179,7 +179,8 @@ pub fn payloads() -> Vec<(String, Vec<u8>)> {
         let payload = to_canonical(sign(value).value()).expect("an example has a form");
         (format!("{}/{}", T::KIND, T::VERSION), payload)
     }
-    let shortfalls = vec![Shortfall { dimension: Dimension::Memory, needed: 8192, had: 4096 }];
+    let shortfalls =
+        vec![Shortfall { dimension: Dimension::Memory, needed: 8192, had: 4096, is_owners: false }];
     let reason = DeclineReason::Busy { shortfalls };
     let decline = Decline { request: BidRequestId::from_random([2; 16]), reason, retry: Retry::Later };
     let contract_id = ContentId::of_bytes(b"contract");

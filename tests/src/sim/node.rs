@@ -358,6 +358,7 @@ impl LifeParts {
             job_rules: JobRules::default(),
             provider_rules: ProviderRules { lease: LEASE, max_output: 1 << 20 },
             max_jobs: 10_000,
+            monitoring: None,
             times: NodeTimes::default(),
             opener: self.opener,
             workers: Workers::inline(),

@@ -157,6 +157,7 @@ impl World {
             },
             provider_rules: ProviderRules { lease: HOURS, max_output: 1024 },
             max_jobs: 10,
+            monitoring: None,
             times: NodeTimes { reconcile: HOURS, housekeeping: HOURS, ..NodeTimes::default() },
             opener: BooksOpener::default(),
             workers: Workers::threads(tokio::runtime::Handle::current()),

@@ -192,7 +192,7 @@ async fn watch(
     interrupts: &mut Interrupts,
     transcript: &mut Transcript,
 ) -> Result<Outcome, CliError> {
-    let Execution { mut output, outcome, stop } = execution;
+    let Execution { mut output, outcome, stop, .. } = execution;
     let mut stop = Some(stop);
     loop {
         tokio::select! {

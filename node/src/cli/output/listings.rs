@@ -236,6 +236,14 @@ pub(in crate::cli) fn allocation(view: &AllocationView, now: Timestamp) -> Strin
     }
     lines.push(("began", instant(view.began, now)));
     lines.push(("changed", instant(view.moved, now)));
+    if let Some(usage) = &view.usage {
+        let share =
+            format!("{} now, {} in all", super::watch::cores(usage.cpu), span(usage.cpu_time.duration()));
+        lines.push(("runs for", span(usage.run_time.duration())));
+        lines.push(("processor", share));
+        lines.push(("memory", format!("{} now, {} at most", usage.memory, usage.peak_memory)));
+        lines.push(("disk", usage.disk.to_string()));
+    }
     if let Some(result) = &view.result {
         lines.push(("ran", result.wall.to_string()));
         lines.push(("peak memory", result.peak_memory.to_string()));

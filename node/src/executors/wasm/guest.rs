@@ -3,7 +3,6 @@
 //! [`super::Run`] calls [`run`]. The rights are built here and nowhere else, from an empty WASI context.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
@@ -119,6 +118,7 @@ fn guest(
     };
     // Its real name, because that is the one under which the system lists what is open in it.
     let output_directory = workload.output.canonicalize().map_err(|error| host("output", &error))?;
+    let gauge = Arc::clone(&meter.gauge);
     let stdio = |stream| Stdio::new(stream, output.clone(), limits.output_bytes, Arc::clone(&meter));
     let mut builder = WasiCtxBuilder::new();
     builder
@@ -145,7 +145,7 @@ fn guest(
     Ok(Guest {
         wasi,
         limiter: Limiter::new(limits.memory_bytes, meter),
-        disk: DiskWatch::new(output_directory, limits.disk_bytes),
+        disk: DiskWatch::new(output_directory, limits.disk_bytes, gauge),
     })
 }
 
@@ -219,13 +219,14 @@ impl ResourceLimiter for Limiter {
         }
         self.taken_bytes = wanted;
         self.last_growth_bytes = growth;
-        self.meter.peak_memory_bytes.fetch_max(wanted, Ordering::Relaxed);
+        self.meter.gauge.set_memory(wanted);
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         tracing::warn!(%error, "the system refused memory that a guest was granted");
         self.taken_bytes -= std::mem::take(&mut self.last_growth_bytes);
+        self.meter.gauge.set_memory(self.taken_bytes);
         Ok(())
     }
 
@@ -280,11 +281,12 @@ mod tests {
             ending(&error),
             Exit::Failed(ExecutionFailure::MemoryExceeded { granted_bytes: 300 })
         ));
-        assert_eq!(meter.peak_memory_bytes.load(Ordering::Relaxed), 300);
+        assert_eq!(meter.gauge.read().peak_memory_bytes, 300);
 
         let mut limiter = Limiter::new(300, meter);
         assert!(limiter.memory_growing(0, 300, None).unwrap());
         limiter.memory_grow_failed(wasmtime::format_err!("no memory")).unwrap();
+        assert_eq!(limiter.meter.gauge.read().memory_bytes, 0);
         assert!(limiter.memory_growing(0, 300, None).unwrap());
         assert!(!limiter.memory_growing(300, 400, Some(300)).unwrap(), "the module's own maximum");
     }

@@ -23,7 +23,7 @@ fn each_reason_to_decline_is_found_and_a_fit_is_offered_at_its_price() {
     let ask = |change: &dyn Fn(&mut BidRequest)| {
         let mut request = request(&job());
         change(&mut request);
-        decide(&books, did(2), did(1), &request)
+        decide(&books, &Room::UNBOUNDED, did(2), did(1), &request)
     };
     let fit = ask(&|_| {}).unwrap();
     assert_eq!((fit.price, &fit.resources), (Price(100), &resources(1000, 64)));
@@ -47,7 +47,12 @@ fn each_reason_to_decline_is_found_and_a_fit_is_offered_at_its_price() {
         (
             &|r| r.requirement.ports = 1,
             DeclineReason::TooBig {
-                shortfalls: vec![dms_messages::Shortfall { dimension: Dimension::Ports, needed: 1, had: 0 }],
+                shortfalls: vec![dms_messages::Shortfall {
+                    dimension: Dimension::Ports,
+                    needed: 1,
+                    had: 0,
+                    is_owners: false,
+                }],
             },
         ),
         (&|r| r.max_price = Some(Price(99)), DeclineReason::TooExpensive { price: Price(100) }),
@@ -66,5 +71,9 @@ fn each_reason_to_decline_is_found_and_a_fit_is_offered_at_its_price() {
     }
     assert!(matches!(ask(&|r| r.requirement.memory.0 = 1025), Err(DeclineReason::TooBig { .. })));
     assert!(ask(&|r| r.requirement.locations = BTreeSet::from(["ch".into(), "us".into()])).is_ok());
-    assert_eq!(decide(&Books::default(), did(2), did(1), &request(&job())), Err(DeclineReason::NotOnboarded));
+    let nobodys = decide(&Books::default(), &Room::UNBOUNDED, did(2), did(1), &request(&job()));
+    assert_eq!(nobodys, Err(DeclineReason::NotOnboarded));
+    let full = Room { memory: dms_messages::MemoryMib(63), ..Room::UNBOUNDED };
+    let busy = decide(&books, &full, did(2), did(1), &request(&job())).unwrap_err();
+    assert!(busy.to_string().ends_with("have 63 MiB while the machine's owner uses it"), "{busy}");
 }
