@@ -265,6 +265,34 @@ dms_actors::wire_message!(Release, "dms.release", 1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capability::Dimension;
+
+    #[test]
+    fn nodes_of_before_read_an_owners_refusal_as_any_other() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Before {
+            dimension: Dimension,
+            needed: u64,
+            had: u64,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(tag = "code", rename_all = "snake_case")]
+        enum ReasonBefore {
+            Busy { shortfalls: Vec<Before> },
+        }
+        let short = |is_owners| Shortfall { dimension: Dimension::Memory, needed: 64, had: 8, is_owners };
+        let before = ReasonBefore::Busy {
+            shortfalls: vec![Before { dimension: Dimension::Memory, needed: 64, had: 8 }],
+        };
+        for is_owners in [false, true] {
+            let reason = DeclineReason::Busy { shortfalls: vec![short(is_owners)] };
+            let bytes = crate::to_canonical(&reason).unwrap();
+            assert_eq!(crate::from_canonical::<ReasonBefore>(&bytes).unwrap(), before);
+            assert_eq!(crate::from_canonical::<DeclineReason>(&bytes).unwrap(), reason);
+            let is_said = bytes.windows(9).any(|window| window == b"is_owners");
+            assert_eq!(is_said, is_owners, "what is not so is not said");
+        }
+    }
 
     #[test]
     fn a_reasons_code_is_its_word_on_the_wire() {

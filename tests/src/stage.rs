@@ -19,6 +19,7 @@ use dms_messages::{
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{CapabilityView, GetCapability, GetStatus, NodeStatus, Onboard};
 use dms_node::executors::{Execution, ExecutionUsage, Executor, Exit, Limits, Outcome, Workload};
+use dms_node::monitor::Monitoring;
 use dms_node::network::NetworkParts;
 use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, open_books};
 use dms_node::orchestrator::job_state::JobRules;
@@ -65,7 +66,18 @@ impl Provider {
         capability: Capability,
         lease: Duration,
     ) -> Self {
-        Self::start_over(|transport| transport, engine, executor, capability, lease).await
+        Self::start_whole(|transport| transport, engine, executor, capability, lease, None).await
+    }
+
+    /// [`Provider::start`] on a machine that is measured.
+    pub async fn start_measured(
+        engine: Arc<dyn Engine>,
+        executor: Arc<dyn Executor>,
+        capability: Capability,
+        lease: Duration,
+        monitoring: Monitoring,
+    ) -> Self {
+        Self::start_whole(|transport| transport, engine, executor, capability, lease, Some(monitoring)).await
     }
 
     /// [`Provider::start`] over a transport that `wrap` has made of the one in memory.
@@ -75,6 +87,17 @@ impl Provider {
         executor: Arc<dyn Executor>,
         capability: Capability,
         lease: Duration,
+    ) -> Self {
+        Self::start_whole(wrap, engine, executor, capability, lease, None).await
+    }
+
+    async fn start_whole(
+        wrap: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+        engine: Arc<dyn Engine>,
+        executor: Arc<dyn Executor>,
+        capability: Capability,
+        lease: Duration,
+        monitoring: Option<Monitoring>,
     ) -> Self {
         let clock = SystemClock::shared();
         let network = MemoryNetwork::default();
@@ -102,7 +125,7 @@ impl Provider {
             job_rules: JobRules { auction: Duration::from_millis(20), ..JobRules::default() },
             provider_rules: ProviderRules { lease, max_output: 1024 },
             max_jobs: 10,
-            monitoring: None,
+            monitoring,
             times: NodeTimes::default(),
             opener: BooksOpener::default(),
             workers: Workers::threads(Handle::current()),

@@ -118,6 +118,7 @@ impl Life {
     async fn start(home: &Home, log: &Path, failpoint: Option<(&str, u64)>) -> Result<Self, ExitStatus> {
         let mut command = Command::new(dms());
         command.arg("--data").arg(home.path());
+        command.env("DMS_OWNER_FIRST", "false");
         command.args(["run", "--listen", "/ip4/127.0.0.1/tcp/0"]);
         if let Some((name, count)) = failpoint {
             command.env(failpoints::VARIABLE, format!("{name}:{count}"));

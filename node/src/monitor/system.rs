@@ -115,7 +115,7 @@ impl State {
         let space = |of: fn(&Disk) -> u64| DiskMib(self.disk.as_ref().map_or(0, of) >> 20);
         Ok(MachineSample {
             cpu: CpuMillis(cores * 1000),
-            cpu_used: CpuMillis(used.max(0.0) as u64),
+            cpu_used: CpuMillis((used.max(0.0) as u64).min(cores * 1000)),
             cpu_own: CpuMillis(own),
             load_hundredths: load.map(|load| (load.max(0.0) * 100.0) as u32),
             memory: MemoryMib(total >> 20),

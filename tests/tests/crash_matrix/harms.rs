@@ -89,6 +89,7 @@ impl Party {
 
     async fn start(&self) -> Life {
         let mut command = self.command();
+        command.env("DMS_OWNER_FIRST", "false");
         command.args(["run", "--open", "--listen", &format!("/ip4/127.0.0.1/tcp/{}", self.port)]);
         command.args(self.bootstrap.iter().flat_map(|address| ["--bootstrap", address]));
         Life::of(command, &self.data, &self.log).await.unwrap_or_else(|status| {

@@ -228,6 +228,23 @@ async fn an_endless_loop_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn a_running_guest_shows_what_it_uses() {
+    let bench = Bench::new();
+    let Execution { mut output, outcome, stop, gauge } = bench.executor.start(bench.workload(SPIN), GENEROUS);
+    output.recv().await.expect("the guest speaks first");
+    let first = gauge.read();
+    assert!(first.memory_bytes > 0 && first.peak_memory_bytes >= first.memory_bytes, "{first:?}");
+    let grows = async {
+        while gauge.read().cpu < first.cpu + 2 * EPOCH {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, grows).await.expect("it is charged for what it computes");
+    stop.send(()).expect("it runs");
+    tokio::time::timeout(PATIENCE, outcome).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn dropping_the_stop_stops() {
     let bench = Bench::new();
     let Execution { mut output, outcome, stop, .. } = bench.executor.start(bench.workload(SPIN), GENEROUS);

@@ -48,6 +48,8 @@ impl Node {
             command.args(["--engine", "memory"]);
         }
         let process = command
+            // The other nodes on this machine, and what measures them, are no owner's work.
+            .env("DMS_OWNER_FIRST", "false")
             .env("DMS_LOG", std::env::var("DMS_BENCH_LOG").unwrap_or_else(|_| "warn".to_owned()))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -19,7 +19,7 @@ fn watched(allocations: usize) -> Watched {
         requester: did,
         attempt: AttemptId { job: JobId::from_random([9; 16]), pod: 0, number: 1 },
         granted: resources(1000, 512, 1024),
-        usage: (number % 3 != 2).then(|| AllocationUsage {
+        usage: (number % 3 != 2).then_some(AllocationUsage {
             cpu_time: Millis(90_000),
             cpu: CpuMillis(950),
             memory: MemoryMib(300),
