@@ -47,7 +47,12 @@ async fn watch(client: &ApiClient, period: Duration, session: &Session) -> Resul
     let (mut interrupted, mut ended) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
     let mut resized = on(SignalKind::window_change())?;
     // The first answer is waited for before the screen is taken: a node that does not run is said where people read it.
-    let mut watched = look(client).await?;
+    let mut watched = tokio::select! {
+        biased;
+        _ = interrupted.recv() => return Ok(ExitCode::from(INTERRUPTED)),
+        _ = ended.recv() => return Ok(ExitCode::from(INTERRUPTED)),
+        looked = look(client) => looked?,
+    };
     let screen = (!session.out.is_json() && std::io::stdout().is_terminal()).then(Screen::take);
     loop {
         match &screen {
