@@ -49,7 +49,10 @@ pub fn decide(
         return Err(DeclineReason::TooExpensive { price: lowest });
     }
     let resources = ledger::hold(books, requester, me, need)?;
-    room.admit(books.accounts(), &resources)?;
+    // What this node asks of itself is its owner's own work.
+    if requester != me {
+        room.admit(books.accounts(), &resources)?;
+    }
     let price = price_per_hour(&capability.prices, &resources);
     if request.max_price.is_some_and(|limit| price > limit) {
         return Err(DeclineReason::TooExpensive { price });

@@ -150,7 +150,7 @@ fn allocations(list: &[MeteredAllocation], rows: usize, is_narrow: bool) -> Vec<
         return vec!["nothing runs here for anybody".to_owned()];
     }
     let row = |it: &MeteredAllocation| {
-        let share = |used: String, granted: String| format!("{used} of {granted}");
+        let share = |used: String, granted: String| format!("{used}/{granted}");
         let Some(usage) = it.usage else {
             return vec![short_id(&it.id), short_id(&it.attempt.job), "not started".to_owned()];
         };
@@ -165,7 +165,7 @@ fn allocations(list: &[MeteredAllocation], rows: usize, is_narrow: bool) -> Vec<
             share(cpu, it.granted.cpu.to_string()),
             share(mib(usage.memory.0), mib(it.granted.memory.0)),
             mib(usage.peak_memory.0),
-            share(mib(usage.disk.0), mib(it.granted.disk.0)),
+            mib(usage.disk.0),
             run,
         ]
     };
@@ -185,8 +185,9 @@ fn allocations(list: &[MeteredAllocation], rows: usize, is_narrow: bool) -> Vec<
 }
 
 /// The node's part of the screen.
-fn node(watched: &Watched, now: Timestamp) -> Vec<String> {
+fn node(watched: &Watched, now: Timestamp, is_narrow: bool) -> Vec<String> {
     let status = &watched.status;
+    let time = if is_narrow { String::new() } else { format!("  {}", to_the_second(now)) };
     let mode = match &status.mode {
         NodeMode::Serving => "serving",
         NodeMode::Draining => "stopping",
@@ -194,7 +195,7 @@ fn node(watched: &Watched, now: Timestamp) -> Vec<String> {
     };
     let name = escaped(&status.id.did.short());
     vec![
-        format!("{name}  {mode}, up for {}  {}", age(status.started, now), to_the_second(now)),
+        format!("{name}  {mode}, up for {}{time}", age(status.started, now)),
         format!(
             "{}, {}, {}, {}",
             count(status.peers.len(), "peer"),
@@ -208,7 +209,7 @@ fn node(watched: &Watched, now: Timestamp) -> Vec<String> {
 /// The screen: at most `height` lines of at most `width` cells.
 pub(in crate::cli) fn watch(watched: &Watched, now: Timestamp, width: usize, height: usize) -> Vec<String> {
     let samples = &watched.samples;
-    let mut lines = node(watched, now);
+    let mut lines = node(watched, now, width < NARROW);
     lines.push(String::new());
     match samples.samples.first() {
         _ if samples.period.is_none() => lines.push("the machine is not measured".to_owned()),
@@ -225,7 +226,10 @@ pub(in crate::cli) fn watch(watched: &Watched, now: Timestamp, width: usize, hei
     lines.push(String::new());
     let rows = height.saturating_sub(lines.len());
     lines.extend(allocations(&samples.allocations, rows, width < NARROW));
-    lines.truncate(height);
+    if lines.len() > height {
+        lines.truncate(height.saturating_sub(1));
+        lines.push("… the rest needs more lines".to_owned());
+    }
     lines.iter().map(|line| truncate_str(line.trim_end(), width, "…").into_owned()).collect()
 }
 

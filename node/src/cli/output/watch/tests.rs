@@ -102,8 +102,8 @@ fn the_machine_the_books_and_what_runs_are_on_one_screen() {
         " 80 %  of 488 GiB",
         "load 1.24   54 °C   net in 1.2 MiB/s, out 900 B/s",
         "allocated  1      512 MiB",
-        "0.95 of 1",
-        "300 MiB of 512 MiB",
+        "0.95/1 ",
+        "300 MiB/512 MiB",
         "400 MiB",
         "100 s",
     ] {
@@ -130,9 +130,12 @@ fn no_screen_is_wider_or_higher_than_the_terminal_and_what_is_left_out_is_counte
             }
         }
     }
+    assert_eq!(watch(&others[2], NOW, 80, 10)[9], "… the rest needs more lines");
+    let whole = watch(&others[1], NOW, 80, 40);
+    assert!(whole.iter().all(|line| !line.contains('…') || line.contains("serving")), "{whole:#?}");
     let screen = watch(&others[2], NOW, 80, 30);
     assert_eq!(screen.len(), 30, "{screen:#?}");
-    let shown = screen.iter().filter(|line| line.contains(" of 512") || line.contains("not started")).count();
+    let shown = screen.iter().filter(|line| line.contains("/512") || line.contains("not started")).count();
     assert_eq!(screen[29], format!("… and {} more (dms alloc ls)", 200 - shown));
 }
 
