@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use dms_actors::Message;
 use dms_messages::{
-    AllocationId, AttemptId, Capability, Did, Job, JobEnd, JobId, JobPhase, NodeId, OutputStream, Resources,
-    Timestamp,
+    AllocationId, AttemptId, Benchmark, Capability, Did, Job, JobEnd, JobId, JobPhase, NodeId, OutputStream,
+    Resources, Timestamp,
 };
 use dms_storage::Lock;
 use dms_storage::books::{AllocationRow, JobRow};
@@ -83,6 +83,15 @@ pub enum CommandError {
     /// What is to be granted, or whom, is not possible.
     #[error("not possible: {0}")]
     InvalidTrust(String),
+    /// There is nothing that a benchmark could be a part of.
+    #[error("this node offers nothing, so there is nothing to register the benchmark with")]
+    NothingOffered,
+    /// The machine is being measured already.
+    #[error("the machine is being measured already; ask again when that has ended")]
+    Measuring,
+    /// The machine could not be measured; nothing was changed.
+    #[error("the machine was not measured: {0}")]
+    NotMeasured(String),
     /// The node is stopping.
     #[error("the node is stopping")]
     Draining,
@@ -376,6 +385,32 @@ pub struct Onboard {
 
 impl Message for Onboard {
     type Reply = Result<(), CommandError>;
+}
+
+/// Has the node measure how fast its machine is. Answered when that is done, which takes many seconds, and on disk if it
+/// is to be registered.
+#[derive(Debug, Clone, Copy)]
+#[doc(alias = "benchmarkCapability")]
+pub struct BenchmarkCapability {
+    /// Whether what is measured becomes a part of what is registered.
+    pub is_registered: bool,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Benchmarked {
+    /// What was registered until then, if anything was.
+    pub before: Option<Benchmark>,
+    /// What was measured.
+    pub after: Benchmark,
+    /// True if it is registered now.
+    pub is_registered: bool,
+    /// Allocations that ran when measuring began: the machine was theirs, too.
+    pub running_count: usize,
+}
+
+impl Message for BenchmarkCapability {
+    type Reply = Result<Benchmarked, CommandError>;
 }
 
 /// What is done with that which runs while a capability is withdrawn.

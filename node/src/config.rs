@@ -17,6 +17,7 @@ use dms_messages::{Capability, Did, MemoryMib, Millis, PriceList};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::address::is_url;
+use crate::benchmark::FIGURE_TIME;
 
 pub use self::mesh::{MeshError, remember_mesh};
 
@@ -39,6 +40,8 @@ const DAY: u64 = 24 * 3_600_000;
 const ORPHAN_RANGE: (Millis, Millis) = (Millis(1000), Millis(24 * 3_600_000));
 /// Shortest and longest auction.
 const AUCTION_RANGE: (Millis, Millis) = (Millis(50), Millis(60_000));
+/// Shortest and longest time for which one figure of the benchmark is measured.
+const BENCHMARK_RANGE: (Millis, Millis) = (Millis(1), Millis(60_000));
 /// Most entries of any list.
 const MAX_ITEMS: usize = 64;
 
@@ -121,6 +124,11 @@ pub const KEYS: &[Key] = &[
         name: "engine",
         variable: Some("DMS_ENGINE"),
         doc: "Where the books are kept: rocksdb, or memory, which forgets them at every stop: for trials and measurements.",
+    },
+    Key {
+        name: "benchmark_time",
+        variable: Some("DMS_BENCHMARK_TIME"),
+        doc: "How long each of the six figures of the benchmark is measured: 1ms to 60s. Below the default they are less the same from one time to the next.",
     },
     Key {
         name: "prices",
@@ -270,6 +278,8 @@ pub struct Settings {
     pub keep_history: Millis,
     /// Where the books are kept. Default RocksDB.
     pub engine: EngineKind,
+    /// How long each figure of the benchmark is measured. Default 2 s.
+    pub benchmark_time: Millis,
     /// Prices of what is offered. Default free.
     pub prices: PriceList,
     /// Labels of what is offered. Default none.
@@ -302,6 +312,7 @@ impl Settings {
             blobs_max_mib: 4096,
             keep_history: Millis(30 * DAY),
             engine: EngineKind::Rocksdb,
+            benchmark_time: Millis::from(FIGURE_TIME),
             prices: PriceList::default(),
             labels: BTreeMap::new(),
             location: None,
@@ -415,6 +426,7 @@ impl Settings {
                 EngineKind::Rocksdb => "rocksdb".into(),
                 EngineKind::Memory => "memory".into(),
             },
+            "benchmark_time" => compact(self.benchmark_time.to_string()),
             "prices" => {
                 let price = |price: dms_messages::Price| toml::Value::from(price.to_string());
                 let table = [
@@ -488,6 +500,9 @@ pub struct Layer {
     pub keep_history: Option<KeepHistory>,
     /// `rocksdb` or `memory`.
     pub engine: Option<EngineKind>,
+    /// A duration.
+    #[serde(deserialize_with = "text::<_, BenchmarkTime>")]
+    pub benchmark_time: Option<BenchmarkTime>,
     /// A table.
     pub prices: Option<PriceTable>,
     /// A table.
@@ -606,6 +621,9 @@ checked!(
 checked!(
     /// How long bids are collected.
     AuctionTime(Millis), |text| ranged(text, AUCTION_RANGE));
+checked!(
+    /// How long a figure of the benchmark is measured.
+    BenchmarkTime(Millis), |text| ranged(text, BENCHMARK_RANGE));
 checked!(
 /// Bytes kept of a stream.
 MaxOutput(u64), |text| {
@@ -785,6 +803,7 @@ impl Layer {
             blobs_max_mib,
             keep_history: one(&get, "DMS_KEEP_HISTORY")?,
             engine: one(&get, "DMS_ENGINE")?,
+            benchmark_time: one(&get, "DMS_BENCHMARK_TIME")?,
             prices: None,
             labels,
             location: one(&get, "DMS_LOCATION")?,
@@ -902,6 +921,7 @@ pub fn merge(data: &Path, mut file: Layer, environment: Layer, flags: Layer) -> 
         take!(blobs_max_mib, |value| value);
         take!(keep_history, |value: KeepHistory| value.0);
         take!(engine, |value| value);
+        take!(benchmark_time, |value: BenchmarkTime| value.0);
         take!(prices, |value: PriceTable| value.checked());
         take!(labels, |value| value);
         take!(location, |value: Location| Some(value.0));

@@ -21,11 +21,13 @@
 //! | [`records`] | the books on disk as people may see them, with a running node and without |
 //! | [`proof`] | contracts as files that anybody can check offline |
 //! | [`blobs`], [`identity`], [`config`], [`host`], [`job_file`] | contents, the key file, settings, the machine, jobs as people write them |
+//! | [`benchmark`], [`gpus`] | how fast the machine is; its graphics processors, a file per vendor |
 //! | `files` | bounded reads, closed directories |
 
 pub mod allocation;
 mod announce;
 pub mod api;
+pub mod benchmark;
 pub mod blobs;
 pub mod capability;
 pub mod cli;
@@ -35,6 +37,7 @@ pub mod directory;
 mod errors;
 pub mod executors;
 mod files;
+pub mod gpus;
 pub mod handlers;
 pub mod host;
 pub mod identity;

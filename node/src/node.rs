@@ -37,6 +37,7 @@ use dms_storage::{
 
 use crate::allocation::{AllocationActor, Stop};
 use crate::announce::Announcements;
+use crate::benchmark::{Machine, Measuring};
 use crate::blobs::BlobStore;
 use crate::capability::ledger;
 use crate::commands::{NodeMode, OffboardMode};
@@ -155,6 +156,8 @@ pub struct NodeParts {
     pub blobs: Arc<BlobStore>,
     /// What runs workloads.
     pub executor: Arc<dyn Executor>,
+    /// What is measured.
+    pub machine: Arc<dyn Machine>,
     /// The mesh.
     pub network: NetworkParts,
     /// Books that were opened already, for the first start.
@@ -254,6 +257,8 @@ pub struct Node {
     accepting: BTreeMap<AllocationId, Option<StopCause>>,
     /// Set while the owner withdraws what is offered: no new bids, no adverts.
     pub(crate) withdrawal: Option<OffboardMode>,
+    /// Set while the machine is measured.
+    pub(crate) measuring: Option<Measuring>,
     drain: Vec<Responder<()>>,
     /// True once the node stops: it does not go on, whatever the disk does.
     is_draining: bool,
@@ -360,6 +365,7 @@ impl Node {
             not_renewed: BTreeMap::new(),
             accepting: BTreeMap::new(),
             withdrawal: None,
+            measuring: None,
             drain: Vec::new(),
             is_draining: false,
             parts,
@@ -943,6 +949,9 @@ impl Node {
             self.mode_changed();
         }
         self.drain.push(responder);
+        if let Some(Measuring(stop)) = &self.measuring {
+            stop.set();
+        }
         for actor in self.allocations.values() {
             // A mailbox that is full belongs to an allocation that the end of the process will stop.
             let _ = actor.try_tell(Stop(StopCause::NodeStopping));

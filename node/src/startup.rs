@@ -37,6 +37,7 @@ use tokio::sync::watch;
 use crate::api::server::{self, ApiLimits, ApiListener, ApiState, BindError, TcpApi};
 use crate::api::token::{TOKEN_FILE, Token, TokenError};
 use crate::api::types::JobDefaults;
+use crate::benchmark::SystemMachine;
 use crate::blobs::{BlobError, BlobStore};
 use crate::capability::ledger;
 use crate::commands::{Drain, GetCapability, GetStatus};
@@ -369,6 +370,7 @@ impl RunningNode {
             workers: Workers::threads(Handle::current()),
             blobs: Arc::clone(&blobs),
             executor,
+            machine: Arc::new(SystemMachine::new(&settings.data, settings.benchmark_time.duration())),
             network: network.clone(),
             opened: Arc::new(Mutex::new(Some(opened))),
         };

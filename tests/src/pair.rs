@@ -22,6 +22,7 @@ use dms_actors::transport::memory::{MemoryNetwork, MemoryTransport};
 use dms_actors::transport::{OpenError, Pipe, Transport, TransportEvent};
 use dms_actors::{ActorRef, ActorSystem, Keypair, Supervision, Workers};
 use dms_messages::*;
+use dms_node::benchmark::GivenMachine;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{GetStatus, NodeStatus, Onboard, ShowJob, SubmitJob};
 use dms_node::executors::{Execution, ExecutionUsage, Executor, Exit, Limits, Outcome, Workload};
@@ -268,6 +269,7 @@ impl World {
             workers: Workers::threads(tokio::runtime::Handle::current()),
             blobs: Arc::clone(&blobs),
             executor: Arc::<HeldExecutor>::clone(&executor),
+            machine: Arc::new(GivenMachine::default()),
             network: NetworkParts {
                 connections: watch::channel(Vec::new()).1,
                 transport_status: watch::channel(Default::default()).1,

@@ -16,6 +16,7 @@ use dms_messages::{
     AttemptId, Bid, BidRequest, BidRequestId, Capability, Contract, Did, Invocation, JobId, Message, Millis,
     Pod, Signed, WireMessage,
 };
+use dms_node::benchmark::GivenMachine;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{CapabilityView, GetCapability, GetStatus, NodeStatus, Onboard};
 use dms_node::executors::{Execution, ExecutionUsage, Executor, Exit, Limits, Outcome, Workload};
@@ -107,6 +108,7 @@ impl Provider {
             workers: Workers::threads(Handle::current()),
             blobs: Arc::new(blobs),
             executor,
+            machine: Arc::new(GivenMachine::default()),
             network: NetworkParts {
                 connections: watch::channel(Vec::new()).1,
                 transport_status: watch::channel(Default::default()).1,

@@ -15,6 +15,7 @@ use dms_actors::mesh::{Gossip, Mesh};
 use dms_actors::transport::memory::MemoryNetwork;
 use dms_actors::{ActorRef, ActorSystem, Address, Keypair, PeerEvent, Recipient, Supervision, Workers};
 use dms_messages::*;
+use dms_node::benchmark::GivenMachine;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{
     CommandError, GetCapability, GetStatus, NodeMode, NodeStatus, Offboard, OffboardMode, Offboarded,
@@ -127,6 +128,7 @@ impl Stage {
             workers: Workers::threads(tokio::runtime::Handle::current()),
             blobs: Arc::new(BlobStore::open(data.path(), provider, 1 << 20).unwrap()),
             executor: Arc::new(NoExecutor),
+            machine: Arc::new(GivenMachine::default()),
             network: NetworkParts {
                 connections: tokio::sync::watch::channel(Vec::new()).1,
                 transport_status: tokio::sync::watch::channel(Default::default()).1,

@@ -27,7 +27,7 @@ use super::server::MAX_SOCKET_PATH;
 use super::token::Token;
 use super::types::{ApiError, BlobStored, JobCreated, JobView, NewBackup, NewJob};
 use super::{ATTEMPT_HEADER, OFFSET_HEADER};
-use crate::commands::{CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
+use crate::commands::{Benchmarked, CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
 use crate::listings::bids::{BidList, BidRequestView};
 use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
 use crate::listings::{Direction, Page};
@@ -140,6 +140,12 @@ impl ApiClient {
     /// The capability books.
     pub async fn capability(&self) -> Result<CapabilityView, ClientError> {
         self.get("/v1/capability").await
+    }
+
+    /// Has the node measure its machine, and register that. Takes as long as it takes.
+    pub async fn benchmark(&self, is_registered: bool) -> Result<Benchmarked, ClientError> {
+        let path = format!("/v1/capability/benchmark?dry_run={}", !is_registered);
+        parse(&self.exchange(Method::POST, &path, None).await?.1)
     }
 
     /// Registers what this machine offers.

@@ -5,6 +5,7 @@
 //! use it is decided before any route: at the socket by its mode, 0600 (a peer of another user is turned away), at the
 //! port by the token, and everywhere by what no web page can leave out.
 
+mod benchmark;
 mod connections;
 mod guard;
 mod listings;
@@ -256,7 +257,7 @@ fn router(state: ApiState, tcp_address: Option<SocketAddr>, stopping: watch::Rec
         .route("/v1/jobs/{id}/output", get(read_output))
         .route("/v1/jobs/{id}/explain", get(explain_job))
         .route("/v1/jobs/{id}/cancel", post(cancel_job));
-    trust::routes(records::routes(listings::routes(router)))
+    trust::routes(records::routes(listings::routes(benchmark::routes(router))))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route has no such method")
@@ -308,7 +309,9 @@ impl From<CommandError> for Failure {
             }
             CommandError::AmbiguousId { .. } => (StatusCode::CONFLICT, "ambiguous_id"),
             CommandError::TooFarBack { .. } => (StatusCode::CONFLICT, "too_far_back"),
-            CommandError::NotOnboarded => (StatusCode::CONFLICT, "not_onboarded"),
+            CommandError::NotOnboarded | CommandError::NothingOffered => {
+                (StatusCode::CONFLICT, "not_onboarded")
+            }
             CommandError::AllocationsRunning { .. } => (StatusCode::CONFLICT, "allocations_running"),
             CommandError::InvalidJob(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_job"),
             CommandError::InvalidCapability(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_capability"),
@@ -318,6 +321,8 @@ impl From<CommandError> for Failure {
             CommandError::Archive(_) => (StatusCode::INTERNAL_SERVER_ERROR, "archive_unreadable"),
             CommandError::TooManyJobs { .. } => (StatusCode::CONFLICT, "too_many_jobs"),
             CommandError::InvalidTrust(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_trust"),
+            CommandError::Measuring => (StatusCode::SERVICE_UNAVAILABLE, "measuring"),
+            CommandError::NotMeasured(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_measured"),
             CommandError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             CommandError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
             CommandError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
@@ -663,6 +668,8 @@ mod tests {
             (CommandError::InvalidTrust("no".to_owned()), 422, "invalid_trust"),
             (CommandError::NotOnboarded, 409, "not_onboarded"),
             (CommandError::AllocationsRunning { count: 1, named: Vec::new() }, 409, "allocations_running"),
+            (CommandError::Measuring, 503, "measuring"),
+            (CommandError::NotMeasured("no".to_owned()), 500, "not_measured"),
             (CommandError::Draining, 503, "stopping"),
             (CommandError::ReadOnly("disk full".to_owned()), 503, "read_only"),
             (CommandError::Busy, 503, "busy"),

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `GET /v1/status` | – | [`crate::commands::NodeStatus`] |
 //! | `GET /v1/capability` | – | [`crate::commands::CapabilityView`] |
+//! | `POST /v1/capability/benchmark?dry_run=false` | – | [`crate::commands::Benchmarked`], after many seconds |
 //! | `POST /v1/onboard` | a capability | 204 |
 //! | `POST /v1/offboard?mode=at_once` | – | [`crate::commands::Offboarded`]: 200 if withdrawn, 202 if waited for; modes `at_once`, `wait`, `force` |
 //! | `GET /v1/peers?limit=N` | – | list of [`crate::peers::PeerView`], connected ones first |
@@ -41,7 +42,7 @@
 //! 415 (another type).
 //!
 //! An error is a JSON [`ApiError`] with status 400 (malformed), 404 (unknown), 409 (ended, ambiguous, not
-//! acceptable now), 410 (cut from the log), 413 (too large), 422 (breaks a rule), 500 (damaged), 503 (busy, stopping, read-only), 507 (no space is left).
+//! acceptable now), 410 (cut from the log), 413 (too large), 422 (breaks a rule), 500 (damaged, not measured), 503 (busy, stopping, read-only), 507 (no space is left).
 
 use std::path::PathBuf;
 

@@ -18,6 +18,7 @@ mod job;
 mod join;
 mod listing;
 mod log;
+mod measure;
 mod offboard;
 mod onboard;
 pub mod output;
@@ -333,7 +334,7 @@ mod tests {
             &["invite", "--as", "provider", "--expires", "24h", "--uses", "3"],
             &["invite", "ls"],
             &["invite", "withdraw", "bafk"],
-            &["join", "dms-invite-1-x", "--no-mdns", "--stop"],
+            &["join", "dms-invite-1-x", "--no-mdns", "--skip-benchmark", "--stop"],
             &["trust", "ls"],
             &["trust", "add", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK", "--as", "provider"],
             &["trust", "rm", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"],
@@ -366,6 +367,8 @@ mod tests {
             &["token", "revoke", "bafy"],
             &["capability"],
             &["capability", "locks"],
+            &["capability", "benchmark", "--dry-run", "--json"],
+            &["onboard", "--yes", "--skip-benchmark", "--gpus", "0,1"],
             &["peers", "--limit", "5"],
             &["bid-request", "ls", "--sent", "--limit", "5", "--after", "0192"],
             &["bid", "ls", "--request", "0192", "--received"],
@@ -417,6 +420,7 @@ mod tests {
     fn wrong_values_are_refused_while_parsing() {
         let table: &[&[&str]] = &[
             &["onboard", "--cpu", "many"],
+            &["onboard", "--gpus", "fast"],
             &["offboard", "--wait", "--force"],
             &["bid", "ls", "--sent", "--received"],
             &["bid", "ls", "--limit", "0"],

@@ -3,6 +3,7 @@
 //! The functions that make text are pure, so that tests see exactly what people see. Whatever a peer or a
 //! file may have written is escaped first: no name moves the cursor of somebody's terminal.
 
+mod benchmark;
 mod database;
 mod listings;
 mod trust;
@@ -20,6 +21,7 @@ use dms_storage::Lock;
 use dms_storage::books::AttemptState;
 use serde::Serialize;
 
+pub(super) use self::benchmark::*;
 pub(super) use self::database::*;
 pub(super) use self::listings::*;
 pub(super) use self::trust::*;
@@ -406,6 +408,8 @@ fn described(capability: &Capability) -> Vec<(&'static str, String)> {
     let cores = count(usize::try_from(*cores).unwrap_or(usize::MAX), "core");
     let processor = format!("{} ({}, {cores}{clock}{score})", escaped(model), escaped(architecture));
     let mut lines = vec![("processor", processor.trim_start().to_owned())];
+    lines.extend(speed(capability));
+    lines.extend(gpu_lines(&capability.gpus));
     let kind = |kind: &ExecutorKind| match capability.resources.slots.get(kind) {
         Some(count) => format!("{kind} (at most {count} at a time)"),
         None => kind.to_string(),
@@ -439,12 +443,14 @@ fn described(capability: &Capability) -> Vec<(&'static str, String)> {
 /// What this machine has, before `dms onboard` asks.
 pub(super) fn machine(host: &HostInfo, data: &Path) -> String {
     let CpuInfo { model, architecture, cores, .. } = &host.cpu_info;
-    fields(&[
+    let mut lines = vec![
         ("this machine", format!("{} ({})", escaped(model), escaped(architecture)).trim_start().to_owned()),
         ("cores", cores.to_string()),
         ("memory", format!("{}, {} free now", host.memory_total, host.memory_available)),
         ("disk", format!("{} free at {}", host.disk_free, escaped(&data.display().to_string()))),
-    ])
+    ];
+    lines.extend(host.gpus.iter().enumerate().map(|(place, gpu)| found_gpu(place, gpu)));
+    fields(&lines)
 }
 
 /// What `dms onboard` would share.

@@ -93,15 +93,7 @@ impl WasmExecutor {
     /// [`WasmExecutorError`] if the engine or the thread cannot be had on this machine.
     pub fn new() -> Result<Self, WasmExecutorError> {
         let engine_error = |error: wasmtime::Error| WasmExecutorError::Engine(error.into_boxed_dyn_error());
-        let mut config = Config::new();
-        config
-            .epoch_interruption(true)
-            .max_wasm_stack(GUEST_STACK_BYTES)
-            .async_stack_size(FIBRE_STACK_BYTES)
-            .memory_reservation(MEMORY_RESERVATION_BYTES)
-            // Nobody sees frames here, and collecting them after a deep recursion is work a guest could order.
-            .wasm_backtrace_max_frames(None);
-        let engine = Engine::new(&config).map_err(engine_error)?;
+        let engine = new_engine().map_err(engine_error)?;
         let preparer = Arc::new(Preparer::new(&engine).map_err(engine_error)?);
         let pulse = Arc::new(Pulse::default());
         let (ticked, beating) = (engine.clone(), Arc::clone(&pulse));
@@ -117,6 +109,19 @@ impl WasmExecutor {
     pub fn compiled_modules(&self) -> u64 {
         self.preparer.compiled()
     }
+}
+
+/// An engine as guests have it; also what is measured of this machine.
+pub(crate) fn new_engine() -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .max_wasm_stack(GUEST_STACK_BYTES)
+        .async_stack_size(FIBRE_STACK_BYTES)
+        .memory_reservation(MEMORY_RESERVATION_BYTES)
+        // Nobody sees frames here, and collecting them after a deep recursion is work a guest could order.
+        .wasm_backtrace_max_frames(None);
+    Engine::new(&config)
 }
 
 impl fmt::Debug for WasmExecutor {

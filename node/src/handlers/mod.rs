@@ -4,6 +4,7 @@
 mod advert;
 mod allocation;
 mod archive;
+mod benchmark;
 mod bid;
 mod bid_request;
 pub(crate) mod candidates;

@@ -71,7 +71,8 @@ impl Party {
             log: logs.join(number.to_string()),
             oracle: SharedOracle::default(),
         };
-        let onboard = ["onboard", "--yes", "--cpu", "2", "--memory", "1GiB", "--disk", "256MiB"];
+        let onboard =
+            ["onboard", "--yes", "--skip-benchmark", "--cpu", "2", "--memory", "1GiB", "--disk", "256MiB"];
         let run = party.command().args(onboard).output().expect("the program can be run");
         assert!(run.status.success(), "{run:?}");
         party

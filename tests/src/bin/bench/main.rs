@@ -6,6 +6,7 @@
 //! `--strict` they are a failure, without it they are not, because machines differ and no test depends on a figure.
 //! The processes it starts end with it.
 
+mod benchmark;
 mod build;
 mod compare;
 mod disk;
@@ -25,11 +26,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::report::{Figure, Measured};
 
 /// What is measured together. The names are those of `make bench NAME=…`.
-const GROUPS: [(&str, Cost); 10] = [
+const GROUPS: [(&str, Cost); 11] = [
     ("job", Cost::Minutes),
     ("idle", Cost::Minutes),
     ("storage", Cost::Minutes),
     ("trust", Cost::Minutes),
+    ("node", Cost::Minutes),
     ("crates", Cost::Minutes),
     ("build", Cost::Long),
     ("sim", Cost::Long),
@@ -118,6 +120,7 @@ async fn measure(group: &str) -> anyhow::Result<(Vec<Figure>, String)> {
         "idle" => idle::measure().await.map(dev),
         "storage" => storage::measure().await.map(dev),
         "trust" => tokio::task::spawn_blocking(trust::measure).await?.map(dev),
+        "node" => tokio::task::spawn_blocking(benchmark::measure).await?.map(dev),
         "sim" => tokio::task::spawn_blocking(sim::measure).await?.map(dev),
         "crates" => build::crate_count().map(dev),
         "build" => build::measure().map(dev),
