@@ -11,8 +11,8 @@ use crate::host;
 
 /// What one run copies, in bytes: around a millisecond.
 const PIECE: usize = 4 << 20;
-/// All buffers together, at most: processors with hundreds of MiB of cache exist.
-const MOST: MemoryMib = MemoryMib(1024);
+/// All buffers together, at most: what a core has of it is more than its part of the largest caches.
+const MOST: MemoryMib = MemoryMib(512);
 /// A part of the memory free now that is taken at most: programs that run here need theirs.
 const PART: u64 = 4;
 /// All buffers together, at least: below that it would be the caches that are measured.
@@ -38,12 +38,13 @@ impl Copy {
 }
 
 impl Run for Copy {
+    fn prepare(&mut self) {
+        // The room is there already.
+        self.from.resize(self.length, 0x5a);
+        self.to.resize(self.length, 0xa5);
+    }
+
     fn run(&mut self) -> Result<u64, BenchmarkError> {
-        if self.from.is_empty() {
-            // The room is there already.
-            self.from.resize(self.length, 0x5a);
-            self.to.resize(self.length, 0xa5);
-        }
         let end = (self.at + PIECE).min(self.length);
         self.to[self.at..end].copy_from_slice(black_box(&self.from[self.at..end]));
         black_box(&mut self.to);
@@ -77,6 +78,7 @@ mod tests {
     #[test]
     fn a_core_goes_through_its_buffers_piece_by_piece_and_begins_again() {
         let mut copy = Copy::new(2 * PIECE).unwrap();
+        copy.prepare();
         let places: Vec<usize> = (0..4)
             .map(|_| {
                 assert_eq!(copy.run().unwrap(), PIECE as u64);

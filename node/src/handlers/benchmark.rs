@@ -3,6 +3,8 @@
 //! Measuring takes threads of its own for many seconds; meanwhile the Node does what it always does, so that programs
 //! and bids only share the machine with it. One measurement at a time: two would measure each other.
 
+use std::sync::Arc;
+
 use dms_actors::{Answer, Context, Handler, Message};
 use dms_messages::Benchmark;
 use dms_storage::Event;
@@ -23,7 +25,7 @@ impl Handler<BenchmarkCapability> for Node {
         // Measure: it ends early if this node stops, or its actor does.
         let stop = StopFlag::default();
         self.measuring = Some(Measuring(stop.clone()));
-        let machine = std::sync::Arc::clone(&self.parts.machine);
+        let machine = Arc::clone(&self.parts.machine);
         let measuring = self.parts.workers.run(move || benchmark::measure(&*machine, &stop, |_| {}));
         let running_count = self.books.live_allocations().count();
         // Record and report.
