@@ -72,7 +72,8 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         let mut share = onboard::sensible_share(&settings.settings, session)?;
         if !args.skip_benchmark {
             let running_count = is_running.then_some(0);
-            let measured = onboard::measure(&mut share, running_count, &settings.settings, session);
+            let measured =
+                onboard::measure("join INVITE", &mut share, running_count, &settings.settings, session);
             small_runtime()?.block_on(measured)?;
         }
         Some(share)

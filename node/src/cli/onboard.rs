@@ -107,7 +107,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         }
     }
     if is_measured {
-        runtime.block_on(measure(&mut capability, running_count, &settings, session))?;
+        runtime.block_on(measure("onboard", &mut capability, running_count, &settings, session))?;
     }
     let key = passphrase::own_key(session)?;
     let did = key.did();
@@ -135,14 +135,13 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
 /// Puts into the capability how fast the machine is. On a node that runs so many programs nothing is measured: it would
 /// take from them, and they from it.
 pub(super) async fn measure(
+    command: &str,
     capability: &mut Capability,
     running_count: Option<usize>,
     settings: &Settings,
     session: &Session,
 ) -> Result<(), CliError> {
-    let skipped = |error: CliError| {
-        error.advised("what was measured before stays with", "onboard --skip-benchmark".to_owned())
-    };
+    let skipped = |error: CliError| error.advised("leave it out with", format!("{command} --skip-benchmark"));
     let benchmark = match running_count {
         Some(count) if count > 0 => {
             session.out.note(&output::not_measured(count));
