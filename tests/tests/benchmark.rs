@@ -18,7 +18,7 @@ fn home(benchmark_time: &str) -> Home {
 
 fn set(home: &Home, benchmark_time: &str) {
     let config = format!("benchmark_time = \"{benchmark_time}\"\n");
-    std::fs::write(home.path().join("config.toml"), config).unwrap();
+    std::fs::write(home.path().join("config.toml"), config).expect("the directory is ours");
 }
 
 /// What onboards a machine of one core, whatever it runs on.
@@ -36,8 +36,9 @@ fn registered(home: &Home) -> Value {
 }
 
 fn names(home: &Home) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(home.path()).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    let entries = std::fs::read_dir(home.path()).expect("the directory is ours");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("it is listed").file_name();
+    entries.map(|entry| name(entry).into_string().expect("names are plain")).collect()
 }
 
 #[test]
