@@ -219,6 +219,9 @@ fn every_word_has_its_golden_bytes() {
         RequestedAttempt { attempt: attempt(), stage: AttemptStage::Invoked, is_countersigned: false };
     let provided = ProvidedAttempt { attempt: attempt(), stage: AttemptStage::Ended };
     golden(&Reconcile { requested: vec![requested], provided: vec![provided] }, "mjta64ylrsmnv624");
+    let sample = Sample::of([[1; 32], [2; 32]]);
+    golden(&Census { question: 1, epoch: 2, digest: 3, sample: sample.clone() }, "?");
+    golden(&CensusReply { question: 1, epoch: 2, digest: 3, sample }, "?");
     golden(&example_job(), "vagfe6mbopxu6a6y");
 }
 

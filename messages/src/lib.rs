@@ -6,6 +6,8 @@
 //! a [`Release`]. The allocation reports [`AllocationStatus`] and [`AllocationOutput`], and keeps its
 //! result until [`Acknowledge`]d. [`Cancel`] ends it early. What got lost on the way is found by [`Reconcile`].
 //!
+//! How large the mesh is, neighbours tell each other by a [`Census`].
+//!
 //! Who may say which of them is an [`Ability`], proven by [`Token`]s; an [`Invite`] brings a node its first one.
 //! A node with a new key says so first of all ([`Successions`]).
 //!
@@ -19,6 +21,7 @@ mod bid;
 mod bid_request;
 mod capability;
 pub mod carried;
+mod census;
 mod class;
 mod contract;
 mod file_tree;
@@ -43,6 +46,7 @@ pub use capability::{
     Capability, CpuInfo, Dimension, ExecutorKind, Gpu, GpuId, GpuRequirement, MAX_PORTS, PriceList,
     Requirement, Resources, Shortfall,
 };
+pub use census::{Census, CensusReply, MAX_SAMPLE, Sample};
 pub use class::CapabilityClass;
 pub use contract::Contract;
 pub use file_tree::{FileEntry, FileTree, FileTreeError, RelativePath};

@@ -123,8 +123,7 @@ impl Node {
     /// How long this node is silent between two adverts, and between two statuses, at least: its share of what
     /// everybody hears.
     fn pause(&self) -> Duration {
-        let mesh = self.adverts.keys().count().max(self.statuses.keys().count());
-        Duration::from_secs(mesh as u64) / HEARD_PER_SECOND
+        Duration::from_secs(self.paced_for()) / HEARD_PER_SECOND
     }
 
     /// Our offer, if we make one.

@@ -280,6 +280,9 @@ pub struct NodeStatus {
     pub is_offboarding: bool,
     /// The peers that are connected, and whether each is known to offer capacity.
     pub peers: Vec<PeerStatus>,
+    /// How many nodes the mesh has, this one included, as its members tell each other (`crate::graph`).
+    #[serde(default)]
+    pub mesh_size: u64,
     /// The bootstrap peers that were dialled in vain, and why.
     #[serde(default)]
     pub unreached_bootstraps: Vec<UnreachedBootstrap>,

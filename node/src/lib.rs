@@ -14,6 +14,7 @@
 //! | [`handlers`] | one file per word that arrives: check, decide, record, speak, report |
 //! | [`orchestrator`] | pure: matching, pricing, ranking, the auction, a job's life |
 //! | [`capability`] | pure: the ledger's rules |
+//! | [`graph`] | pure: the mesh as a graph of measured edges, and the program that estimates its size |
 //! | [`job`], [`allocation`] | the child actors, one per job and one per allocation |
 //! | [`executors`] | what runs a workload |
 //! | [`listings`], [`peers`] | what people and programs may see of the books and of the mesh |
@@ -35,6 +36,7 @@ pub mod directory;
 mod errors;
 pub mod executors;
 mod files;
+pub mod graph;
 pub mod handlers;
 pub mod host;
 pub mod identity;

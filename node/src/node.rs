@@ -42,6 +42,7 @@ use crate::capability::ledger;
 use crate::commands::{NodeMode, OffboardMode};
 use crate::errors::whole;
 use crate::executors::Executor;
+use crate::graph::mesh_size::MeshSize;
 use crate::handlers::candidates::ClassLookUps;
 use crate::handlers::turns::WaitingTurn;
 use crate::handlers::{MAX_REQUESTS, Shares};
@@ -219,6 +220,8 @@ pub struct Node {
     pub(crate) announcements: Announcements,
     pub(crate) class_look_ups: ClassLookUps,
     pub(crate) peers: BTreeSet<Did>,
+    /// The graph program that this node is a vertex of, with the edges to its peers.
+    pub(crate) mesh_size: MeshSize,
     pub(crate) started: Timestamp,
     /// How many more strangers are answered this second.
     stranger_answers: u32,
@@ -341,6 +344,7 @@ impl Node {
             announcements: Announcements::new(),
             class_look_ups: ClassLookUps::default(),
             peers: BTreeSet::new(),
+            mesh_size: MeshSize::new(parts.signer.me()),
             started: parts.clock.now(),
             stranger_answers: STRANGER_ANSWERS,
             stranger_notes: STRANGER_ANSWERS,
@@ -897,6 +901,7 @@ impl Node {
         let now = self.now();
         self.adverts.prune(now);
         self.statuses.prune(now);
+        self.mesh_size.prune(self.parts.clock.monotonic());
         if self.mode != NodeMode::Serving {
             return;
         }
@@ -1024,6 +1029,7 @@ impl Actor for Node {
         });
         ctx.every(self.parts.times.reconcile, |node, ctx| node.reconcile(ctx));
         self.start_announcing(ctx);
+        self.start_graph(ctx);
         self.start_renewing(ctx);
         ctx.every(TIDY_PERIOD, |node, ctx| node.tidy(ctx));
         ctx.every(self.parts.times.housekeeping, |node, ctx| node.housekeeping(ctx));

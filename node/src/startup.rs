@@ -23,8 +23,9 @@ use dms_actors::{ActorRef, ActorSystem, Limits, RegisterError, StartError, Super
 use dms_messages::PreSharedKey;
 use dms_messages::{
     Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationState, AllocationStatus,
-    AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did, FailureCause, Invocation,
-    Join, NodeId, NotAdmitted, Reconcile, Refused, Release, Renew, Revocations, Signed, Successions,
+    AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Census, CensusReply, Decline, Did,
+    FailureCause, Invocation, Join, NodeId, NotAdmitted, Reconcile, Refused, Release, Renew, Revocations,
+    Signed, Successions,
 };
 use dms_p2p::{P2p, P2pConfig, P2pError, Timing};
 use dms_storage::{
@@ -285,6 +286,8 @@ pub fn register(system: &ActorSystem, node: &ActorRef<Node>) -> Result<(), Regis
         .accepts::<Acknowledge>()
         .accepts::<Cancel>()
         .accepts::<Reconcile>()
+        .accepts::<Census>()
+        .accepts::<CensusReply>()
         .accepts::<Join>()
         .accepts::<Renew>()
         .accepts::<Admitted>()

@@ -195,6 +195,7 @@ const SIMULATED: &[&str] = &[
     "node/src/blobs.rs",
     "node/src/capability/",
     "node/src/directory.rs",
+    "node/src/graph/",
     "node/src/handlers/",
     "node/src/job/",
     "node/src/listings/",
@@ -208,7 +209,7 @@ const SIMULATED: &[&str] = &[
 ];
 
 /// Where only pure decisions live.
-const PURE: &[&str] = &["node/src/orchestrator/", "node/src/capability/"];
+const PURE: &[&str] = &["node/src/orchestrator/", "node/src/capability/", "node/src/graph/"];
 
 /// A token that a rule can look at: identifiers, punctuation and brackets, never comments or literals.
 #[derive(Debug)]

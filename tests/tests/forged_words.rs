@@ -74,6 +74,8 @@ impl<'h> Watched<'h> {
                     Word::Decline | Word::Refused | Word::Release | Word::NotAdmitted
                         // What is said to whoever connects.
                         | Word::Advert | Word::Reconcile | Word::Revocations
+                        // What is asked of whoever is connected, however it behaves.
+                        | Word::Census | Word::CensusReply
                 );
                 !is_refusal && !before.iter().any(|known| known == &(*word, bytes.clone()))
             });

@@ -28,6 +28,7 @@ use super::token::Token;
 use super::types::{ApiError, BlobStored, JobCreated, JobView, NewBackup, NewJob};
 use super::{ATTEMPT_HEADER, OFFSET_HEADER};
 use crate::commands::{CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
+use crate::graph::view::GraphView;
 use crate::listings::bids::{BidList, BidRequestView};
 use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
 use crate::listings::{Direction, Page};
@@ -160,6 +161,11 @@ impl ApiClient {
     /// The peers, connected ones first, at most `limit`.
     pub async fn peers(&self, limit: usize) -> Result<Vec<PeerView>, ClientError> {
         self.get(&format!("/v1/peers?limit={limit}")).await
+    }
+
+    /// The node's neighbours and the edges to them, as far as they were measured.
+    pub async fn graph(&self) -> Result<GraphView, ClientError> {
+        self.get("/v1/graph").await
     }
 
     /// Whom the node trusts, and whom it lets in.

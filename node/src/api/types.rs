@@ -7,6 +7,7 @@
 //! | `POST /v1/onboard` | a capability | 204 |
 //! | `POST /v1/offboard?mode=at_once` | – | [`crate::commands::Offboarded`]: 200 if withdrawn, 202 if waited for; modes `at_once`, `wait`, `force` |
 //! | `GET /v1/peers?limit=N` | – | list of [`crate::peers::PeerView`], connected ones first |
+//! | `GET /v1/graph` | – | [`crate::graph::view::GraphView`], the nearest neighbours first |
 //! | `GET /v1/bid-requests?direction=sent&limit=N&after=ID` | – | list of [`crate::listings::bids::BidRequestView`], newest first |
 //! | `GET /v1/bids?direction=sent&request=ID&limit=N&after=ID` | – | [`crate::listings::bids::BidList`], newest first |
 //! | `GET /v1/allocations?limit=N&after=ID` | – | list of [`crate::listings::contracts::AllocationView`], newest first |

@@ -12,6 +12,7 @@ mod config;
 mod contract;
 mod db;
 mod error;
+mod graph;
 mod id;
 mod invite;
 mod job;
@@ -128,6 +129,7 @@ enum Command {
     Status(status::Args),
     Capability(capability::Args),
     Peers(peers::Args),
+    Graph(graph::Args),
     Trust(trust::Args),
     Token(token::Args),
     Job(job::Args),
@@ -261,6 +263,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args, &session),
         Command::Capability(args) => capability::run(args, &session),
         Command::Peers(args) => peers::run(args, &session),
+        Command::Graph(args) => graph::run(args, &session),
         Command::Trust(args) => trust::run(args, &session),
         Command::Token(args) => token::run(args, &session),
         Command::Job(args) => job::run(args, &session),
@@ -367,6 +370,8 @@ mod tests {
             &["capability"],
             &["capability", "locks"],
             &["peers", "--limit", "5"],
+            &["graph"],
+            &["graph", "--format", "dot"],
             &["bid-request", "ls", "--sent", "--limit", "5", "--after", "0192"],
             &["bid", "ls", "--request", "0192", "--received"],
             &["alloc", "ls", "--json"],
@@ -420,6 +425,7 @@ mod tests {
             &["offboard", "--wait", "--force"],
             &["bid", "ls", "--sent", "--received"],
             &["bid", "ls", "--limit", "0"],
+            &["graph", "--format", "svg"],
             &["alloc", "ls", "--limit", "1001"],
             &["contract", "show"],
             &["log", "--limit", "0"],

@@ -4,6 +4,7 @@
 //! file may have written is escaped first: no name moves the cursor of somebody's terminal.
 
 mod database;
+mod graph;
 mod listings;
 mod trust;
 
@@ -21,6 +22,7 @@ use dms_storage::books::AttemptState;
 use serde::Serialize;
 
 pub(super) use self::database::*;
+pub(super) use self::graph::*;
 pub(super) use self::listings::*;
 pub(super) use self::trust::*;
 use super::id::{Exported, Listed, Names, NewKey};
@@ -261,6 +263,7 @@ pub(super) fn status(status: &NodeStatus, now: Timestamp) -> String {
         format!("{} running, {} locked", status.active_allocation_count, status.lock_count),
     ));
     lines.push(("events", status.event_count.to_string()));
+    lines.push(("mesh", mesh_size(status.mesh_size)));
     if status.difference_count > 0 {
         let times = count(usize::try_from(status.difference_count).unwrap_or(usize::MAX), "time");
         lines.push(("reconciled", format!("{times} a peer's books differed from these, and were mended")));

@@ -242,6 +242,7 @@ impl Handler<GetStatus> for Node {
             is_offboarding: self.withdrawal.is_some(),
             peers: peers.collect(),
             is_private: self.parts.gate.pre_shared_key().is_some(),
+            mesh_size: self.estimated_mesh(),
             unreached_bootstraps: self.network.unreached_bootstraps(),
             addresses: self.network.addresses(),
             active_job_count: self.books.jobs().values().filter(|row| !row.phase.is_terminal()).count(),

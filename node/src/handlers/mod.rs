@@ -8,6 +8,7 @@ mod bid;
 mod bid_request;
 pub(crate) mod candidates;
 mod commands;
+mod graph;
 mod invocation;
 mod listings;
 mod membership;

@@ -318,7 +318,7 @@ mod tests {
     const SENDERS: [&str; 6] = ["stranger", "requester", "provider", "member", "admin", "party"];
 
     /// Which senders are let say it: in the order of [`SENDERS`], `y` for yes.
-    const MATRIX: [(&str, &str); 22] = [
+    const MATRIX: [(&str, &str); 24] = [
         ("dms.advert/1", "yyyyyy"),
         ("dms.bid-request/1", ".y.yy."),
         ("dms.bid/1", "..yyy."),
@@ -333,6 +333,8 @@ mod tests {
         ("dms.acknowledge/1", ".yyyyy"),
         ("dms.cancel/1", ".yyyyy"),
         ("dms.reconcile/1", ".yyyyy"),
+        ("dms.census/1", "yyyyyy"),
+        ("dms.census-reply/1", "yyyyyy"),
         ("dms.join/1", "yyyyyy"),
         ("dms.renew/1", "yyyyyy"),
         ("dms.admitted/1", "yyyyyy"),

@@ -5,8 +5,8 @@ use dms_actors::{Kind, WireMessage};
 use dms_messages::ability::{PROVIDE_BID, REQUEST_BIDS, REQUEST_INVOKE};
 use dms_messages::{
     Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationStatus, AllocationStatusRequest,
-    Bid, BidRequest, Cancel, Decline, Invocation, Join, NotAdmitted, Reconcile, Refused, Release, Renew,
-    Revocations, Signed, Successions,
+    Bid, BidRequest, Cancel, Census, CensusReply, Decline, Invocation, Join, NotAdmitted, Reconcile, Refused,
+    Release, Renew, Revocations, Signed, Successions,
 };
 
 /// What a sender needs for a word to be taken.
@@ -56,6 +56,9 @@ pub fn table() -> Vec<Known> {
         word::<AllocationOutput>(Need::Acquaintance),
         // Both.
         word::<Reconcile>(Need::Acquaintance),
+        // Hearsay, whose way is measured: of strangers nothing in it is taken, and nothing is told to them.
+        word::<Census>(Need::Nothing),
+        word::<CensusReply>(Need::Nothing),
         // Whoever asks to be let in is nobody yet; the secret, or what the books grant it, decides.
         word::<Join>(Need::Nothing),
         word::<Renew>(Need::Nothing),

@@ -224,6 +224,8 @@ pub fn bodies() -> Vec<(String, Vec<u8>)> {
         of(Cancel { attempt: attempt(), cause: StopCause::Cancelled }),
         of(AllocationOutput { attempt: attempt(), stream, offset: 3, bytes: b"hi".to_vec() }),
         of(Reconcile { requested: vec![requested; 3], provided: vec![provided; 2] }),
+        of(Census { question: 1, epoch: 2, digest: 3, sample: sample() }),
+        of(CensusReply { question: 1, epoch: 2, digest: 3, sample: sample() }),
         of(Join { secret }),
         of(Renew {}),
         of(Admitted { invite: Some(secret.invite()), credentials: credentials() }),
@@ -231,6 +233,11 @@ pub fn bodies() -> Vec<(String, Vec<u8>)> {
         of(Revocations { revocations: vec![revocation.bytes().to_vec().into()] }),
         of(successions()),
     ]
+}
+
+/// Two of whom somebody has heard.
+fn sample() -> Sample {
+    Sample::of([*issuer().did().public_key(), *reader().public_key()])
 }
 
 /// The reader is who the issuer was.

@@ -306,6 +306,7 @@ impl Hand {
             is_onboarded: true,
             is_offboarding: false,
             peers: vec![],
+            mesh_size: 1,
             unreached_bootstraps: vec![],
             addresses: vec![],
             active_job_count: 0,
