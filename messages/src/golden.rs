@@ -220,8 +220,8 @@ fn every_word_has_its_golden_bytes() {
     let provided = ProvidedAttempt { attempt: attempt(), stage: AttemptStage::Ended };
     golden(&Reconcile { requested: vec![requested], provided: vec![provided] }, "mjta64ylrsmnv624");
     let sample = Sample::of([[1; 32], [2; 32]]);
-    golden(&Census { question: 1, epoch: 2, digest: 3, sample: sample.clone() }, "?");
-    golden(&CensusReply { question: 1, epoch: 2, digest: 3, sample }, "?");
+    golden(&Census { question: 1, epoch: 2, digest: 3, sample: sample.clone() }, "vly4q3h3hyfum3he");
+    golden(&CensusReply { question: 1, epoch: 2, digest: 3, sample }, "vly4q3h3hyfum3he");
     golden(&example_job(), "vagfe6mbopxu6a6y");
 }
 

@@ -8,7 +8,8 @@
 //! | classes | – | – | for as long as capacity is offered |
 //!
 //! In a large mesh adverts and statuses come less often: of each, a node hears about [`HEARD_PER_SECOND`] a second at
-//! most, whatever the size of the mesh, and they are believed for as much longer.
+//! most, whatever the size of the mesh, and they are believed for as much longer. How large it is follows from whom it has
+//! heard, and from what the mesh says of itself where that is more ([`crate::graph::mesh_size`]).
 //!
 //! All of it is hints: nothing here promises, so nothing waits for the disk.
 

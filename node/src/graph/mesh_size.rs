@@ -12,7 +12,7 @@
 //!
 //! A node that has news asks each second up to eight neighbours that may lack it, and says only what they lack; one
 //! without news asks one neighbour a second at most, and each every half minute, without a sample. So news goes one
-//! edge further in about a second, and a mesh of 300 hops is counted within an epoch.
+//! edge further in about a second, and a mesh of 200 hops is counted within an epoch.
 //!
 //! **What a liar can do.** Whoever is trusted for anything may speak, strangers are only told that they are heard. A
 //! rank is computed by whoever hears the key, so a sample cannot simply claim to be of many: to look like a mesh of a
@@ -46,7 +46,7 @@ const PROBE_PERIOD: Duration = Duration::from_secs(30);
 /// The longest pause before somebody is asked again who does not answer.
 const MAX_PAUSE: Duration = Duration::from_secs(8 * 60);
 /// How long an answer may take.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// How long news is told to neighbours of whom it is not known what they have; after that they are asked first.
 const FRESH: Duration = Duration::from_secs(3);
 /// Neighbours of whom it is remembered what they have: 2 KiB each.
@@ -383,8 +383,9 @@ impl Neighbour {
     /// False while it is left alone because it does not answer.
     fn is_willing(&self, now: Duration) -> bool {
         let pause = match self.missed {
-            0 => Duration::ZERO,
-            missed => (PROBE_PERIOD * 2_u32.saturating_pow(missed - 1).min(64)).min(MAX_PAUSE),
+            // A single word may be lost.
+            0 | 1 => Duration::ZERO,
+            missed => (PROBE_PERIOD * 2_u32.saturating_pow(missed - 2).min(64)).min(MAX_PAUSE),
         };
         self.last_asked.is_none_or(|last| now.saturating_sub(last) >= pause)
     }
