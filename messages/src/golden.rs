@@ -23,6 +23,7 @@ pub(crate) fn example_job() -> Job {
         stdin: None,
         input: Some(ContentId::of_bytes(b"tree")),
         timeout: Millis(60_000),
+        resources: None,
     };
     Job {
         id: JobId::from_random([1; 16]),
@@ -100,6 +101,30 @@ fn golden<T: Serialize + DeserializeOwned + Debug>(value: &T, digest: &str) {
     assert_eq!(format!("{back:?}"), format!("{value:?}"), "round trip");
     let found = ContentId::of_document(&bytes).to_string();
     assert_eq!(&found[found.len() - 16..], digest, "golden bytes of {value:?}");
+}
+
+#[test]
+fn words_about_pods_of_several_tasks_have_theirs() {
+    let mut task = example_job().pods.remove(0).tasks.remove(0);
+    task.resources = Some(TaskResources { cpu: CpuMillis(500), memory: MemoryMib(32), disk: DiskMib(8) });
+    golden(&task, "avnahhjrtyhveq3i");
+    let state = AllocationState::Stopped { cause: StopCause::TaskFailed };
+    let allocation = AllocationId::from_random([6; 16]);
+    golden(
+        &AllocationStatus { attempt: attempt(), allocation, task: 1, state, result: None },
+        "mwhg4lap6iedykfu",
+    );
+    golden(
+        &AllocationStatusRequest {
+            attempt: attempt(),
+            stdout_offset: 1,
+            stderr_offset: 2,
+            others: vec![(3, 4), (0, 0)],
+        },
+        "er57pmcqx2kxhuyi",
+    );
+    let (stream, bytes) = (OutputStream::Stderr, b"hi".to_vec());
+    golden(&AllocationOutput { attempt: attempt(), task: 2, stream, offset: 3, bytes }, "itrkqbdh7cqsplni");
 }
 
 #[test]
@@ -188,6 +213,7 @@ fn every_word_has_its_golden_bytes() {
         &AllocationStatus {
             attempt: attempt(),
             allocation: AllocationId::from_random([6; 16]),
+            task: 0,
             state: AllocationState::Failed { cause: FailureCause::ExitCode { code: -7 } },
             result: Some(AllocationResult {
                 stdout: ContentId::of_bytes(b"out"),
@@ -201,12 +227,18 @@ fn every_word_has_its_golden_bytes() {
         "xxnnnchjfaaurymi",
     );
     golden(
-        &AllocationStatusRequest { attempt: attempt(), stdout_offset: 1, stderr_offset: 2 },
+        &AllocationStatusRequest {
+            attempt: attempt(),
+            stdout_offset: 1,
+            stderr_offset: 2,
+            others: Vec::new(),
+        },
         "h434uodcmqr4arhi",
     );
     golden(
         &AllocationOutput {
             attempt: attempt(),
+            task: 0,
             stream: OutputStream::Stderr,
             offset: 3,
             bytes: b"hi".to_vec(),
@@ -309,7 +341,7 @@ fn a_word_for_one_reader_names_it() {
     is_for_one(&Accepted { attempt: attempt(), contract: contract.content_id(), allocation });
     is_for_one(&Refused { attempt: attempt(), reason: RefusedReason::Draining });
     let state = AllocationState::Running;
-    is_for_one(&AllocationStatus { attempt: attempt(), allocation, state, result: None });
+    is_for_one(&AllocationStatus { attempt: attempt(), allocation, task: 0, state, result: None });
     is_for_one(&Invocation { bid: contract.value().bid, contract });
     // What goes to many, or to whoever hears it.
     let did = keypair().did();
@@ -333,6 +365,7 @@ fn words_that_break_a_rule_of_their_type_cannot_be_signed() {
     let status = AllocationStatus {
         attempt: attempt(),
         allocation: AllocationId::from_random([6; 16]),
+        task: 0,
         state: AllocationState::Succeeded,
         result: None,
     };

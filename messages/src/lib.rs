@@ -48,7 +48,10 @@ pub use contract::Contract;
 pub use file_tree::{FileEntry, FileTree, FileTreeError, RelativePath};
 pub use ids::{AllocationId, AttemptId, BidId, BidRequestId, IdError, JobId, NodeId, NodeUuid};
 pub use invocation::{Accepted, Invocation, Refused, RefusedReason};
-pub use job::{Job, JobEnd, JobError, JobFailure, JobPhase, Pod, Task};
+pub use job::{
+    Job, JobEnd, JobError, JobFailure, JobPhase, MAX_TASK_NAME, MAX_TASKS, Pod, Task, TaskResources,
+    check_task_name,
+};
 pub use membership::{
     Admitted, Invite, InviteSecret, Join, MAX_REVOCATIONS, NotAdmitted, NotAdmittedReason, PreSharedKey,
     Renew, Revocations,

@@ -180,6 +180,8 @@ impl Message for ShowJob {
 pub struct ReadOutput {
     /// Which job.
     pub job: JobId,
+    /// Which task of its pod, from 0.
+    pub task: u16,
     /// Which stream.
     pub stream: OutputStream,
     /// From which byte on.

@@ -116,7 +116,8 @@ impl JobFilter {
                 if self.is_wanted(&contract.value().attempt.job) =>
             {
                 self.bids.remove(&contract.value().bid);
-                self.allocations.insert(*allocation);
+                let tasks = (0..).zip(&contract.value().pod.tasks);
+                self.allocations.extend(tasks.map(|(task, _)| allocation.of_task(task)));
                 true
             }
             Event::AllocationMoved { allocation, .. } | Event::AllocationEnded { allocation, .. } => {
@@ -145,6 +146,7 @@ fn job_of(event: &Event) -> Option<JobId> {
         Event::AttemptMinted { attempt, .. }
         | Event::AttemptRefused { attempt, .. }
         | Event::AttemptObserved { attempt, .. }
+        | Event::TaskObserved { attempt, .. }
         | Event::AttemptLost { attempt, .. } => attempt.job,
         Event::NodeNamed { .. }
         | Event::CapabilityRegistered { .. }
@@ -259,6 +261,9 @@ pub(crate) fn text_of(Entry { at, event }: &Entry) -> String {
         Event::AttemptRefused { attempt: it, reason } => format!("{} was refused: {reason}", attempt(it)),
         Event::AttemptObserved { attempt: it, state, result } => {
             format!("{}: {state}{}", attempt(it), left(result.as_ref()))
+        }
+        Event::TaskObserved { attempt: it, task, state, result } => {
+            format!("{}, task {task}: {state}{}", attempt(it), left(result.as_ref()))
         }
         Event::AttemptLost { attempt: it, reason } => format!("{} is lost: {reason}", attempt(it)),
         Event::JobEnded { job, end } => match end {

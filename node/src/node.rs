@@ -547,6 +547,7 @@ impl Node {
         let status = AllocationStatus {
             attempt: row.attempt,
             allocation: row.id,
+            task: row.task,
             state: row.state.clone(),
             result: row.result.clone(),
         };
@@ -617,17 +618,38 @@ impl Node {
         self.allocations.insert(allocation, actor);
     }
 
-    /// Wants the live allocation of an attempt stopped; false if there is none.
-    pub(crate) fn stop_allocation(&mut self, requester: Did, attempt: AttemptId, cause: StopCause) -> bool {
-        let row = self.books.allocation_of(requester, attempt);
-        let Some(allocation) = row.filter(|row| !row.state.is_terminal()).map(|row| row.id) else {
-            return false;
-        };
-        if let Some(actor) = self.allocations.get(&allocation) {
-            return actor.try_tell(Stop(cause)).is_ok();
+    /// Wants the live allocations of an attempt stopped; false if there are none, or not all of them heard it.
+    pub(crate) fn stop_allocations(&mut self, requester: Did, attempt: AttemptId, cause: StopCause) -> bool {
+        let rows = self.books.allocations_of(requester, attempt).filter(|row| !row.state.is_terminal());
+        let live: Vec<AllocationId> = rows.map(|row| row.id).collect();
+        let mut have_heard = !live.is_empty();
+        for allocation in live {
+            have_heard &= match self.allocations.get(&allocation) {
+                Some(actor) => actor.try_tell(Stop(cause)).is_ok(),
+                // Accepted in memory, not yet on disk: it is stopped as soon as it starts.
+                None => self.accepting.get_mut(&allocation).map(|stop| *stop = Some(cause)).is_some(),
+            };
         }
-        // Accepted in memory, not yet on disk: it is stopped as soon as it starts.
-        self.accepting.get_mut(&allocation).map(|stop| *stop = Some(cause)).is_some()
+        have_heard
+    }
+
+    /// Stops the others of a pod of which one task has ended badly: they are wanted together or not at all.
+    fn end_pod_of(&mut self, allocation: AllocationId, ctx: &mut Context<'_, Self>) {
+        let Some(row) = self.books.allocations().get(&allocation) else { return };
+        let cause = match &row.state {
+            AllocationState::Failed { .. } => StopCause::TaskFailed,
+            AllocationState::Stopped { cause } => *cause,
+            _ => return,
+        };
+        let (requester, attempt) = (row.requester, row.attempt);
+        let is_live = |row: &AllocationRow| !row.state.is_terminal();
+        if self.books.allocations_of(requester, attempt).any(is_live)
+            && !self.stop_allocations(requester, attempt, cause)
+            && !matches!(self.mode, NodeMode::ReadOnly { .. })
+        {
+            // A mailbox that is full has room a little later; one that is gone ends its allocation meanwhile.
+            ctx.after(OVERLOAD_PAUSE, move |node, ctx| node.end_pod_of(allocation, ctx));
+        }
     }
 
     /// Remembers that an acceptance is on its way to the disk.
@@ -712,6 +734,7 @@ impl Node {
                     node.books.allocations().get(&allocation).and_then(|row| node.status_word(row))
             {
                 node.say(ctx, vec![word]);
+                node.end_pod_of(allocation, ctx);
             }
             node.finish_drain();
         });
@@ -959,15 +982,15 @@ impl Node {
         }
     }
 
-    /// The actor of the live allocation that runs an attempt for `requester`.
+    /// The actors of the live allocations that run an attempt for `requester`, with the task of each.
     #[doc(alias = "routeToAllocation")]
-    pub(crate) fn route_to_allocation(
+    pub(crate) fn route_to_allocations(
         &self,
         requester: Did,
         attempt: AttemptId,
-    ) -> Option<&ActorRef<AllocationActor>> {
-        let row = self.books.allocation_of(requester, attempt)?;
-        self.allocations.get(&row.id)
+    ) -> impl Iterator<Item = (u16, &ActorRef<AllocationActor>)> {
+        let rows = self.books.allocations_of(requester, attempt);
+        rows.filter_map(|row| Some((row.task, self.allocations.get(&row.id)?)))
     }
 
     /// The actor that follows a job of ours.
@@ -1060,6 +1083,10 @@ impl Node {
     /// Records a child's events; when the committer is full, holds all messages until there is room.
     fn commit(&mut self, ctx: &mut Context<'_, Self>, commit: Commit, responder: Responder<()>) {
         let Commit { author, events, words } = commit;
+        let ended = events.iter().find_map(|event| match event {
+            Event::AllocationEnded { allocation, .. } => Some(*allocation),
+            _ => None,
+        });
         if !self.is_mine(author) {
             tracing::warn!(?author, "what a child that has ended wanted recorded is dropped");
             return;
@@ -1068,6 +1095,9 @@ impl Node {
             Ok(()) => {
                 node.say(ctx, node.sayable(words));
                 responder.reply(());
+                if let Some(allocation) = ended {
+                    node.end_pod_of(allocation, ctx);
+                }
             }
             Err(NotRecorded::Overloaded(events)) => {
                 ctx.exclusive(tokio::time::sleep(OVERLOAD_PAUSE), move |node, (), ctx| {

@@ -85,6 +85,7 @@ pub(crate) fn job() -> Job {
         stdin: None,
         input: None,
         timeout: Millis(60_000),
+        resources: None,
     };
     Job {
         id: JobId::from_random([1; 16]),

@@ -66,6 +66,7 @@ pub fn pod(timeout: Millis) -> Pod {
         stdin: None,
         input: None,
         timeout,
+        resources: None,
     };
     Pod { requirement, tasks: vec![task] }
 }

@@ -273,7 +273,9 @@ async fn a_bid_and_an_acceptance_leave_only_after_their_sync() {
     // Said again, and asked about, while the acceptance is only in memory.
     stage.tell(invocation).await;
     let attempt = AttemptId { job: JobId::from_random([1; 16]), pod: 0, number: 1 };
-    stage.tell(AllocationStatusRequest { attempt, stdout_offset: 0, stderr_offset: 0 }).await;
+    stage
+        .tell(AllocationStatusRequest { attempt, stdout_offset: 0, stderr_offset: 0, others: Vec::new() })
+        .await;
     // The same link keeps the order: when this one is decided, those before it are.
     stage.ask(2).await;
     stage.wait(|status| status.active_allocation_count == 1 && status.lock_count == 1).await;
@@ -301,7 +303,9 @@ async fn a_disk_that_fails_makes_the_node_read_only_and_its_memory_what_the_disk
     assert_eq!((status.active_allocation_count, status.lock_count), (0, 1), "what the disk has");
     // It answers, and it bids no more.
     let attempt = AttemptId { job: JobId::from_random([1; 16]), pod: 0, number: 1 };
-    stage.tell(AllocationStatusRequest { attempt, stdout_offset: 0, stderr_offset: 0 }).await;
+    stage
+        .tell(AllocationStatusRequest { attempt, stdout_offset: 0, stderr_offset: 0, others: Vec::new() })
+        .await;
     match stage.hear().await {
         Said::Refused(refused) => assert_eq!(refused.reason, RefusedReason::ReadOnly),
         Said::Status(status) => panic!("{status:?}"),

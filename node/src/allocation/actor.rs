@@ -1,5 +1,5 @@
-//! The Allocation actor: prepares, runs, reports and ends one allocation; effects around
-//! [`AllocationMachine`].
+//! The Allocation actor: prepares, runs, reports and ends one allocation, which is one task of a pod; effects around
+//! [`AllocationMachine`]. Of the pod's other tasks it knows nothing: the Node stops them together.
 //!
 //! ```text
 //!   fetch contents ──► execute ──► keep outputs ──► Commit{ended} ──► stop
@@ -130,7 +130,12 @@ impl AllocationActor {
     }
 
     fn task(&self) -> &Task {
-        &self.contract.pod.tasks[0]
+        &self.contract.pod.tasks[usize::from(self.row.task)]
+    }
+
+    /// Most output of each stream: it is in memory, and the tasks of a pod share what one would have.
+    fn max_output(&self) -> u64 {
+        self.parts.provider_rules.max_output / u64::from(self.row.task_count.max(1))
     }
 
     fn step(&mut self, input: Input, ctx: &mut Context<'_, Self>) {
@@ -150,7 +155,8 @@ impl AllocationActor {
 
     /// The word about the state, signed for the requester.
     fn status(&self, state: AllocationState, result: Option<AllocationResult>) -> Vec<Addressed> {
-        let status = AllocationStatus { attempt: self.row.attempt, allocation: self.row.id, state, result };
+        let AllocationRow { attempt, id: allocation, task, .. } = self.row;
+        let status = AllocationStatus { attempt, allocation, task, state, result };
         match self.parts.signer.sign(status, Some(self.row.requester), RECORD_TTL) {
             Ok(signed) => vec![Addressed::new(self.row.requester, Word::AllocationStatus(signed))],
             Err(error) => {
@@ -221,7 +227,7 @@ impl AllocationActor {
             module: task.module,
             stdin: task.stdin,
             input: task.input,
-            max_bytes: self.contract.resources.disk.bytes(),
+            max_bytes: self.row.resources.disk.bytes(),
             work: self.work.clone(),
         };
         let blobs = Arc::clone(&self.parts.blobs);
@@ -257,11 +263,11 @@ impl AllocationActor {
         let task = self.task().clone();
         let work = self.work.clone();
         let limits = Limits {
-            memory_bytes: self.contract.resources.memory.bytes(),
-            cpu_millis: self.contract.resources.cpu.0,
-            disk_bytes: self.contract.resources.disk.bytes(),
+            memory_bytes: self.row.resources.memory.bytes(),
+            cpu_millis: self.row.resources.cpu.0,
+            disk_bytes: self.row.resources.disk.bytes(),
             timeout: task.timeout.duration(),
-            output_bytes: self.parts.provider_rules.max_output,
+            output_bytes: self.max_output(),
         };
         let loaded = self.parts.workers.run(move || load(&blobs, &task, work));
         ctx.pipe(loaded, move |actor, loaded, ctx| {
@@ -313,19 +319,20 @@ impl AllocationActor {
     }
 
     fn keep(&mut self, chunk: OutputChunk) {
+        let max_output = self.max_output();
         let kept = match chunk.stream {
             executors::OutputStream::Stdout => &mut self.stdout,
             executors::OutputStream::Stderr => &mut self.stderr,
         };
         // The executor holds to `output_bytes`; this only repeats the bound where the memory is.
-        let room = usize::try_from(self.parts.provider_rules.max_output).unwrap_or(usize::MAX);
+        let room = usize::try_from(max_output).unwrap_or(usize::MAX);
         let room = room.saturating_sub(kept.bytes.len());
         kept.bytes.extend(chunk.bytes.into_iter().take(room));
     }
 
     /// Tells what was not told yet.
     fn tell_output(&mut self, ctx: &mut Context<'_, Self>) {
-        let attempt = self.row.attempt;
+        let AllocationRow { attempt, task, .. } = self.row;
         let requester = self.row.requester;
         let mut words = Vec::new();
         let streams = [
@@ -338,7 +345,7 @@ impl AllocationActor {
             while kept.told < until {
                 let end = until.min(kept.told + OUTPUT_PIECE);
                 let bytes = kept.bytes[kept.told..end].to_vec();
-                let output = AllocationOutput { attempt, stream, offset: kept.told as u64, bytes };
+                let output = AllocationOutput { attempt, task, stream, offset: kept.told as u64, bytes };
                 words.push(Addressed::new(requester, Word::AllocationOutput(output)));
                 kept.told = end;
             }

@@ -376,13 +376,20 @@ impl ApiClient {
         self.get(&format!("/v1/jobs/{id}")).await
     }
 
-    /// Live output of a job's newest attempt, from `offset` on.
-    pub async fn output(&self, id: JobId, stream: OutputStream, offset: u64) -> Result<Output, ClientError> {
+    /// Live output of a task of a job's newest attempt, from `offset` on.
+    pub async fn output(
+        &self,
+        id: JobId,
+        task: u16,
+        stream: OutputStream,
+        offset: u64,
+    ) -> Result<Output, ClientError> {
         let stream = match stream {
             OutputStream::Stdout => "stdout",
             OutputStream::Stderr => "stderr",
         };
-        let path = format!("/v1/jobs/{id}/output?stream={stream}&offset={offset}");
+        let task = if task == 0 { String::new() } else { format!("&task={task}") };
+        let path = format!("/v1/jobs/{id}/output?stream={stream}&offset={offset}{task}");
         let (parts, bytes) = self.call(Method::GET, &path, None).await?;
         let number = |name: &str| -> Result<Option<u64>, ClientError> {
             let Some(value) = parts.headers.get(name) else { return Ok(None) };
@@ -603,7 +610,7 @@ mod tests {
             get(|| async { ([("dms-attempt", "2"), ("dms-offset", "5")], "more") }),
         );
         let (_directory, client) = stub(router).await;
-        let piece = client.output(JobId::from_random([1; 16]), OutputStream::Stdout, 9).await.unwrap();
+        let piece = client.output(JobId::from_random([1; 16]), 0, OutputStream::Stdout, 9).await.unwrap();
         assert_eq!(piece, Output { attempt: Some(2), offset: 5, bytes: "more".into() });
     }
 

@@ -516,8 +516,7 @@ async fn submit_job(
         return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_blob", message));
     }
     let blobs = shared.state.blobs.clone();
-    let inputs =
-        job.pods.iter().flat_map(|pod| pod.tasks.iter().map(|task| (task.input, pod.requirement.disk)));
+    let inputs = job.pods.iter().flat_map(|pod| pod.tasks.iter().map(|task| (task.input, task.disk_of(pod))));
     let inputs: Vec<_> = inputs.filter_map(|(input, disk)| Some((input?, disk))).collect();
     let too_large = tokio::task::spawn_blocking(move || {
         inputs.into_iter().find_map(|(input, disk)| {
@@ -563,6 +562,8 @@ async fn show_job(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OutputQuery {
+    #[serde(default)]
+    task: u16,
     stream: OutputStream,
     #[serde(default)]
     offset: u64,
@@ -573,9 +574,9 @@ async fn read_output(
     id: Result<UrlPath<String>, PathRejection>,
     query: Result<Query<OutputQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Query(OutputQuery { stream, offset }) = query?;
+    let Query(OutputQuery { task, stream, offset }) = query?;
     let OutputPiece { attempt, offset, bytes } =
-        shared.ask(ReadOutput { job: parsed(id)?, stream, offset }).await??;
+        shared.ask(ReadOutput { job: parsed(id)?, task, stream, offset }).await??;
     let mut response = raw(bytes);
     let headers = response.headers_mut();
     headers.insert(HeaderName::from_static(OFFSET_HEADER), offset.into());

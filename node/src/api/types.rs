@@ -22,7 +22,7 @@
 //! | `POST /v1/jobs` | [`NewJob`] | [`JobCreated`] |
 //! | `GET /v1/jobs?limit=N` | – | list of [`JobView`], newest first |
 //! | `GET /v1/jobs/{id}` | – | [`JobView`] |
-//! | `GET /v1/jobs/{id}/output?stream=stdout&offset=N` | – | raw bytes; headers `dms-attempt` (number), `dms-offset` |
+//! | `GET /v1/jobs/{id}/output?stream=stdout&offset=N&task=0` | – | raw bytes; headers `dms-attempt` (number), `dms-offset` |
 //! | `GET /v1/jobs/{id}/explain` | – | [`crate::commands::Explanation`] |
 //! | `POST /v1/jobs/{id}/cancel` | – | 204 |
 //!
@@ -45,7 +45,7 @@
 
 use std::path::PathBuf;
 
-use dms_messages::{ContentId, Did, Job, JobId, JobPhase, Millis, Pod, Price};
+use dms_messages::{ContentId, Did, Job, JobId, JobPhase, MemoryMib, Millis, Pod, Price, Task};
 use dms_storage::books::JobRow;
 use serde::{Deserialize, Serialize};
 
@@ -130,8 +130,35 @@ pub struct JobView {
     pub stderr: Option<ContentId>,
     /// The file tree of the output directory, likewise, if anything was in it.
     pub output: Option<ContentId>,
+    /// Its tasks, if there are several: then contents are theirs and not the job's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskView>,
     /// The whole row, for programs.
     pub row: JobRow,
+}
+
+/// How one of several tasks of a job's newest attempt stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Its name.
+    pub name: String,
+    /// How it stands, for people.
+    pub state: String,
+    /// Its program's exit code, if it ended by itself.
+    pub exit_code: Option<i32>,
+    /// How long its program ran, once it has ended.
+    pub wall: Option<Millis>,
+    /// Highest memory, likewise.
+    pub peak_memory: Option<MemoryMib>,
+    /// Bytes of output over the limit, which are lost.
+    #[serde(default)]
+    pub output_dropped: u64,
+    /// Standard output, once the job has ended and it was collected.
+    pub stdout: Option<ContentId>,
+    /// Standard error, likewise.
+    pub stderr: Option<ContentId>,
+    /// The file tree of its output directory, likewise, if anything was in it.
+    pub output: Option<ContentId>,
 }
 
 impl NewJob {
@@ -183,8 +210,9 @@ impl JobView {
         // What an attempt left that does not count was not fetched.
         let is_fetched =
             |state: &AttemptState| matches!(state, AttemptState::Observed { state } if state.is_kept());
-        let result = attempt.filter(|attempt| is_fetched(&attempt.state));
-        let result = result.and_then(|attempt| attempt.result.as_ref());
+        let fetched = attempt.filter(|attempt| is_fetched(&attempt.state));
+        let tasks = task_views(&row, row.phase.is_terminal() && fetched.is_some());
+        let result = fetched.and_then(|attempt| attempt.result.as_ref());
         Self {
             id: row.job.id,
             name: row.job.name.clone(),
@@ -197,7 +225,36 @@ impl JobView {
             stdout: result.map(|result| result.stdout),
             stderr: result.map(|result| result.stderr),
             output: result.and_then(|result| result.output),
+            tasks,
             row,
         }
     }
+}
+
+/// The tasks of a job that has several, as its newest attempt has them.
+fn task_views(row: &JobRow, is_fetched: bool) -> Vec<TaskView> {
+    let Some(pod) = row.job.pods.first().filter(|pod| !pod.is_single()) else { return Vec::new() };
+    let attempt = row.current_attempt();
+    let view = |(index, task): (usize, &Task)| {
+        let known = attempt.and_then(|attempt| attempt.tasks.get(index));
+        let result = known.and_then(|known| known.result.as_ref());
+        let state = match known {
+            Some(known) => known.state.to_string(),
+            None if attempt.is_some() && !row.phase.is_terminal() => "waiting".to_owned(),
+            None => String::new(),
+        };
+        let fetched = result.filter(|_| is_fetched);
+        TaskView {
+            name: task.name.clone(),
+            state,
+            exit_code: known.and_then(|known| known.state.exit_code()),
+            wall: result.map(|result| result.wall),
+            peak_memory: result.map(|result| result.peak_memory),
+            output_dropped: result.map_or(0, |result| result.output_dropped),
+            stdout: fetched.map(|result| result.stdout),
+            stderr: fetched.map(|result| result.stderr),
+            output: fetched.and_then(|result| result.output),
+        }
+    };
+    pod.tasks.iter().enumerate().map(view).collect()
 }

@@ -24,7 +24,9 @@ enum Command {
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     let client = session.client()?;
-    let view = small_runtime()?.block_on(client.capability())?;
+    let mut view = small_runtime()?.block_on(client.capability())?;
+    // What becomes free first comes first.
+    view.locks.sort_by_key(|lock| (lock.expires, lock.bid));
     match args.command.unwrap_or(Command::Show) {
         Command::Show => session.out.document(&view, output::capability),
         Command::Locks => session.out.document(&view.locks, |locks| output::locks(locks, output::now())),

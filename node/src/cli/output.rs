@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dms_actors::clock::SystemClock;
-use dms_messages::{Capability, CpuInfo, ExecutorKind, JobEnd, JobPhase, NodeId, Resources, Timestamp};
+use dms_messages::{Capability, CpuInfo, ExecutorKind, JobEnd, JobPhase, NodeId, Resources, Task, Timestamp};
 use dms_storage::Lock;
 use dms_storage::books::AttemptState;
 use serde::Serialize;
@@ -24,7 +24,7 @@ pub(super) use self::database::*;
 pub(super) use self::listings::*;
 pub(super) use self::trust::*;
 use super::id::{Exported, Listed, Names, NewKey};
-use crate::api::types::JobView;
+use crate::api::types::{JobView, TaskView};
 use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup, UnreachedBootstrap};
 use crate::config::{Loaded, Source};
 use crate::host::HostInfo;
@@ -366,6 +366,7 @@ pub(super) fn capability(view: &CapabilityView) -> String {
         let row = |row: &dms_storage::books::AllocationRow| {
             vec![
                 short_id(&row.attempt.job),
+                format!("{}/{}", row.attempt.pod, row.task),
                 row.requester.short(),
                 row.state.to_string(),
                 row.resources.to_string(),
@@ -373,7 +374,7 @@ pub(super) fn capability(view: &CapabilityView) -> String {
         };
         text.push('\n');
         let rows: Vec<_> = view.allocations.iter().take(MAX_LISTED).map(row).collect();
-        text.push_str(&table(&["JOB", "FOR", "STATE", "GRANTED"], &rows));
+        text.push_str(&table(&["JOB", "TASK", "FOR", "STATE", "GRANTED"], &rows));
         text.push_str(&rest(view.allocations.len()));
     }
     text
@@ -388,6 +389,7 @@ pub(super) fn locks(locks: &[Lock], now: Timestamp) -> String {
         vec![
             short_id(&lock.bid),
             short_id(&lock.job),
+            lock.pod.to_string(),
             short_id(&lock.request),
             lock.requester.short(),
             lock.resources.to_string(),
@@ -395,7 +397,7 @@ pub(super) fn locks(locks: &[Lock], now: Timestamp) -> String {
         ]
     };
     let rows: Vec<_> = locks.iter().map(row).collect();
-    table(&["BID", "JOB", "REQUEST", "FOR", "LOCKED", "LEASE LEFT"], &rows)
+    table(&["BID", "JOB", "POD", "REQUEST", "FOR", "LOCKED", "LEASE LEFT"], &rows)
 }
 
 /// The part of a capability that is only described.
@@ -647,7 +649,7 @@ pub(super) fn job(job: &JobView, now: Timestamp) -> String {
         let need = &pod.requirement;
         lines.push(("needs", format!("{}, {} memory, {} disk", need.cpu.cores(), need.memory, need.disk)));
         lines.push(("time limit", pod.run_time().to_string()));
-        for task in &pod.tasks {
+        for task in pod.tasks.iter().filter(|_| pod.is_single()) {
             lines.push(("module", task.module.to_string()));
         }
     }
@@ -660,6 +662,7 @@ pub(super) fn job(job: &JobView, now: Timestamp) -> String {
         lines.push(("warning", dropped));
     }
     let mut text = fields(&lines);
+    text.push_str(&tasks(job));
     if !job.row.attempts.is_empty() {
         let row = |attempt: &dms_storage::books::AttemptRow| {
             vec![
@@ -680,6 +683,32 @@ pub(super) fn job(job: &JobView, now: Timestamp) -> String {
         text.push_str(&table(&["TRY", "NODE", "AGE", "RAN", "PEAK MEMORY", "STATE"], &rows));
     }
     text
+}
+
+/// The tasks of a job that has several.
+fn tasks(job: &JobView) -> String {
+    let Some(pod) = job.row.job.pods.first().filter(|_| !job.tasks.is_empty()) else { return String::new() };
+    let row = |(view, task): (&TaskView, &Task)| {
+        let needs = task.resources.map_or_else(
+            || "-".to_owned(),
+            |it| format!("{}, {} memory, {} disk", it.cpu.cores(), it.memory, it.disk),
+        );
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        vec![
+            cell(&view.name),
+            needs,
+            task.timeout.to_string(),
+            or_none(view.wall.map(|wall| wall.to_string())),
+            or_none(view.peak_memory.map(|memory| memory.to_string())),
+            or_none(view.exit_code.map(|code| code.to_string())),
+            if view.state.is_empty() { "-".to_owned() } else { escaped(&view.state) },
+        ]
+    };
+    let rows: Vec<_> = job.tasks.iter().zip(&pod.tasks).map(row).collect();
+    format!(
+        "\n{}",
+        table(&["TASK", "NEEDS", "TIME LIMIT", "RAN", "PEAK MEMORY", "EXIT CODE", "STATE"], &rows)
+    )
 }
 
 fn attempt_state(state: &AttemptState) -> String {
@@ -737,7 +766,8 @@ pub(super) fn explanation(explanation: &Explanation) -> String {
 
 /// What is said of output that was over the provider's limit.
 pub(super) fn dropped(job: &JobView) -> Option<String> {
-    let dropped = job.row.current_attempt()?.result.as_ref()?.output_dropped;
+    let left = job.row.current_attempt()?.results();
+    let dropped = left.fold(0_u64, |sum, (_, result)| sum.saturating_add(result.output_dropped));
     (dropped > 0).then(|| {
         format!("{dropped} bytes of output are lost: they were over the limit of the node that ran it")
     })

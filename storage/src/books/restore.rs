@@ -93,13 +93,16 @@ impl Books {
             Family::Allocations => {
                 let (id, row) = read::<Allocations>(key, value)?;
                 own(row.id == id)?;
-                if row.state.is_terminal() {
-                    self.ended_allocations.insert((row.moved, id));
-                } else {
+                if let Some(ended) = row.ended() {
+                    self.ended_allocations.insert((ended, id));
+                }
+                if !row.state.is_terminal() {
                     self.accounts.restore_allocated(&row.resources).map_err(unfit)?;
                     self.live.insert(id);
                 }
-                self.allocation_of.insert((row.requester, row.attempt), id);
+                if row.task == 0 {
+                    self.allocation_of.insert((row.requester, row.attempt), id);
+                }
                 self.allocations.insert(id, row);
             }
             Family::Contracts => {

@@ -85,6 +85,7 @@ impl Story {
             stdin: None,
             input: None,
             timeout: Millis(1000),
+            resources: None,
         };
         Pod { requirement, tasks: vec![task] }
     }

@@ -122,6 +122,7 @@ pub fn allocation_status() -> AllocationStatus {
     AllocationStatus {
         attempt: attempt(),
         allocation: AllocationId::from_random([6; 16]),
+        task: 0,
         state: AllocationState::Failed { cause: FailureCause::Trapped { text: "unreachable".into() } },
         result: Some(AllocationResult {
             stdout: ContentId::of_bytes(b"out"),
@@ -219,10 +220,15 @@ pub fn bodies() -> Vec<(String, Vec<u8>)> {
     let revocation = sign(Revocation { token: sign(token()).content_id() });
     vec![
         of(Release { bid: bid().id, cause: ReleaseCause::NotChosen }),
-        of(AllocationStatusRequest { attempt: attempt(), stdout_offset: 1, stderr_offset: 2 }),
+        of(AllocationStatusRequest {
+            attempt: attempt(),
+            stdout_offset: 1,
+            stderr_offset: 2,
+            others: Vec::new(),
+        }),
         of(Acknowledge { attempt: attempt() }),
         of(Cancel { attempt: attempt(), cause: StopCause::Cancelled }),
-        of(AllocationOutput { attempt: attempt(), stream, offset: 3, bytes: b"hi".to_vec() }),
+        of(AllocationOutput { attempt: attempt(), task: 0, stream, offset: 3, bytes: b"hi".to_vec() }),
         of(Reconcile { requested: vec![requested; 3], provided: vec![provided; 2] }),
         of(Join { secret }),
         of(Renew {}),

@@ -396,7 +396,7 @@ impl House {
         let accepted = dms_messages::Accepted { attempt, contract: terms.content_id(), allocation };
         self.say(Who::Provider, Word::Accepted, accepted).await;
         let state = AllocationState::Running;
-        let status = dms_messages::AllocationStatus { attempt, allocation, state, result: None };
+        let status = dms_messages::AllocationStatus { attempt, allocation, task: 0, state, result: None };
         self.say(Who::Provider, Word::AllocationStatus, status).await;
     }
 }

@@ -67,12 +67,19 @@ fn jobs(table: &mut Table) {
     let many = |item: &Value, count: usize| Value::from(vec![item.clone(); count]);
     let text = |length: usize| Value::from("x".repeat(length));
     let cases: Vec<(&str, &str, Value, &str)> = vec![
-        ("no pod", "/pods", json!([]), "0 pods and 0 tasks"),
-        ("two pods", "/pods", many(&pod, 2), "2 pods and 2 tasks"),
-        ("a thousand pods", "/pods", many(&pod, 1000), "1000 pods and 1000 tasks"),
+        ("no pod", "/pods", json!([]), "jobs of exactly one pod; this one has 0"),
+        ("two pods", "/pods", many(&pod, 2), "jobs of exactly one pod; this one has 2"),
+        ("a thousand pods", "/pods", many(&pod, 1000), "jobs of exactly one pod; this one has 1000"),
         ("pods that are a number", "/pods", json!(7), "invalid type"),
-        ("no task", "/pods/0/tasks", json!([]), "1 pods and 0 tasks"),
-        ("two tasks", "/pods/0/tasks", many(&task, 2), "1 pods and 2 tasks"),
+        ("no task", "/pods/0/tasks", json!([]), "1 to 16 tasks; this one has 0"),
+        ("two tasks of one name", "/pods/0/tasks", many(&task, 2), "two tasks are called"),
+        ("17 tasks", "/pods/0/tasks", many(&task, 17), "1 to 16 tasks; this one has 17"),
+        (
+            "a task that says more than its pod",
+            "/pods/0/tasks/0/resources",
+            json!({"cpu": 1, "memory": 1, "disk": u64::MAX}),
+            "not the sums",
+        ),
         ("a name without an end", "/name", text(513), "name: name is longer"),
         ("a name that is a number", "/name", json!(1), "invalid type"),
         ("no bids", "/wanted", json!(0), "wanted: must be 1 to 64"),

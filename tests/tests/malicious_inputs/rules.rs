@@ -185,6 +185,15 @@ fn contracts(table: &mut Table) {
     for (name, change, reason) in tasks {
         add(table, name, reason, with_task(change));
     }
+    let share = TaskResources { cpu: CpuMillis(u64::MAX), memory: MemoryMib(1), disk: DiskMib(0) };
+    let mut greedy = contract();
+    let task = Task { resources: Some(share), ..greedy.pod.tasks[0].clone() };
+    greedy.pod.tasks = vec![task.clone(), Task { name: "b".into(), ..task }];
+    add(table, "tasks that need more than there are numbers for", "not the sums", greedy.clone());
+    greedy.pod.tasks[1].name = "../up".into();
+    add(table, "a task whose name leads elsewhere", "name: a task's name has", greedy.clone());
+    greedy.pod.tasks.clear();
+    add(table, "a pod of nothing", "1 to 16 tasks", greedy);
     let mut poor = contract();
     poor.pod.requirement.cpu = CpuMillis(0);
     add(table, "a pod without cpu", "resources: a pod needs some cpu", poor);
@@ -199,6 +208,7 @@ fn reports(table: &mut Table) {
         "only a terminal state has a result",
         AllocationStatus { state: running, ..status() },
     );
+    add(table, "a task beyond all", "no pod has so many tasks", AllocationStatus { task: 16, ..status() });
     let accepted = AllocationState::Accepted;
     let early = AllocationStatus { state: accepted, ..status() };
     add(table, "a result before it runs", "only a terminal state has a result", early);

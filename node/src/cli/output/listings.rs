@@ -200,6 +200,7 @@ pub(in crate::cli) fn allocations(
             short_id(&view.id),
             view.role.to_string(),
             short_id(&view.attempt.job),
+            task_of(view),
             view.attempt.number.to_string(),
             peer_of(view.role, view.requester, view.provider),
             or_nothing(view.resources.as_ref().map(ToString::to_string)),
@@ -209,7 +210,13 @@ pub(in crate::cli) fn allocations(
         ]
     };
     let rows: Vec<_> = list.iter().map(row).collect();
-    table(&["ID", "ROLE", "JOB", "TRY", "PEER", "GRANTED", "AGE", "RAN", "STATE"], &rows)
+    table(&["ID", "ROLE", "JOB", "TASK", "TRY", "PEER", "GRANTED", "AGE", "RAN", "STATE"], &rows)
+}
+
+/// Which pod of its job, and which task of that, an allocation is: `0/left`, or `0/1` where the name is not known.
+fn task_of(view: &AllocationView) -> String {
+    let task = view.task_name.as_deref().map_or_else(|| view.task.to_string(), cell);
+    format!("{}/{task}", view.attempt.pod)
 }
 
 /// `dms alloc show`.
@@ -218,6 +225,8 @@ pub(in crate::cli) fn allocation(view: &AllocationView, now: Timestamp) -> Strin
         ("id", view.id.to_string()),
         ("state", escaped(&attempt_state(&view.state))),
         ("job", format!("{} (try {})", view.attempt.job, view.attempt.number)),
+        ("pod", view.attempt.pod.to_string()),
+        ("task", view.task_name.as_deref().map_or_else(|| view.task.to_string(), escaped)),
         ("requester", party(view.requester, matches!(view.role, Role::Requester | Role::Both))),
         ("provider", party(view.provider, matches!(view.role, Role::Provider | Role::Both))),
         ("contract", view.contract.to_string()),
