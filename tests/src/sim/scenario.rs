@@ -100,6 +100,10 @@ pub struct JobPlan {
     /// How the program ends.
     #[serde(default)]
     pub exit: i32,
+    /// How many tasks its pod has: they share what it needs, each runs for a part of the time, and the last one ends
+    /// as said.
+    #[serde(default = "one_task", skip_serializing_if = "is_one_task")]
+    pub tasks: u16,
     /// How many attempts it may have.
     #[serde(default = "attempts")]
     pub attempts: u32,
@@ -113,6 +117,14 @@ pub struct JobPlan {
 
 fn attempts() -> u32 {
     5
+}
+
+fn one_task() -> u16 {
+    1
+}
+
+fn is_one_task(count: &u16) -> bool {
+    *count == 1
 }
 
 fn wait() -> u64 {
@@ -214,6 +226,9 @@ impl Scenario {
         let job_count = draw.between(1, 6 * node_count as u64);
         let mut jobs: Vec<JobPlan> = (0..job_count).map(|_| draw.job(node_count, safety_ms)).collect();
         jobs.sort_by_key(|job| job.at_ms);
+        // Drawn apart, so that the rest of the story is what it was when every pod had one task.
+        let mut pods = Chance::of(seed, &[b"pods"]);
+        jobs.iter_mut().for_each(|job| job.tasks = [1, 1, 2, 3][pods.up_to(3) as usize]);
         let fault_count = draw.between(0, 3 * node_count as u64);
         let mut faults: Vec<FaultPlan> =
             (0..fault_count).map(|_| draw.fault(node_count, safety_ms)).collect();
@@ -318,6 +333,7 @@ impl Draw {
                 false => self.pick(&[0, 200, 3_000, 20_000, 70_000, 130_000]),
             },
             exit: i32::from(self.chance.one_in(10)),
+            tasks: 1,
             attempts: self.between(1, 5) as u32,
             wait_ms: self.pick(&[5_000, 30_000, 60_000]),
             cancel_after_ms: self.chance.one_in(8).then(|| self.chance.up_to(20_000)),

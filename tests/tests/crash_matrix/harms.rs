@@ -131,7 +131,7 @@ async fn feed(client: ApiClient, oracle: SharedOracle, pods: Vec<Pod>, stop: Arc
             (0, Some(job)) => commands.spawn(async move { cancel(&client, &oracle, job).await }),
             (1, Some(job)) => commands.spawn(async move { show(&client, &oracle, job).await }),
             (number, _) => {
-                let pod = pods[usize::from(number == 2)].clone();
+                let pod = in_tasks(pods[usize::from(number == 2)].clone(), 1 + random.below(3));
                 let name = format!("job {}", random.below(u64::MAX));
                 commands.spawn(async move { submit(&client, &oracle, name, pod).await })
             }

@@ -1,6 +1,8 @@
 //! What may be held, taken and registered, as tables; the law of the books under any sequence.
 
 mod flood;
+mod nunet_allocator;
+mod nunet_resource_manager;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ pub(super) fn did(node: NodeIndex) -> Did {
     keypair(node).did()
 }
 
-fn sign<T: Document>(value: T, node: NodeIndex) -> Signed<T> {
+pub(super) fn sign<T: Document>(value: T, node: NodeIndex) -> Signed<T> {
     let options = SignOptions {
         network: "test".into(),
         audience: None,
@@ -75,7 +75,7 @@ pub(super) fn bid_received(number: u8, provider: NodeIndex, of: u8) -> Event {
 }
 
 /// The contract of an attempt: under the bid of this number, for one core.
-fn contract(id: AttemptId, number: u8, provider: NodeIndex) -> Signed<Contract> {
+pub(super) fn contract(id: AttemptId, number: u8, provider: NodeIndex) -> Signed<Contract> {
     let contract = Contract {
         requester: did(REQUESTER),
         provider: did(provider),
