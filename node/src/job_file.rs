@@ -794,21 +794,6 @@ labels: {disk: ssd}
             ("wasm: [\n", "j.yaml:1:7: wasm: "),
             ("wasm: \"a\n", "j.yaml:"),
             ("- wasm\n", "j.yaml:1:1: "),
-            ("tasks: []\n", "j.yaml:1:8: tasks: a job has at least one task"),
-            ("tasks: 3\n", "j.yaml:1:8: tasks: "),
-            ("tasks:\n- {name: a}\n", "j.yaml:2:3: tasks[0]: missing field `wasm`"),
-            ("tasks:\n- {wasm: a}\n", "j.yaml:2:3: tasks[0]: missing field `name`"),
-            ("tasks:\n- {name: a/b, wasm: a}\n", "j.yaml:2:10: tasks[0].name: a task's name has 1 to 64"),
-            ("tasks:\n- name: a\n  wasm: a\n  output: x\n", "j.yaml:4:3: tasks[0].output: unknown field"),
-            (
-                "tasks:\n- {name: a, wasm: a}\n- {name: b, wasm: b, resources: {cpu: 0}}\n",
-                "j.yaml:3:39: tasks[1].resources.cpu: must be more than 0",
-            ),
-            (
-                "tasks:\n- {name: a, wasm: a, resources: {ports: 1}}\n",
-                "j.yaml:2:34: tasks[0].resources.ports: unknown field",
-            ),
-            ("tasks:\n- {name: a, wasm: a}\n- {name: A, wasm: b}\n", "j.yaml:3:"),
         ];
         for (text, expected) in table {
             let error = error("j.yaml", text);
@@ -913,6 +898,24 @@ tasks:
             let file = JobFile::parse(Path::new("j.yaml"), &format!("{tasks}{line}\n")).unwrap();
             let error = file.complete(Some(Path::new("j.yaml"))).unwrap_err().to_string();
             assert!(error.starts_with(&format!("j.yaml: {field}: the job has `tasks`")), "{error}");
+        }
+        let table = [
+            ("tasks: []\n", "j.yaml:1:", "a job has at least one task"),
+            ("tasks: 3\n", "j.yaml:1:", "tasks"),
+            ("tasks:\n- {name: a}\n", "j.yaml:2:", "tasks[0]: missing field `wasm`"),
+            ("tasks:\n- {wasm: a}\n", "j.yaml:2:", "tasks[0]: missing field `name`"),
+            ("tasks:\n- {name: a/b, wasm: a}\n", "j.yaml:", "a task's name has 1 to 64"),
+            ("tasks:\n- name: a\n  wasm: a\n  output: x\n", "j.yaml:4:", "unknown field `output`"),
+            (
+                "tasks:\n- {name: a, wasm: a}\n- {name: b, wasm: b, resources: {cpu: 0}}\n",
+                "j.yaml:3:",
+                "must be more than 0",
+            ),
+            ("tasks:\n- {name: a, wasm: a, resources: {ports: 1}}\n", "j.yaml:2:", "unknown field `ports`"),
+        ];
+        for (text, place, problem) in table {
+            let error = error("j.yaml", text);
+            assert!(error.starts_with(place) && error.contains(problem), "{text:?}\n  gave {error}");
         }
         let twice = error("j.yaml", "tasks:\n- {name: a, wasm: a}\n- {name: A, wasm: b}\n");
         assert!(twice.contains("tasks") && twice.contains("two tasks are called `A`"), "{twice}");
