@@ -4,11 +4,12 @@ use dms_tests::{Home, example, pair, wait_for};
 
 /// A job file with these tasks, each a line of YAML.
 fn job_file(directory: &Home, tasks: &[String]) -> String {
-    std::fs::create_dir_all(directory.path()).unwrap();
+    std::fs::create_dir_all(directory.path()).expect("a directory");
     let path = directory.path().join("pod.yaml");
     let tasks: String = tasks.iter().map(|task| format!("  - {task}\n")).collect();
-    std::fs::write(&path, format!("name: pod\ntimeout: 60s\nattempts: 1\ntasks:\n{tasks}")).unwrap();
-    path.to_str().unwrap().to_owned()
+    std::fs::write(&path, format!("name: pod\ntimeout: 60s\nattempts: 1\ntasks:\n{tasks}"))
+        .expect("a job file");
+    path.to_str().expect("a path of this test").to_owned()
 }
 
 fn task(name: &str, program: &str, more: &str) -> String {
