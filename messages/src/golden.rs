@@ -123,6 +123,7 @@ fn every_word_has_its_golden_bytes() {
             prices: PriceList::default(),
             sequence: 9,
             credentials: Credentials::default(),
+            profile: Default::default(),
         },
         "vmn3dqafhhyq33iy",
     );
@@ -161,8 +162,34 @@ fn every_word_has_its_golden_bytes() {
             price: Price(250_000),
             score: 900,
             lease: Millis(10_000),
+            profile: Default::default(),
         },
         "emnkkekfrpitttye",
+    );
+    golden(
+        &Profile {
+            location: Some("CH".into()),
+            labels: BTreeMap::from([("disk".into(), "ssd".into())]),
+            benchmark: Some(Benchmark { wasm: 250, ..Benchmark::default() }),
+            load: Some(300),
+        },
+        "m5jnel6nghlf5vqm",
+    );
+    golden(
+        &Decline {
+            request: BidRequestId::from_random([2; 16]),
+            reason: DeclineReason::Preference { rule: "exclude".into(), retry: Retry::Final },
+            retry: Retry::Final,
+        },
+        "kcki5pdljq6c6op4",
+    );
+    golden(
+        &Decline {
+            request: BidRequestId::from_random([2; 16]),
+            reason: DeclineReason::DearNow { price: Price(2), lowest: Price(1) },
+            retry: Retry::Later,
+        },
+        "xfc5tpqdq62b4r2u",
     );
     let shortfalls = vec![Shortfall { dimension: Dimension::Memory, needed: 8192, had: 4096 }];
     golden(
@@ -304,6 +331,7 @@ fn a_word_for_one_reader_names_it() {
         price: Price(1),
         score: 1,
         lease: Millis(1),
+        profile: Default::default(),
     });
     is_for_one(&Decline { request, reason: DeclineReason::Draining, retry: Retry::Later });
     is_for_one(&Accepted { attempt: attempt(), contract: contract.content_id(), allocation });

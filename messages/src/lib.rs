@@ -28,6 +28,7 @@ mod job;
 mod membership;
 mod node_card;
 mod node_status;
+mod profile;
 mod reconcile;
 mod status;
 mod succession;
@@ -55,6 +56,7 @@ pub use membership::{
 };
 pub use node_card::NodeCard;
 pub use node_status::{MAX_NODE_STATUS_LENGTH, NodeRole, NodeStatus, ResourceSummary, ServingMode};
+pub use profile::{MAX_PROFILE_LABELS, MAX_PROFILE_TEXT, Profile};
 pub use reconcile::{AttemptStage, MAX_RECONCILED, ProvidedAttempt, Reconcile, RequestedAttempt};
 pub use status::{
     Acknowledge, AllocationOutput, AllocationResult, AllocationState, AllocationStatus,

@@ -18,8 +18,8 @@ use std::time::Duration;
 use dms_actors::Context;
 use dms_actors::directory::{DirectoryError, RecordKey};
 use dms_messages::{
-    Advert, Capability, CapabilityClass, ExecutorKind, NodeRole, NodeStatus, PriceList, ResourceSummary,
-    Resources, ServingMode, Signed, Timestamp,
+    Advert, Capability, CapabilityClass, ExecutorKind, NodeRole, NodeStatus, PriceList, Profile,
+    ResourceSummary, Resources, ServingMode, Signed, Timestamp,
 };
 use futures::FutureExt;
 
@@ -28,6 +28,7 @@ use crate::directory::{advert_key, card_key, class_key};
 use crate::network::{advert_topic, status_topic};
 use crate::node::{ADVERT_TTL, MAX_STATUS_TTL, Node, STATUS_TTL};
 use crate::orchestrator::discovery::{self, PutOutcome, Refresh};
+use crate::orchestrator::matching;
 use crate::word::{Addressed, Word};
 
 /// How often the advert is said again, to the mesh and to connected peers.
@@ -131,7 +132,9 @@ impl Node {
     fn offer(&self) -> Option<Advert> {
         let capability = self.offered()?;
         let (executors, available) = (capability.executors.clone(), self.books.available().clone());
-        self.advert_of(executors, available, capability.prices)
+        let profile = Profile::of(capability, matching::load(&self.books));
+        let minimum = capability.prices.minimum.max(self.preferences.last().surcharge.minimum);
+        self.advert_of(executors, available, PriceList { minimum, ..capability.prices }, profile)
     }
 
     /// What is offered: what is registered, unless it is being withdrawn or the node stops.
@@ -145,6 +148,7 @@ impl Node {
         executors: BTreeSet<ExecutorKind>,
         available: Resources,
         prices: PriceList,
+        profile: Profile,
     ) -> Option<Advert> {
         Some(Advert {
             card: self.books.card()?.content_id(),
@@ -154,6 +158,7 @@ impl Node {
             prices,
             sequence: self.now().0,
             credentials: self.parts.gate.own(),
+            profile,
         })
     }
 
@@ -164,6 +169,7 @@ impl Node {
 
     /// Says our offer to the mesh, to everybody connected, and to the directory if it is news there.
     pub(crate) fn advertise(&mut self, ctx: &mut Context<'_, Self>) {
+        self.preferences();
         self.tend_directory(ctx);
         if let Some(advert) = self.advert() {
             self.announcements.advertised = Some(self.parts.clock.monotonic());
@@ -174,7 +180,8 @@ impl Node {
     /// Takes our offer back: an advert of nothing, so that peers that remember the last one do not ask.
     pub(crate) fn advertise_nothing(&mut self, ctx: &mut Context<'_, Self>) {
         self.tend_directory(ctx);
-        let nothing = self.advert_of(BTreeSet::new(), Resources::default(), PriceList::default());
+        let nothing =
+            self.advert_of(BTreeSet::new(), Resources::default(), PriceList::default(), Profile::default());
         if let Some(advert) = nothing.and_then(|advert| self.parts.signer.sign(advert, None, ADVERT_TTL).ok())
         {
             self.publish(&advert, ctx);

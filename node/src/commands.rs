@@ -80,6 +80,9 @@ pub enum CommandError {
         /// The limit.
         limit: usize,
     },
+    /// The preferences break a rule.
+    #[error("the preferences are not acceptable: {0}")]
+    InvalidPreferences(String),
     /// What is to be granted, or whom, is not possible.
     #[error("not possible: {0}")]
     InvalidTrust(String),

@@ -16,6 +16,7 @@
 //! | [`capability`] | pure: the ledger's rules |
 //! | [`job`], [`allocation`] | the child actors, one per job and one per allocation |
 //! | [`executors`] | what runs a workload |
+//! | [`preferences`] | by what the node chooses, as people and programs see it |
 //! | [`listings`], [`peers`] | what people and programs may see of the books and of the mesh |
 //! | [`log_lines`], [`row_lines`] | what an event and a row say in words |
 //! | [`records`] | the books on disk as people may see them, with a running node and without |
@@ -47,6 +48,7 @@ pub mod node;
 mod notes;
 pub mod orchestrator;
 pub mod peers;
+pub mod preferences;
 pub mod proof;
 pub mod records;
 pub mod row_lines;

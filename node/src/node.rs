@@ -43,6 +43,7 @@ use crate::commands::{NodeMode, OffboardMode};
 use crate::errors::whole;
 use crate::executors::Executor;
 use crate::handlers::candidates::ClassLookUps;
+use crate::handlers::preferences::CurrentPreferences;
 use crate::handlers::turns::WaitingTurn;
 use crate::handlers::{MAX_REQUESTS, Shares};
 use crate::job::JobActor;
@@ -55,6 +56,8 @@ use crate::signer::{RECORD_TTL, Signer};
 use crate::trust::Gate;
 use crate::trust::issue::TOKEN_TTL;
 use crate::word::{Addressed, Word};
+
+pub use crate::orchestrator::preferences::OwnRules;
 
 /// How long an advert is believed.
 pub(crate) const ADVERT_TTL: Duration = Duration::from_secs(30 * 60);
@@ -218,6 +221,8 @@ pub struct Node {
     pub(crate) statuses: Notes<NodeStatus>,
     pub(crate) announcements: Announcements,
     pub(crate) class_look_ups: ClassLookUps,
+    /// By what it chooses.
+    pub(crate) preferences: CurrentPreferences,
     pub(crate) peers: BTreeSet<Did>,
     pub(crate) started: Timestamp,
     /// How many more strangers are answered this second.
@@ -340,6 +345,7 @@ impl Node {
             statuses: Notes::new(MAX_STATUS_TTL),
             announcements: Announcements::new(),
             class_look_ups: ClassLookUps::default(),
+            preferences: CurrentPreferences::default(),
             peers: BTreeSet::new(),
             started: parts.clock.now(),
             stranger_answers: STRANGER_ANSWERS,
@@ -428,6 +434,7 @@ impl Node {
                 for entry in &entries {
                     tracing::debug!(event = entry.event.name(), "recorded");
                     self.note_party(&entry.event);
+                    self.preferences.note(&entry.event, &self.books);
                     if matches!(entry.event, Event::LockEnded { .. } | Event::AllocationEnded { .. }) {
                         failpoints::pass(failpoints::MID_RELEASE);
                     }
@@ -750,6 +757,7 @@ impl Node {
     /// Begins to act by the books as they are.
     fn take_up(&mut self, ctx: &mut Context<'_, Self>) {
         self.taken_up = self.now();
+        self.preferences.take_books(&self.books);
         self.parts.gate.take_books(self.me(), &self.books);
         self.parts.gate.take_parties(self.books.contracts().values().map(|row| row.peer).collect());
         self.introduce(ctx);

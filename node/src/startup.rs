@@ -46,7 +46,7 @@ use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
 use crate::files::close_directory;
 use crate::identity::{BOOKS, Identity, IdentityError, KeyFile};
 use crate::network::{self, NODE_PATH, NetworkParts};
-use crate::node::{self, BooksOpener, Node, NodeParts, NodeTimes, ProviderRules};
+use crate::node::{self, BooksOpener, Node, NodeParts, NodeTimes, OwnRules, ProviderRules};
 use crate::orchestrator::job_state::JobRules;
 use crate::signer::Signer;
 use crate::swarm_key::{self, SwarmKeyError};
@@ -298,6 +298,15 @@ impl RunningNode {
     /// Builds the parts and joins them, for the identity that lies in the data directory. Needs a multi-threaded
     /// tokio runtime: links, gossip and contents run on it, actors have a thread of their own.
     pub async fn start(settings: &Settings, identity: Identity) -> Result<Self, StartupError> {
+        Self::start_with(settings, identity, OwnRules::none()).await
+    }
+
+    /// The same, for a program that brings along rules of its own.
+    pub async fn start_with(
+        settings: &Settings,
+        identity: Identity,
+        rules: OwnRules,
+    ) -> Result<Self, StartupError> {
         make_directory(&settings.data)?;
         let lock = lock_directory(&settings.data)?;
         check_key(settings, identity.did())?;
@@ -372,7 +381,8 @@ impl RunningNode {
             network: network.clone(),
             opened: Arc::new(Mutex::new(Some(opened))),
         };
-        let node = system.spawn(move || Node::new(parts.clone()), Supervision::transient());
+        let node = system
+            .spawn(move || Node::new(parts.clone()).with_rules(rules.clone()), Supervision::transient());
         register(&system, &node)?;
         network::listen(&network, &gate, &node);
         Ok(Self { node, engine, blobs, clock, system, p2p, pending, _lock: lock })

@@ -125,6 +125,7 @@ pub(crate) fn bid(request: &BidRequest, price: u64, signer: &Signer) -> Signed<B
         price: Price(price),
         score: 500,
         lease: Millis(10_000),
+        profile: Default::default(),
     };
     signer.sign(bid, None, ANSWER_TTL).unwrap()
 }

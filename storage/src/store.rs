@@ -337,11 +337,12 @@ fn compare_rows(engine: &dyn Engine, books: &Books, outdated: &BTreeSet<Family>)
             return Err(StoreError::RowDiffers { family: row.0.name() });
         }
     }
-    let card = (Family::Meta, b"card".to_vec());
-    if let Some(wanted) = expected.remove(&card)
-        && engine.get(Family::Meta, &card.1)? != Some(wanted)
-    {
-        return Err(StoreError::RowDiffers { family: Family::Meta.name() });
+    for row in [Row::Card, Row::Preferences].map(|row| (row.family(), row.key())) {
+        if let Some(wanted) = expected.remove(&row)
+            && engine.get(row.0, &row.1)? != Some(wanted)
+        {
+            return Err(StoreError::RowDiffers { family: row.0.name() });
+        }
     }
     match expected.first_key_value() {
         Some(((family, _), _)) => Err(StoreError::RowDiffers { family: family.name() }),

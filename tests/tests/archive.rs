@@ -99,6 +99,7 @@ fn an_allocation(number: u8) -> Vec<Event> {
         price: terms.price,
         score: 1,
         lease: Millis(1000),
+        profile: Default::default(),
     };
     let lock = Lock {
         bid: terms.bid,

@@ -180,6 +180,7 @@ impl Voice {
             prices: PriceList::default(),
             sequence: self.signer.now().0,
             credentials: Default::default(),
+            profile: Default::default(),
         };
         self.signer.sign(advert, None, MINUTE).unwrap()
     }

@@ -32,6 +32,7 @@ use crate::listings::bids::{BidList, BidRequestView};
 use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
 use crate::listings::{Direction, Page};
 use crate::peers::PeerView;
+use crate::preferences::{Change, PreferencesTest, PreferencesView, SetPreferences, TestPreferences};
 use crate::records::{LogPage, LogQuery, LogStart, RowPage, RowQuery};
 use crate::trust::commands::{
     BeginJoin, GrantToken, GrantedToken, InviteMade, InviteView, KeepTokens, MakeInvite, SucceedPeer,
@@ -155,6 +156,22 @@ impl ApiClient {
             OffboardMode::Force => "force",
         };
         parse(&self.call(Method::POST, &format!("/v1/offboard?mode={mode}"), None).await?.1)
+    }
+
+    /// By what the node chooses.
+    pub async fn preferences(&self) -> Result<PreferencesView, ClientError> {
+        self.get("/v1/preferences").await
+    }
+
+    /// Sets by what the node chooses, and says what changes.
+    pub async fn set_preferences(&self, text: &str) -> Result<Vec<Change>, ClientError> {
+        let set = SetPreferences { text: text.to_owned() };
+        parse(&self.call(Method::PUT, "/v1/preferences", Some(json(&set)?)).await?.1)
+    }
+
+    /// How each known node would be judged.
+    pub async fn test_preferences(&self, test: &TestPreferences) -> Result<PreferencesTest, ClientError> {
+        parse(&self.call(Method::POST, "/v1/preferences/test", Some(json(test)?)).await?.1)
     }
 
     /// The peers, connected ones first, at most `limit`.

@@ -8,6 +8,7 @@
 mod connections;
 mod guard;
 mod listings;
+mod preferences;
 mod records;
 mod trust;
 
@@ -256,7 +257,7 @@ fn router(state: ApiState, tcp_address: Option<SocketAddr>, stopping: watch::Rec
         .route("/v1/jobs/{id}/output", get(read_output))
         .route("/v1/jobs/{id}/explain", get(explain_job))
         .route("/v1/jobs/{id}/cancel", post(cancel_job));
-    trust::routes(records::routes(listings::routes(router)))
+    trust::routes(records::routes(listings::routes(preferences::routes(router))))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route has no such method")
@@ -317,6 +318,7 @@ impl From<CommandError> for Failure {
             CommandError::JobKnown(_) => (StatusCode::CONFLICT, "job_known"),
             CommandError::Archive(_) => (StatusCode::INTERNAL_SERVER_ERROR, "archive_unreadable"),
             CommandError::TooManyJobs { .. } => (StatusCode::CONFLICT, "too_many_jobs"),
+            CommandError::InvalidPreferences(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_preferences"),
             CommandError::InvalidTrust(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_trust"),
             CommandError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             CommandError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),

@@ -6,6 +6,9 @@
 //! | `GET /v1/capability` | – | [`crate::commands::CapabilityView`] |
 //! | `POST /v1/onboard` | a capability | 204 |
 //! | `POST /v1/offboard?mode=at_once` | – | [`crate::commands::Offboarded`]: 200 if withdrawn, 202 if waited for; modes `at_once`, `wait`, `force` |
+//! | `GET /v1/preferences` | – | [`crate::preferences::PreferencesView`] |
+//! | `PUT /v1/preferences` | [`crate::preferences::SetPreferences`] | list of [`crate::preferences::Change`] |
+//! | `POST /v1/preferences/test` | [`crate::preferences::TestPreferences`] | [`crate::preferences::PreferencesTest`] |
 //! | `GET /v1/peers?limit=N` | – | list of [`crate::peers::PeerView`], connected ones first |
 //! | `GET /v1/bid-requests?direction=sent&limit=N&after=ID` | – | list of [`crate::listings::bids::BidRequestView`], newest first |
 //! | `GET /v1/bids?direction=sent&request=ID&limit=N&after=ID` | – | [`crate::listings::bids::BidList`], newest first |

@@ -23,6 +23,7 @@ mod onboard;
 pub mod output;
 mod passphrase;
 mod peers;
+mod preferences;
 mod run;
 mod status;
 mod token;
@@ -128,6 +129,7 @@ enum Command {
     Status(status::Args),
     Capability(capability::Args),
     Peers(peers::Args),
+    Preferences(preferences::Args),
     Trust(trust::Args),
     Token(token::Args),
     Job(job::Args),
@@ -261,6 +263,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args, &session),
         Command::Capability(args) => capability::run(args, &session),
         Command::Peers(args) => peers::run(args, &session),
+        Command::Preferences(args) => preferences::run(args, &session),
         Command::Trust(args) => trust::run(args, &session),
         Command::Token(args) => token::run(args, &session),
         Command::Job(args) => job::run(args, &session),
@@ -367,6 +370,9 @@ mod tests {
             &["capability"],
             &["capability", "locks"],
             &["peers", "--limit", "5"],
+            &["preferences", "show", "--defaults"],
+            &["preferences", "set", "-"],
+            &["preferences", "test", "job.yaml", "--json"],
             &["bid-request", "ls", "--sent", "--limit", "5", "--after", "0192"],
             &["bid", "ls", "--request", "0192", "--received"],
             &["alloc", "ls", "--json"],
@@ -454,6 +460,8 @@ mod tests {
             &["job", "run", "--wasm", "a", "--env", "novalue"],
             &["job", "run", "--wasm", "a", "--timeout", "soon"],
             &["job", "get", "0192"],
+            &["preferences", "set"],
+            &["preferences", "test"],
         ];
         for words in table {
             let line = ["dms"].iter().chain(*words);

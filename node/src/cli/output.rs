@@ -5,6 +5,7 @@
 
 mod database;
 mod listings;
+mod preferences;
 mod trust;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use serde::Serialize;
 
 pub(super) use self::database::*;
 pub(super) use self::listings::*;
+pub(super) use self::preferences::*;
 pub(super) use self::trust::*;
 use super::id::{Exported, Listed, Names, NewKey};
 use crate::api::types::JobView;

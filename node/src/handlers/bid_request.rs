@@ -7,8 +7,8 @@ use std::time::Duration;
 use dms_actors::{Answer, Context, Did, Handler};
 use dms_messages::ability::REQUEST_BIDS;
 use dms_messages::{
-    Bid, BidId, BidRequest, BidRequestId, ContentId, Decline, DeclineReason, DocumentId, Millis, Retry,
-    Signed, Timestamp,
+    Bid, BidId, BidRequest, BidRequestId, ContentId, Decline, DeclineReason, DocumentId, Millis, Profile,
+    Retry, Signed, Timestamp,
 };
 use dms_storage::{Event, Lock, LockEnd};
 
@@ -16,7 +16,7 @@ use crate::capability::ledger::{self, LEASE_GRACE, Renewal};
 use crate::commands::NodeMode;
 use crate::network::{BID_REQUESTS, Heard};
 use crate::node::{Node, NotRecorded, OVERLOAD_PAUSE};
-use crate::orchestrator::matching::{self, Offer};
+use crate::orchestrator::matching::{self, Offer, Terms};
 use crate::signer::ANSWER_TTL;
 use crate::trust::conduct::Offence;
 use crate::word::{Addressed, Word};
@@ -186,7 +186,7 @@ impl Node {
         lock.map(|lock| lock.requester)
     }
 
-    fn decide(&self, requester: Did, request: &BidRequest) -> Result<Offer, DeclineReason> {
+    fn decide(&mut self, requester: Did, request: &BidRequest) -> Result<Offer, DeclineReason> {
         if !self.may_remember(requester) {
             return Err(DeclineReason::Busy { shortfalls: Vec::new() });
         }
@@ -196,7 +196,10 @@ impl Node {
             NodeMode::Serving if self.withdrawal.is_some() => return Err(DeclineReason::NotOnboarded),
             NodeMode::Serving => {}
         }
-        matching::decide(&self.books, requester, self.me(), request)
+        let preferences = self.preferences();
+        let reputation = self.preferences.history.requester(requester);
+        let terms = Terms { preferences: &preferences, reputation };
+        matching::decide(&self.books, requester, self.me(), request, terms)
     }
 
     fn make_bid(
@@ -209,6 +212,7 @@ impl Node {
     ) {
         let requester = request.issuer();
         let lease = self.parts.provider_rules.lease;
+        let profile = self.books.registered().map(|capability| Profile::of(capability, offer.load));
         let bid = Bid {
             id: BidId::from_random(self.parts.clock.random()),
             request: request.value().id,
@@ -216,6 +220,7 @@ impl Node {
             price: offer.price,
             score: offer.score,
             lease: Millis::from(lease),
+            profile: profile.unwrap_or_default(),
         };
         let lock = Lock {
             bid: bid.id,

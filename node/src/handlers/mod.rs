@@ -13,6 +13,7 @@ mod listings;
 mod membership;
 mod offboard;
 mod peers;
+pub(crate) mod preferences;
 mod reconcile;
 mod succession;
 mod trust;

@@ -19,13 +19,13 @@ use dms_messages::{
     Accepted, Acknowledge, AllocationResult, AllocationState, AllocationStatus, AllocationStatusRequest,
     AttemptId, Bid, BidRequest, BidRequestId, Cancel, Contract, Credentials, DeclineReason, Did,
     FailureCause, Invocation, Job, JobEnd, JobFailure, JobPhase, Millis, RefusedReason, Release,
-    ReleaseCause, Retry, Signed, StopCause,
+    ReleaseCause, Retry, Signed, StopCause, bounded_text,
 };
 use dms_storage::Event;
 use dms_storage::books::{AttemptState, JobRow};
 use dms_storage::sabotage::{self, Bug};
 
-use super::auction::{Auction, BidVerdict};
+use super::auction::{Auction, BidVerdict, Judge};
 use super::turns::RoundEnd;
 use crate::signer::{ANSWER_TTL, RECORD_TTL, Signer};
 use crate::word::{Addressed, Word};
@@ -94,6 +94,10 @@ pub struct Candidates {
     pub resting: usize,
     /// What lets this node ask whoever hears it by gossip.
     pub credentials: Credentials,
+    /// Known providers that the owner's preferences keep from being asked, and why.
+    pub rejected: Vec<(Did, String)>,
+    /// By what the bids are judged.
+    pub judge: Judge,
 }
 
 /// A timer of the machine; one that fires late, for a round or attempt that is over, does nothing.
@@ -479,10 +483,14 @@ impl JobMachine {
         let not_asked = candidates.known.split_off(candidates.known.len().min(self.rules.max_asked));
         self.has_more = !not_asked.is_empty() || !left_out.is_empty();
         let is_gossip = candidates.known.is_empty();
+        let rejected = std::mem::take(&mut candidates.rejected);
+        let rejected = rejected.into_iter().map(|(did, why)| (did, format!("not asked: {why}")));
         self.candidates = candidates;
         self.is_hopeless = have_all_said_no;
         if is_gossip && !self.candidates.can_gossip {
-            return if have_all_said_no { self.nobody_can() } else { self.fruitless_round(signer) };
+            let mut effects: Vec<Effect> = self.note_not_asked(rejected).into_iter().collect();
+            effects.extend(if have_all_said_no { self.nobody_can() } else { self.fruitless_round(signer) });
+            return effects;
         }
         for candidate in &self.candidates.known {
             *self.asked.entry(candidate.did).or_insert(0) += 1;
@@ -493,16 +501,16 @@ impl JobMachine {
         let left_out = left_out.into_iter().map(|(did, number)| {
             (did, format!("not asked: it lost attempt {number} of this job, and others may yet take it"))
         });
-        let notes = left_out.chain(enough).map(|(provider, reason)| Event::NotAsked {
-            job: self.job.id,
-            provider,
-            reason,
-        });
-        let notes: Vec<Event> = notes.take(64).collect();
-        if !notes.is_empty() {
-            effects.push(Effect::Record { events: notes, words: Vec::new() });
-        }
+        effects.extend(self.note_not_asked(left_out.chain(rejected).chain(enough)));
         effects
+    }
+
+    /// What is recorded of those who could have been asked and were not.
+    fn note_not_asked(&self, of: impl Iterator<Item = (Did, String)>) -> Option<Effect> {
+        let note =
+            |(provider, reason)| Event::NotAsked { job: self.job.id, provider, reason: bounded_text(reason) };
+        let events: Vec<Event> = of.map(note).take(64).collect();
+        (!events.is_empty()).then_some(Effect::Record { events, words: Vec::new() })
     }
 
     /// Takes those out of `known` that lost an attempt, while somebody else there may yet take the job: whoever has
@@ -554,7 +562,9 @@ impl JobMachine {
         }
         effects.push(Effect::After(self.rules.auction, Timer::Auction(self.round)));
         let last = self.lost.keys().copied().collect();
-        let auction = Auction::open(request, asked, is_gossip).with_last_choice(last);
+        let auction = Auction::open(request, asked, is_gossip)
+            .with_last_choice(last)
+            .judged_by(self.candidates.judge.clone());
         self.stage = Stage::Auction { auction, sent: signer.monotonic() };
         effects
     }
@@ -573,9 +583,20 @@ impl JobMachine {
         if auction.request().id != bid.value().request {
             return let_go(ReleaseCause::TooLate);
         }
+        let is_first = !auction.has_answer_of(bidder);
         match auction.enter(bid) {
             BidVerdict::Repeated => Vec::new(),
-            BidVerdict::NotAcceptable(_) => let_go(ReleaseCause::NotAcceptable),
+            // Told once a round: nobody fills the log with what is not taken.
+            BidVerdict::NotAcceptable(_) if !is_first => let_go(ReleaseCause::NotAcceptable),
+            BidVerdict::NotAcceptable(refusal) => {
+                self.silent.remove(&bidder);
+                let word = Word::Release(Release { bid: id, cause: ReleaseCause::NotAcceptable });
+                let reason = bounded_text(format!("made a bid that is not acceptable: {refusal}"));
+                let events = vec![Event::NotAsked { job: self.job.id, provider: bidder, reason }];
+                let mut effects = vec![Effect::Record { events, words: vec![Addressed::new(bidder, word)] }];
+                effects.extend(self.close_if_decided(signer));
+                effects
+            }
             BidVerdict::Surplus => let_go(ReleaseCause::NotChosen),
             BidVerdict::Entered => {
                 self.silent.remove(&bidder);

@@ -74,6 +74,11 @@ pub enum Event {
     },
     /// The machine's owner offers nothing any more.
     CapabilityWithdrawn,
+    /// The machine's owner said by what this node chooses, and at what price it offers.
+    PreferencesSet {
+        /// The preferences, as the owner wrote them (TOML); empty for those that a node begins with.
+        text: String,
+    },
     /// A request for bids was put out for a job of ours.
     BidRequestSent {
         /// The request.
@@ -291,6 +296,7 @@ impl Event {
             Self::NodeNamed { .. } => "node_named",
             Self::CapabilityRegistered { .. } => "capability_registered",
             Self::CapabilityWithdrawn => "capability_withdrawn",
+            Self::PreferencesSet { .. } => "preferences_set",
             Self::BidRequestSent { .. } => "bid_request_sent",
             Self::BidRequestReceived { .. } => "bid_request_received",
             Self::BidSent { .. } => "bid_sent",

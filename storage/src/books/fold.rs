@@ -66,6 +66,10 @@ impl Books {
                 let forgiven = self.accounts.forgive_all().into_iter().map(Row::Standing);
                 Ok([Row::Registered, Row::Available].into_iter().chain(forgiven).collect())
             }
+            Event::PreferencesSet { text } => {
+                self.preferences = Some(text.as_str().into());
+                Ok(vec![Row::Preferences])
+            }
             Event::BidRequestSent { request, expires } => {
                 let row = BidRequestSentRow { request: request.clone(), at, expires: *expires };
                 self.requests_sent.insert(request.id, row);

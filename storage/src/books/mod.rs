@@ -20,6 +20,7 @@ mod rows;
 mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dms_messages::{
     AllocationId, AllocationResult, AttemptId, BidId, BidRequestId, Capability, ContentId, Did, DocumentId,
@@ -70,6 +71,7 @@ pub enum BooksError {
 pub struct Books {
     card: Option<Signed<NodeCard>>,
     registered: Option<Capability>,
+    preferences: Option<Arc<str>>,
     accounts: Accounts,
     allocations: BTreeMap<AllocationId, AllocationRow>,
     /// Those that have not ended: whoever walks over them must not be slowed down by ended ones.
@@ -103,6 +105,13 @@ impl Books {
     #[doc(alias = "getRegisteredCapability")]
     pub fn registered(&self) -> Option<&Capability> {
         self.registered.as_ref()
+    }
+
+    /// By what the owner wants this node to choose, as written; none if nothing was ever said. The same allocation for
+    /// as long as nothing else is said.
+    #[doc(alias = "getPreferences")]
+    pub fn preferences(&self) -> Option<&Arc<str>> {
+        self.preferences.as_ref()
     }
 
     /// What is neither locked nor allocated.

@@ -76,6 +76,7 @@ fn bid_sent(id: u8, cpu: u64) -> Event {
         price: Price(1),
         score: 1,
         lease: Millis(10_000),
+        profile: Default::default(),
     };
     let lock = Lock {
         bid: bid.id,
@@ -329,7 +330,8 @@ fn long_story() -> Vec<Event> {
     let bid = |id| BidId::from_random([id; 16]);
     let declined = Some(DeclineReason::LockShare);
     let Event::BidSent { bid: received, .. } = bid_sent(9, 10) else { unreachable!("it is a bid") };
-    let mut events = vec![Event::NodeNamed { card: signed(card, &PROVIDER, 250) }];
+    let preferences = Event::PreferencesSet { text: "[pricing]\nminimum = \"1\"\n".to_owned() };
+    let mut events = vec![Event::NodeNamed { card: signed(card, &PROVIDER, 250) }, preferences];
     events.extend(story());
     events.extend([
         Event::BidRequestSent { request: request.clone(), expires: Timestamp(100) },

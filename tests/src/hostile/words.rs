@@ -58,6 +58,7 @@ pub fn advert() -> Advert {
         prices: PriceList { core_hour: Price(250_000), ..PriceList::default() },
         sequence: 9,
         credentials: credentials(),
+        profile: Default::default(),
     }
 }
 
@@ -99,6 +100,7 @@ pub fn bid() -> Bid {
         price: Price(250_000),
         score: 900,
         lease: Millis(10_000),
+        profile: Default::default(),
     }
 }
 

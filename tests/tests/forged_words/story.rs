@@ -154,6 +154,7 @@ pub(crate) fn advert(sequence: u64) -> dms_messages::Advert {
         prices: PriceList::default(),
         sequence,
         credentials: Credentials::default(),
+        profile: Default::default(),
     }
 }
 

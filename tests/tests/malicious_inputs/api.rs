@@ -3,6 +3,8 @@
 use dms_actors::clock::Timestamp;
 use dms_messages::{Capability, Credentials, Invite, JobId, Millis};
 use dms_node::api::types::{JobDefaults, NewBackup, NewJob};
+use dms_node::orchestrator::preferences::{OwnRules, Preferences};
+use dms_node::preferences::SetPreferences;
 use dms_node::trust::commands::{BeginJoin, GrantToken, KeepTokens, MakeInvite, TrustPeer};
 use dms_tests::hand_made;
 use dms_tests::hostile::issuer;
@@ -48,6 +50,7 @@ fn with(value: &Value, place: &str, new: Value) -> Vec<u8> {
 pub(super) fn family(table: &mut Table) {
     jobs(table);
     capabilities(table);
+    preferences(table);
     forms(table);
     trust(table);
 }
@@ -164,6 +167,25 @@ fn capabilities(table: &mut Table) {
     for (name, place, value, reason) in cases {
         add(table, format!("a capability: {name}"), with(&good, place, value), reason, check);
     }
+}
+
+fn preferences(table: &mut Table) {
+    let set = |set: SetPreferences| told(Preferences::parse(&set.text, &OwnRules::none()));
+    let rule = |cel: &str| format!("[[requester.expression]]\nname = \"own\"\ncel = '''{cel}'''\n");
+    let cases: Vec<(&str, String, &str)> = vec![
+        ("of an unknown key", "colour = 1".to_owned(), "unknown field `colour`"),
+        ("without an end", "x".repeat(20_000), "more than 16384 bytes"),
+        ("of tables in tables", format!("a = {}", "{ a = ".repeat(2_000)), "line 1"),
+        ("with a loop", rule("[1, 2].all(x, [1, 2].all(y, true))"), "loops"),
+        ("with a regular expression", rule("location.matches('(a*)*b')"), "not offered"),
+        ("with brackets without an end", rule(&"(".repeat(500)), "not an expression in CEL"),
+        ("with more signs than anybody needs", rule(&"-".repeat(600)), "at most 512 bytes"),
+    ];
+    for (name, text, reason) in cases {
+        add(table, format!("preferences {name}"), json!({"text": text}).to_string(), reason, set);
+    }
+    add(table, "preferences by a number", json!({"text": 1}).to_string(), "invalid type", set);
+    add(table, "preferences and more", json!({"text": "", "x": 1}).to_string(), "unknown field `x`", set);
 }
 
 /// What is no JSON of any route.

@@ -62,6 +62,23 @@ fn bids(table: &mut Table) {
     for (name, resources, reason) in broken_resources() {
         add(table, name, reason, Bid { resources, ..words::bid() });
     }
+    for (name, profile, reason) in broken_profiles() {
+        add(table, name, reason, Bid { profile, ..words::bid() });
+    }
+}
+
+/// Machines that cannot be, with the reason.
+fn broken_profiles() -> Vec<(&'static str, Profile, &'static str)> {
+    let long = "x".repeat(MAX_PROFILE_TEXT + 1);
+    let labels = (0..=MAX_PROFILE_LABELS).map(|n| (n.to_string(), String::new())).collect();
+    let nothing = Profile::default;
+    vec![
+        ("17 labels", Profile { labels, ..nothing() }, "more than 16 labels"),
+        ("a long label", Profile { labels: [(long.clone(), "x".into())].into(), ..nothing() }, "64 bytes"),
+        ("a long value", Profile { labels: [("x".into(), long.clone())].into(), ..nothing() }, "64 bytes"),
+        ("a long location", Profile { location: Some(long), ..nothing() }, "64 bytes"),
+        ("more than all taken", Profile { load: Some(1001), ..nothing() }, "1000 thousandths"),
+    ]
 }
 
 fn requests(table: &mut Table) {
@@ -244,6 +261,9 @@ fn introductions(table: &mut Table) {
     add(table, "an address without an end", "address is longer", Advert { addresses, ..words::advert() });
     for (name, available, reason) in broken_resources() {
         add(table, name, reason, Advert { available, ..words::advert() });
+    }
+    for (name, profile, reason) in broken_profiles() {
+        add(table, name, reason, Advert { profile, ..words::advert() });
     }
 }
 

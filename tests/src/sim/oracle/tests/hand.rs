@@ -67,7 +67,18 @@ pub(super) fn allocation(number: u8) -> AllocationId {
 fn signed_bid(number: u8, provider: NodeIndex, resources: Resources) -> Signed<Bid> {
     let request = BidRequestId::from_bytes([number; 16]);
     let id = bid(number);
-    sign(Bid { id, request, resources, price: Price(1), score: 1, lease: Millis(10_000) }, provider)
+    sign(
+        Bid {
+            id,
+            request,
+            resources,
+            price: Price(1),
+            score: 1,
+            lease: Millis(10_000),
+            profile: Default::default(),
+        },
+        provider,
+    )
 }
 
 pub(super) fn bid_received(number: u8, provider: NodeIndex, of: u8) -> Event {
