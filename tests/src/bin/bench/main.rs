@@ -12,6 +12,7 @@ mod disk;
 mod idle;
 mod job;
 mod mesh;
+mod node;
 mod report;
 mod sim;
 mod storage;
@@ -25,11 +26,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::report::{Figure, Measured};
 
 /// What is measured together. The names are those of `make bench NAME=…`.
-const GROUPS: [(&str, Cost); 10] = [
+const GROUPS: [(&str, Cost); 11] = [
     ("job", Cost::Minutes),
     ("idle", Cost::Minutes),
     ("storage", Cost::Minutes),
     ("trust", Cost::Minutes),
+    ("node", Cost::Minutes),
     ("crates", Cost::Minutes),
     ("build", Cost::Long),
     ("sim", Cost::Long),
@@ -118,6 +120,7 @@ async fn measure(group: &str) -> anyhow::Result<(Vec<Figure>, String)> {
         "idle" => idle::measure().await.map(dev),
         "storage" => storage::measure().await.map(dev),
         "trust" => tokio::task::spawn_blocking(trust::measure).await?.map(dev),
+        "node" => tokio::task::spawn_blocking(node::measure).await?.map(dev),
         "sim" => tokio::task::spawn_blocking(sim::measure).await?.map(dev),
         "crates" => build::crate_count().map(dev),
         "build" => build::measure().map(dev),
