@@ -126,6 +126,7 @@ pub(crate) fn bid(request: BidRequestId, number: usize) -> dms_messages::Bid {
         price: Price(1),
         score: 1,
         lease: Millis(3_600_000),
+        profile: Default::default(),
     }
 }
 

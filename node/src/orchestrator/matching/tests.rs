@@ -117,8 +117,9 @@ fn what_can_never_be_cheaper_is_told_as_the_lowest_price_and_what_is_dear_now_as
     assert!(matches!(ask(rising, 3500, 100), Err(DeclineReason::Busy { .. })));
 }
 
-/// The rows of the conformance list's "Bid gate", in its words, as far as they are decided here. Its own broadcast, what
-/// cannot be parsed, and repeats of a request are decided before (`tests/tests/preferences.rs`).
+/// The rows of the conformance list's "Bid gate", in its words, as far as they are decided here. The others are decided
+/// before: a node does not hear its own broadcast (`handlers/bid_request`), what cannot be parsed is refused
+/// (`tests/tests/malicious_inputs.rs`), and a repeat has no second effect (`tests/tests/forged_words.rs`).
 mod nunet_bid_gate {
     use dms_messages::Retry;
 
