@@ -357,7 +357,8 @@ fn hostile_text_neither_panics_nor_overflows_the_stack_nor_takes_long() {
     let judged = std::thread::Builder::new().stack_size(1 << 21).spawn(move || {
         let stage = Stage::default();
         let compiled = texts.iter().filter_map(|text| Expression::compile("own", text).ok());
-        compiled.map(|rule| stage.judge(&rule)).count()
+        // Every one is judged, whatever it comes to.
+        compiled.map(|rule| stage.judge(&rule)).filter(|verdict| *verdict != Verdict::Accept).count()
     });
     assert!(judged.unwrap().join().expect("nothing panics") > 0, "some of it is fine");
 }
