@@ -42,7 +42,7 @@ check: setup ## Format, lints, documentation, dependencies: all short of running
 demo: build ## Shows a mesh at work: a picture, rendered by four nodes (KILL=1 kills one half-way; KEEP=1 keeps the logs).
 	@$(in_env) exec "$$CARGO_TARGET_DIR/debug/examples/demo" $(if $(filter-out 0,$(KILL)),--kill) $(if $(filter-out 0,$(KEEP)),--keep) $(ARGS)
 
-bench: build ## Measures and rewrites BENCHMARKS.md (NAME="job" for one group: job, idle, storage, trust, crates, build, sim, actors, remote, remote_runs; STRICT=1 fails where a bar is missed).
+bench: build ## Measures and rewrites BENCHMARKS.md (NAME="job" for one group: job, idle, storage, trust, node, crates, build, sim, actors, remote, remote_runs; STRICT=1 fails where a bar is missed).
 	@$(in_env) "$$CARGO_TARGET_DIR/debug/bench" $(NAME) $(if $(filter-out 0,$(STRICT)),--strict)
 
 fmt: ## Formats the code.

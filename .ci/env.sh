@@ -52,7 +52,7 @@ with_proofs() {
 
 # The suites that have a full size, one after another: each wants the machine for itself. What else there is has one
 # size only, and `test` runs it.
-soak_suites=(torn slots model sim sync_before_word disk_full floods crash_matrix)
+soak_suites=(torn slots model sim graph sync_before_word disk_full floods crash_matrix)
 soak() {
   local suite failed=()
   export DMS_SOAK=1

@@ -35,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
         stdin: None,
         input: None,
         timeout: Millis(60_000),
+        resources: None,
     };
     let job = NewJob {
         name: "submitted".into(),

@@ -9,7 +9,7 @@
 set -eu
 cd "$(dirname "$0")"
 CC=${CC:-"python3 -m ziglang cc -target wasm32-wasi"}
-for program in wordcount render; do
+for program in wordcount render mailbox; do
   $CC -std=c11 -Wall -Wextra -Werror -O2 -s -o "$program.wasm" "$program.c" -lm
   rm -f "$program.o"
   chmod 644 "$program.wasm"

@@ -75,3 +75,12 @@ fn a_topic_reaches_subscribers_here_and_elsewhere() {
     assert_eq!(said.matches("2 screens have the price of ").count(), 2, "{said}");
     assert!(said.ends_with("in the window 2, in the hall 3\n"), "{said}");
 }
+
+#[test]
+fn a_rule_of_ones_own_ranks_and_rejects() {
+    let said = run("own_rule");
+    assert_eq!(
+        said, "1. CH\n2. eu-north\n3. eu-west\nnot us-east: near-home: is too far from home\n",
+        "{said}"
+    );
+}

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::ids::AllocationId;
+
 /// Longest ability in bytes.
 const MAX_LENGTH: usize = 128;
 /// Most names in the path of an ability.
@@ -36,6 +38,14 @@ pub const REQUEST_INVOKE: &str = "/dms/request/invoke";
 pub const PROVIDE: &str = "/dms/provide";
 /// To bid on our jobs.
 pub const PROVIDE_BID: &str = "/dms/provide/bid";
+/// What is below it concerns single allocations of others: to speak to their programs, and to see how they stand. No
+/// role has it but the one that may do all, and an open mesh does not give it either.
+pub const ALLOCATION: &str = "/dms/allocation";
+
+/// To speak to the program of one allocation, and to see how it stands.
+pub fn allocation(id: AllocationId) -> Ability {
+    Ability(format!("{ALLOCATION}/{id}").into())
+}
 
 impl Ability {
     /// Everything.

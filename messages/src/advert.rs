@@ -8,6 +8,7 @@ use dms_actors::signed::Document;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::{ExecutorKind, PriceList, Resources};
+use crate::profile::Profile;
 use crate::token::Credentials;
 
 /// Most addresses that an advert or a request carries.
@@ -31,6 +32,9 @@ pub struct Advert {
     /// What lets the node bid, for requesters that it has no link to.
     #[serde(default, skip_serializing_if = "Credentials::is_empty")]
     pub credentials: Credentials,
+    /// What the machine is like.
+    #[serde(default, skip_serializing_if = "Profile::is_empty")]
+    pub profile: Profile,
 }
 
 impl Document for Advert {
@@ -39,6 +43,7 @@ impl Document for Advert {
 
     fn check(&self) -> Result<(), String> {
         check_addresses(&self.addresses)?;
+        self.profile.check()?;
         self.available.check()
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::{ExecutorKind, Resources, Shortfall};
 use crate::ids::{BidId, BidRequestId};
+use crate::profile::Profile;
 use crate::units::{Millis, Price};
 use crate::{check_text, units};
 
@@ -31,6 +32,9 @@ pub struct Bid {
     /// How long the lock holds, counted by the provider from its commit and by the requester from when it
     /// sent the request, so that the requester's view ends first.
     pub lease: Millis,
+    /// What the machine is like.
+    #[serde(default, skip_serializing_if = "Profile::is_empty")]
+    pub profile: Profile,
 }
 
 impl Document for Bid {
@@ -43,6 +47,7 @@ impl Document for Bid {
             return Err("a score is between 0 and 1000".to_owned());
         }
         self.resources.check()?;
+        self.profile.check()?;
         if self.lease == units::Millis(0) {
             Err("a bid without a lease promises nothing".to_owned())
         } else {
@@ -112,6 +117,20 @@ pub enum DeclineReason {
         /// Its price per hour.
         price: Price,
     },
+    /// The machine costs more than the limit while so much of it is taken.
+    DearNow {
+        /// Its price per hour now.
+        price: Price,
+        /// What it costs per hour at the least, when nothing of it is taken.
+        lowest: Price,
+    },
+    /// The machine's owner prefers not to run this.
+    Preference {
+        /// The owner's rule, by its name.
+        rule: String,
+        /// Whether asking again later may help.
+        retry: Retry,
+    },
     /// The requester is a stranger here.
     NotTrusted,
     /// The node does not trust the requester for this.
@@ -138,7 +157,10 @@ impl DeclineReason {
     /// Whether asking again later may help.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Busy { .. } | Self::LockShare | Self::Draining | Self::ReadOnly => Retry::Later,
+            Self::Busy { .. } | Self::DearNow { .. } | Self::LockShare | Self::Draining | Self::ReadOnly => {
+                Retry::Later
+            }
+            Self::Preference { retry, .. } => *retry,
             _ => Retry::Final,
         }
     }
@@ -155,6 +177,8 @@ impl DeclineReason {
             Self::Clock { .. } => "clock",
             Self::Score { .. } => "score",
             Self::TooExpensive { .. } => "too_expensive",
+            Self::DearNow { .. } => "dear_now",
+            Self::Preference { .. } => "preference",
             Self::NotTrusted => "not_trusted",
             Self::Lacks { .. } => "lacks",
             Self::LockShare => "lock_share",
@@ -194,6 +218,13 @@ impl fmt::Display for DeclineReason {
             Self::Score { needed, had: 0 } => write!(f, "needs a score of {needed}, and was not measured"),
             Self::Score { needed, had } => write!(f, "needs a score of {needed}, has {had}"),
             Self::TooExpensive { price } => write!(f, "costs {price} per hour, over the limit"),
+            Self::DearNow { price, lowest } => {
+                write!(
+                    f,
+                    "costs {price} per hour while it is so busy, over the limit ({lowest} at the least)"
+                )
+            }
+            Self::Preference { rule, .. } => write!(f, "prefers not to run it (its owner's rule {rule:?})"),
             Self::NotTrusted => f.write_str("does not trust the requester"),
             Self::Lacks { ability } => write!(f, "does not trust the requester: {ability}"),
             Self::LockShare => f.write_str("the requester already holds its share of locks"),
@@ -226,6 +257,7 @@ impl Document for Decline {
             DeclineReason::Label { key: text }
             | DeclineReason::Architecture { had: text }
             | DeclineReason::Lacks { ability: text }
+            | DeclineReason::Preference { rule: text, .. }
             | DeclineReason::Unsupported { what: text } => check_text("reason", text),
             DeclineReason::TooBig { shortfalls } | DeclineReason::Busy { shortfalls }
                 if shortfalls.len() > 16 =>
@@ -265,6 +297,34 @@ dms_actors::wire_message!(Release, "dms.release", 1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capability::Dimension;
+
+    #[test]
+    fn nodes_of_before_read_an_owners_refusal_as_any_other() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Before {
+            dimension: Dimension,
+            needed: u64,
+            had: u64,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(tag = "code", rename_all = "snake_case")]
+        enum ReasonBefore {
+            Busy { shortfalls: Vec<Before> },
+        }
+        let short = |is_owners| Shortfall { dimension: Dimension::Memory, needed: 64, had: 8, is_owners };
+        let before = ReasonBefore::Busy {
+            shortfalls: vec![Before { dimension: Dimension::Memory, needed: 64, had: 8 }],
+        };
+        for is_owners in [false, true] {
+            let reason = DeclineReason::Busy { shortfalls: vec![short(is_owners)] };
+            let bytes = crate::to_canonical(&reason).unwrap();
+            assert_eq!(crate::from_canonical::<ReasonBefore>(&bytes).unwrap(), before);
+            assert_eq!(crate::from_canonical::<DeclineReason>(&bytes).unwrap(), reason);
+            let is_said = bytes.windows(9).any(|window| window == b"is_owners");
+            assert_eq!(is_said, is_owners, "what is not so is not said");
+        }
+    }
 
     #[test]
     fn a_reasons_code_is_its_word_on_the_wire() {
@@ -278,6 +338,8 @@ mod tests {
             DeclineReason::Clock { needed: 3000, had: 0 },
             DeclineReason::Score { needed: 300, had: 0 },
             DeclineReason::TooExpensive { price: Price(1) },
+            DeclineReason::DearNow { price: Price(2), lowest: Price(1) },
+            DeclineReason::Preference { rule: "exclude".into(), retry: Retry::Final },
             DeclineReason::NotTrusted,
             DeclineReason::Lacks { ability: "it needs /dms/request/bids".into() },
             DeclineReason::LockShare,

@@ -73,6 +73,9 @@ pub struct Shortfall {
     pub needed: u64,
     /// What there is.
     pub had: u64,
+    /// True if more than that is not promised to anybody, and is kept back because the machine's owner uses it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub is_owners: bool,
 }
 
 impl fmt::Display for Shortfall {
@@ -88,7 +91,8 @@ impl fmt::Display for Shortfall {
             Dimension::Gpu => write!(f, "needs {} matching GPUs, have {}", self.needed, self.had),
             Dimension::Ports => write!(f, "needs {} ports, have {}", self.needed, self.had),
             Dimension::Slots => write!(f, "needs {} slots for pods, have {}", self.needed, self.had),
-        }
+        }?;
+        if self.is_owners { f.write_str(" while the machine's owner uses it") } else { Ok(()) }
     }
 }
 
@@ -298,7 +302,7 @@ impl Capability {
         dimensions
             .into_iter()
             .filter(|(_, needed, had)| needed > had)
-            .map(|(dimension, needed, had)| Shortfall { dimension, needed, had })
+            .map(|(dimension, needed, had)| Shortfall { dimension, needed, had, is_owners: false })
             .collect()
     }
 

@@ -23,6 +23,7 @@ pub(crate) fn example_job() -> Job {
         stdin: None,
         input: Some(ContentId::of_bytes(b"tree")),
         timeout: Millis(60_000),
+        resources: None,
     };
     Job {
         id: JobId::from_random([1; 16]),
@@ -103,6 +104,30 @@ fn golden<T: Serialize + DeserializeOwned + Debug>(value: &T, digest: &str) {
 }
 
 #[test]
+fn words_about_pods_of_several_tasks_have_theirs() {
+    let mut task = example_job().pods.remove(0).tasks.remove(0);
+    task.resources = Some(TaskResources { cpu: CpuMillis(500), memory: MemoryMib(32), disk: DiskMib(8) });
+    golden(&task, "avnahhjrtyhveq3i");
+    let state = AllocationState::Stopped { cause: StopCause::TaskFailed };
+    let allocation = AllocationId::from_random([6; 16]);
+    golden(
+        &AllocationStatus { attempt: attempt(), allocation, task: 1, state, result: None },
+        "mwhg4lap6iedykfu",
+    );
+    golden(
+        &AllocationStatusRequest {
+            attempt: attempt(),
+            stdout_offset: 1,
+            stderr_offset: 2,
+            others: vec![(3, 4), (0, 0)],
+        },
+        "er57pmcqx2kxhuyi",
+    );
+    let (stream, bytes) = (OutputStream::Stderr, b"hi".to_vec());
+    golden(&AllocationOutput { attempt: attempt(), task: 2, stream, offset: 3, bytes }, "itrkqbdh7cqsplni");
+}
+
+#[test]
 fn every_word_has_its_golden_bytes() {
     let did = keypair().did();
     golden(
@@ -123,6 +148,7 @@ fn every_word_has_its_golden_bytes() {
             prices: PriceList::default(),
             sequence: 9,
             credentials: Credentials::default(),
+            profile: Default::default(),
         },
         "vmn3dqafhhyq33iy",
     );
@@ -161,10 +187,37 @@ fn every_word_has_its_golden_bytes() {
             price: Price(250_000),
             score: 900,
             lease: Millis(10_000),
+            profile: Default::default(),
         },
         "emnkkekfrpitttye",
     );
-    let shortfalls = vec![Shortfall { dimension: Dimension::Memory, needed: 8192, had: 4096 }];
+    golden(
+        &Profile {
+            location: Some("CH".into()),
+            labels: BTreeMap::from([("disk".into(), "ssd".into())]),
+            benchmark: Some(Benchmark { wasm: 250, ..Benchmark::default() }),
+            load: Some(300),
+        },
+        "m5jnel6nghlf5vqm",
+    );
+    golden(
+        &Decline {
+            request: BidRequestId::from_random([2; 16]),
+            reason: DeclineReason::Preference { rule: "exclude".into(), retry: Retry::Final },
+            retry: Retry::Final,
+        },
+        "kcki5pdljq6c6op4",
+    );
+    golden(
+        &Decline {
+            request: BidRequestId::from_random([2; 16]),
+            reason: DeclineReason::DearNow { price: Price(2), lowest: Price(1) },
+            retry: Retry::Later,
+        },
+        "xfc5tpqdq62b4r2u",
+    );
+    let shortfalls =
+        vec![Shortfall { dimension: Dimension::Memory, needed: 8192, had: 4096, is_owners: false }];
     golden(
         &Decline {
             request: BidRequestId::from_random([2; 16]),
@@ -188,6 +241,7 @@ fn every_word_has_its_golden_bytes() {
         &AllocationStatus {
             attempt: attempt(),
             allocation: AllocationId::from_random([6; 16]),
+            task: 0,
             state: AllocationState::Failed { cause: FailureCause::ExitCode { code: -7 } },
             result: Some(AllocationResult {
                 stdout: ContentId::of_bytes(b"out"),
@@ -201,12 +255,18 @@ fn every_word_has_its_golden_bytes() {
         "xxnnnchjfaaurymi",
     );
     golden(
-        &AllocationStatusRequest { attempt: attempt(), stdout_offset: 1, stderr_offset: 2 },
+        &AllocationStatusRequest {
+            attempt: attempt(),
+            stdout_offset: 1,
+            stderr_offset: 2,
+            others: Vec::new(),
+        },
         "h434uodcmqr4arhi",
     );
     golden(
         &AllocationOutput {
             attempt: attempt(),
+            task: 0,
             stream: OutputStream::Stderr,
             offset: 3,
             bytes: b"hi".to_vec(),
@@ -215,10 +275,33 @@ fn every_word_has_its_golden_bytes() {
     );
     golden(&Acknowledge { attempt: attempt() }, "bsibkek5g57zcray");
     golden(&Cancel { attempt: attempt(), cause: StopCause::Cancelled }, "w4fpgclx77y765ee");
+    let content = MessageContent::new("text/plain", "hello").unwrap();
+    golden(&AllocationMessage { content: content.clone(), wants_reply: true }, "zce23c63o35wcmuu");
+    let answers: [Result<Delivered, AllocationRefusal>; 3] = [
+        Ok(Delivered { reply: Some(content) }),
+        Ok(Delivered { reply: None }),
+        Err(AllocationRefusal::InboxFull),
+    ];
+    golden(&answers.to_vec(), "mhbjanginudlduke");
+    let allocation = AllocationId::from_random([6; 16]);
+    golden(&AllocationCheck { allocation }, "67ymypepxkdrhybi");
+    let usage = AllocationUsage { ran: Millis(5), stdout: 1, stderr: 2, messages: 4, waiting_messages: 3 };
+    let report = AllocationReport {
+        allocation,
+        attempt: attempt(),
+        state: AllocationState::Running,
+        since: Timestamp(1_700_000_000_000),
+        usage: Some(usage),
+        result: None,
+    };
+    golden(&report, "cysi5y6bup2jio5i");
     let requested =
         RequestedAttempt { attempt: attempt(), stage: AttemptStage::Invoked, is_countersigned: false };
     let provided = ProvidedAttempt { attempt: attempt(), stage: AttemptStage::Ended };
     golden(&Reconcile { requested: vec![requested], provided: vec![provided] }, "mjta64ylrsmnv624");
+    let sample = Sample::of([[1; 32], [2; 32]]);
+    golden(&Census { question: 1, epoch: 2, digest: 3, sample: sample.clone() }, "vly4q3h3hyfum3he");
+    golden(&CensusReply { question: 1, epoch: 2, digest: 3, sample }, "vly4q3h3hyfum3he");
     golden(&example_job(), "vagfe6mbopxu6a6y");
 }
 
@@ -304,12 +387,13 @@ fn a_word_for_one_reader_names_it() {
         price: Price(1),
         score: 1,
         lease: Millis(1),
+        profile: Default::default(),
     });
     is_for_one(&Decline { request, reason: DeclineReason::Draining, retry: Retry::Later });
     is_for_one(&Accepted { attempt: attempt(), contract: contract.content_id(), allocation });
     is_for_one(&Refused { attempt: attempt(), reason: RefusedReason::Draining });
     let state = AllocationState::Running;
-    is_for_one(&AllocationStatus { attempt: attempt(), allocation, state, result: None });
+    is_for_one(&AllocationStatus { attempt: attempt(), allocation, task: 0, state, result: None });
     is_for_one(&Invocation { bid: contract.value().bid, contract });
     // What goes to many, or to whoever hears it.
     let did = keypair().did();
@@ -333,6 +417,7 @@ fn words_that_break_a_rule_of_their_type_cannot_be_signed() {
     let status = AllocationStatus {
         attempt: attempt(),
         allocation: AllocationId::from_random([6; 16]),
+        task: 0,
         state: AllocationState::Succeeded,
         result: None,
     };

@@ -69,9 +69,24 @@ uuid_id!(
     /// One job, named by its requester.
     JobId, "a job id (a UUID)");
 uuid_id!(
-    /// One running pod of a job on a provider, named by that provider.
+    /// One running task of a job on a provider, named by that provider.
     #[doc(alias = "AllocationID")]
     AllocationId, "an allocation id (a UUID)");
+impl AllocationId {
+    /// The allocation of a task, from 0, of the pod whose first task has this one. Both sides can work it out, so that
+    /// what a provider countersigns names all of them; not alike at the beginning, so that people can tell them apart.
+    pub fn of_task(self, task: u16) -> Self {
+        if task == 0 {
+            return self;
+        }
+        let seed = [self.as_bytes().as_slice(), &task.to_be_bytes()].concat();
+        let digest = ContentId::of_bytes(&seed).to_bytes();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[digest.len() - 16..]);
+        Self::from_random(bytes)
+    }
+}
+
 uuid_id!(
     /// One request for bids.
     BidRequestId, "a bid request id (a UUID)");

@@ -43,7 +43,7 @@ pub struct Accepted {
     pub attempt: AttemptId,
     /// The content identifier of the contract it countersigns.
     pub contract: ContentId,
-    /// The allocation that runs it.
+    /// The allocation that runs it: the first task's, from which the others follow ([`AllocationId::of_task`]).
     pub allocation: AllocationId,
 }
 

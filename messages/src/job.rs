@@ -1,23 +1,27 @@
 //! `Job`, `Pod`, `Task`: what a person wants run, and how a job stands.
 //!
-//! A job is made of pods; the tasks of a pod are placed together on one node: one bid, one lock. This
-//! version places jobs of one pod with one task; the types carry more.
+//! A job is made of pods; the tasks of a pod are placed together on one node: one bid, one lock, and an
+//! allocation for each task. This version places jobs of one pod; the types carry more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dms_actors::ContentId;
 use dms_actors::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::capability::{ExecutorKind, Requirement};
+use crate::capability::{ExecutorKind, Requirement, Resources};
 use crate::ids::JobId;
 use crate::status::{FailureCause, StopCause};
-use crate::units::{Millis, Price};
+use crate::units::{CpuMillis, DiskMib, MemoryMib, Millis, Price};
 
+/// Most tasks of a pod: each is an allocation of its own, whose program runs beside the others.
+pub const MAX_TASKS: usize = 16;
+/// Longest name of one of several tasks, in bytes: it is a directory's name and the beginning of a line.
+pub const MAX_TASK_NAME: usize = 64;
 /// Most arguments, or environment entries, of a task.
 const MAX_ITEMS: usize = 1024;
-/// Longest arguments and environment together, in bytes: a contract must fit into a document.
+/// Longest arguments and environment of all tasks together, in bytes: a contract must fit into a document.
 const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
 /// Most attempts: each is a row within the job's own.
 const MAX_ATTEMPTS: u32 = 100;
@@ -28,14 +32,19 @@ const MAX_TIMEOUT: Millis = Millis(30 * 24 * 3600 * 1000);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
-    /// Not exactly one pod with one task.
+    /// Not exactly one pod.
     #[error(
-        "this version runs jobs of one pod with one task; this one has {pod_count} pods and {task_count} tasks"
+        "this version runs jobs of exactly one pod; this one has {pod_count}: tasks that belong together are one pod, \
+         and others are jobs of their own"
     )]
     Shape {
         /// Pods.
         pod_count: usize,
-        /// Tasks in all pods.
+    },
+    /// A pod without a task, or with too many.
+    #[error("a pod has 1 to {MAX_TASKS} tasks; this one has {task_count}")]
+    TaskCount {
+        /// Tasks in the pod.
         task_count: usize,
     },
     /// A field breaks a rule.
@@ -54,10 +63,38 @@ impl JobError {
     }
 }
 
+/// What one task gets of what is granted to its pod: the limits under which its program runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskResources {
+    /// Processor time.
+    pub cpu: CpuMillis,
+    /// Memory.
+    pub memory: MemoryMib,
+    /// Disk.
+    pub disk: DiskMib,
+}
+
+impl TaskResources {
+    /// The sum, unless it overflows.
+    pub fn checked_add(&self, other: &Self) -> Option<Self> {
+        Some(Self {
+            cpu: self.cpu.checked_add(other.cpu)?,
+            memory: self.memory.checked_add(other.memory)?,
+            disk: self.disk.checked_add(other.disk)?,
+        })
+    }
+}
+
+impl From<TaskResources> for Resources {
+    fn from(of: TaskResources) -> Self {
+        Self { cpu: of.cpu, memory: of.memory, disk: of.disk, ..Self::default() }
+    }
+}
+
 /// One program run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    /// A name for people.
+    /// A name for people; of several tasks each has its own, which its files and lines are told apart by.
     pub name: String,
     /// The program.
     pub module: ContentId,
@@ -75,6 +112,9 @@ pub struct Task {
     pub input: Option<ContentId>,
     /// How long it may run.
     pub timeout: Millis,
+    /// Its share of what the pod needs. Each of several tasks has one; one that is alone gets everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<TaskResources>,
 }
 
 /// Tasks that are placed together on one node.
@@ -90,7 +130,71 @@ impl Pod {
     /// Checks every rule of a pod and its tasks.
     pub fn check(&self) -> Result<(), JobError> {
         self.requirement.check().map_err(|problem| JobError::field("resources", problem))?;
-        self.tasks.iter().try_for_each(Task::check)
+        if self.tasks.is_empty() || self.tasks.len() > MAX_TASKS {
+            return Err(JobError::TaskCount { task_count: self.tasks.len() });
+        }
+        self.tasks.iter().try_for_each(Task::check)?;
+        let length: usize = self.tasks.iter().map(Task::argument_bytes).sum();
+        if length > MAX_ARGUMENT_BYTES {
+            return Err(JobError::field(
+                "args",
+                format!("arguments and environment of all tasks exceed {MAX_ARGUMENT_BYTES} bytes"),
+            ));
+        }
+        if self.is_single() {
+            return self.check_shares();
+        }
+        let mut names = BTreeSet::new();
+        for task in &self.tasks {
+            check_task_name(&task.name).map_err(|problem| JobError::field("name", problem))?;
+            // Names are directories, and some file systems do not tell cases apart.
+            if !names.insert(task.name.to_ascii_lowercase()) {
+                return Err(JobError::field("name", format!("two tasks are called `{}`", task.name)));
+            }
+        }
+        self.check_shares()
+    }
+
+    /// What the tasks get is exactly what the pod needs, so that nothing is locked for nobody.
+    fn check_shares(&self) -> Result<(), JobError> {
+        let shares: Vec<TaskResources> = self.tasks.iter().filter_map(|task| task.resources).collect();
+        if shares.is_empty() && self.is_single() {
+            return Ok(());
+        }
+        let problem = |text: &str| Err(JobError::field("resources", text));
+        if shares.len() < self.tasks.len() {
+            return problem("each of several tasks says what it needs");
+        }
+        if shares.iter().any(|share| share.cpu.0 == 0 || share.memory.0 == 0) {
+            return problem("a task needs some cpu and some memory");
+        }
+        let sum = shares.iter().try_fold(TaskResources::default(), |sum, share| sum.checked_add(share));
+        let Requirement { cpu, memory, disk, .. } = self.requirement;
+        if sum != Some(TaskResources { cpu, memory, disk }) {
+            return problem("the pod's cpu, memory and disk are not the sums of its tasks'");
+        }
+        Ok(())
+    }
+
+    /// True if one task has everything for itself.
+    pub fn is_single(&self) -> bool {
+        self.tasks.len() == 1
+    }
+
+    /// What each task gets of what is granted, in their order. What is not divided (ports, GPUs, the pod's slot) is
+    /// with the first. None if the grant is less than what the tasks say to need.
+    pub fn shares(&self, granted: &Resources) -> Option<Vec<Resources>> {
+        let mut rest = granted.clone();
+        let mut shares = vec![Resources::default()];
+        for task in self.tasks.iter().skip(1) {
+            let share = Resources::from(task.resources?);
+            rest = rest.checked_sub(&share)?;
+            shares.push(share);
+        }
+        let first = self.tasks.first()?.resources.unwrap_or_default();
+        rest.fits(&first.into()).then_some(())?;
+        shares[0] = rest;
+        Some(shares)
     }
 
     /// The kind of executor that runs it.
@@ -110,20 +214,22 @@ impl Task {
         [Some(self.module), self.stdin].into_iter().flatten()
     }
 
+    /// The disk that it may fill: its share of its pod's, or all of it.
+    pub fn disk_of(&self, pod: &Pod) -> DiskMib {
+        self.resources.map_or(pod.requirement.disk, |share| share.disk)
+    }
+
+    fn argument_bytes(&self) -> usize {
+        let args: usize = self.args.iter().map(String::len).sum();
+        args + self.env.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+    }
+
     fn check(&self) -> Result<(), JobError> {
         if self.timeout == Millis(0) || self.timeout > MAX_TIMEOUT {
             return Err(JobError::field("timeout", "must be more than 0 and at most 30 days"));
         }
         if self.args.len() > MAX_ITEMS || self.env.len() > MAX_ITEMS {
             return Err(JobError::field("args", format!("more than {MAX_ITEMS} arguments or variables")));
-        }
-        let args: usize = self.args.iter().map(String::len).sum();
-        let env: usize = self.env.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if args + env > MAX_ARGUMENT_BYTES {
-            return Err(JobError::field(
-                "args",
-                format!("arguments and environment exceed {MAX_ARGUMENT_BYTES} bytes"),
-            ));
         }
         if self.args.iter().any(|arg| arg.contains('\0')) {
             return Err(JobError::field("args", "an argument holds a zero byte"));
@@ -137,6 +243,19 @@ impl Task {
         }
         crate::check_text("name", &self.name).map_err(|problem| JobError::field("name", problem))
     }
+}
+
+/// Refuses a name that cannot be a directory of its own, or the beginning of a line.
+///
+/// # Errors
+/// Which rule it breaks.
+pub fn check_task_name(name: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > MAX_TASK_NAME || name.starts_with('.') || !name.chars().all(is_plain) {
+        let rule = "letters, digits, '-', '_' and '.', and does not begin with '.'";
+        return Err(format!("a task's name has 1 to {MAX_TASK_NAME} {rule}"));
+    }
+    Ok(())
 }
 
 /// What a person wants run.
@@ -165,9 +284,8 @@ impl Job {
     /// Checks every rule of a job.
     pub fn check(&self) -> Result<(), JobError> {
         crate::check_text("name", &self.name).map_err(|problem| JobError::field("name", problem))?;
-        let task_count = self.pods.iter().map(|pod| pod.tasks.len()).sum();
-        if self.pods.len() != 1 || task_count != 1 {
-            return Err(JobError::Shape { pod_count: self.pods.len(), task_count });
+        if self.pods.len() != 1 {
+            return Err(JobError::Shape { pod_count: self.pods.len() });
         }
         if self.wanted == 0 || self.wanted > crate::bid_request::MAX_WANTED {
             return Err(JobError::field(
@@ -309,7 +427,10 @@ mod tests {
             job.check().unwrap_err().to_string()
         };
         assert_eq!(example_job().check(), Ok(()));
-        assert!(change(|job| job.pods.clear()).contains("0 pods and 0 tasks"));
+        let two_pods = change(|job| job.pods.push(job.pods[0].clone()));
+        assert!(two_pods.contains("jobs of exactly one pod; this one has 2"), "{two_pods}");
+        assert!(change(|job| job.pods.clear()).contains("exactly one pod; this one has 0"));
+        assert!(change(|job| job.pods[0].tasks.clear()).contains("1 to 16 tasks; this one has 0"));
         assert!(change(|job| job.wanted = 0).starts_with("wanted: "));
         assert!(change(|job| job.pods[0].tasks[0].timeout = Millis(0)).starts_with("timeout: "));
         assert!(change(|job| job.pods[0].requirement.cpu.0 = 0).starts_with("resources: "));
@@ -318,5 +439,79 @@ mod tests {
         assert!(
             change(|job| drop(job.pods[0].tasks[0].env.insert("A=B".into(), "".into()))).starts_with("env: ")
         );
+    }
+
+    /// The example's task three times over, each with a third of what it needs.
+    fn example_pod() -> Pod {
+        let mut pod = example_job().pods.remove(0);
+        let task = pod.tasks.remove(0);
+        let share = TaskResources { cpu: CpuMillis(500), memory: MemoryMib(32), disk: DiskMib(8) };
+        let named = |name: &str| Task { name: name.into(), resources: Some(share), ..task.clone() };
+        pod.tasks = ["a", "b", "c"].map(named).into();
+        let Requirement { cpu, memory, disk, .. } = &mut pod.requirement;
+        (*cpu, *memory, *disk) = (CpuMillis(1500), MemoryMib(96), DiskMib(24));
+        pod
+    }
+
+    #[test]
+    fn a_pod_is_checked_as_a_whole() {
+        assert_eq!(example_pod().check(), Ok(()));
+        type Change = fn(&mut Pod);
+        let table: [(&str, Change); 11] = [
+            ("1 to 16 tasks; this one has 17", |pod| {
+                let task = pod.tasks[0].clone();
+                pod.tasks = vec![task; 17];
+            }),
+            ("two tasks are called `A`", |pod| pod.tasks[2].name = "A".into()),
+            ("name: a task's name has", |pod| pod.tasks[1].name = "..".into()),
+            ("name: a task's name has", |pod| pod.tasks[1].name = "a/b".into()),
+            ("name: a task's name has", |pod| pod.tasks[1].name = "x".repeat(65)),
+            ("each of several tasks says", |pod| pod.tasks[1].resources = None),
+            ("some cpu and some memory", |pod| pod.tasks[1].resources = Some(TaskResources::default())),
+            ("not the sums", |pod| pod.requirement.cpu.0 += 1),
+            ("not the sums", |pod| {
+                let most = TaskResources { disk: DiskMib(u64::MAX), ..pod.tasks[0].resources.unwrap() };
+                pod.tasks[1].resources = Some(most);
+            }),
+            ("timeout: ", |pod| pod.tasks[2].timeout = Millis(0)),
+            ("args: arguments and environment of all tasks", |pod| {
+                pod.tasks.iter_mut().for_each(|task| task.args = vec!["a".repeat(30_000)]);
+            }),
+        ];
+        for (expected, change) in table {
+            let mut pod = example_pod();
+            change(&mut pod);
+            let error = pod.check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn shares_add_up_to_the_grant_and_a_grant_that_is_too_small_has_none() {
+        let pod = example_pod();
+        let share = Resources::from(pod.tasks[0].resources.unwrap());
+        let granted = Resources {
+            cpu: CpuMillis(1500),
+            memory: MemoryMib(96),
+            disk: DiskMib(24),
+            ports: [8000, 8001].into(),
+            slots: [(ExecutorKind::Wasm, 1)].into(),
+            ..Resources::default()
+        };
+        let shares = pod.shares(&granted).unwrap();
+        let whole = shares.iter().try_fold(Resources::default(), |sum, share| sum.checked_add(share));
+        assert_eq!(whole.as_ref(), Some(&granted));
+        assert_eq!((&shares[1], &shares[2]), (&share, &share));
+        assert_eq!((shares[0].ports.len(), shares[0].cpu), (2, share.cpu));
+        for short in [
+            Resources { cpu: CpuMillis(1499), ..granted.clone() },
+            Resources { memory: MemoryMib(95), ..granted.clone() },
+            Resources { disk: DiskMib(23), ..granted },
+        ] {
+            assert_eq!(pod.shares(&short), None, "{short}");
+        }
+        // One that is alone gets what there is, as ever.
+        let single = example_job().pods.remove(0);
+        assert_eq!(single.shares(&share), Some(vec![share.clone()]));
     }
 }

@@ -4,7 +4,10 @@
 //! providers answer with a [`Bid`] (backed by a lock) or a [`Decline`]. The winner gets an
 //! [`Invocation`] holding the [`Contract`] and answers [`Accepted`] or [`Refused`]; everybody else gets
 //! a [`Release`]. The allocation reports [`AllocationStatus`] and [`AllocationOutput`], and keeps its
-//! result until [`Acknowledge`]d. [`Cancel`] ends it early. What got lost on the way is found by [`Reconcile`].
+//! result until [`Acknowledge`]d. [`Cancel`] ends it early. While it runs it takes [`AllocationMessage`]s, and
+//! [`AllocationCheck`] asks how it stands. What got lost on the way is found by [`Reconcile`].
+//!
+//! How large the mesh is, neighbours tell each other by a [`Census`].
 //!
 //! Who may say which of them is an [`Ability`], proven by [`Token`]s; an [`Invite`] brings a node its first one.
 //! A node with a new key says so first of all ([`Successions`]).
@@ -14,12 +17,14 @@
 
 pub mod ability;
 mod advert;
+mod allocation_message;
 mod benchmark;
 mod bid;
 mod bid_request;
 mod bounded;
 mod capability;
 pub mod carried;
+mod census;
 mod class;
 mod contract;
 mod file_tree;
@@ -29,6 +34,7 @@ mod job;
 mod membership;
 mod node_card;
 mod node_status;
+mod profile;
 mod reconcile;
 mod status;
 mod succession;
@@ -37,6 +43,10 @@ mod units;
 
 pub use ability::{Ability, Role};
 pub use advert::{Advert, MAX_ADDRESSES};
+pub use allocation_message::{
+    AllocationCheck, AllocationMessage, AllocationRefusal, AllocationReport, AllocationUsage, ContentError,
+    Delivered, MAX_MESSAGE_LENGTH, MAX_MESSAGE_TYPE_LENGTH, MessageContent,
+};
 pub use benchmark::Benchmark;
 pub use bid::{Bid, Decline, DeclineReason, Release, ReleaseCause, Retry};
 pub use bid_request::{BidRequest, MAX_WANTED};
@@ -44,18 +54,23 @@ pub use capability::{
     Capability, CpuInfo, Dimension, ExecutorKind, Gpu, GpuId, GpuRequirement, MAX_PORTS, PriceList,
     Requirement, Resources, Shortfall,
 };
+pub use census::{Census, CensusReply, MAX_SAMPLE, Sample};
 pub use class::CapabilityClass;
 pub use contract::Contract;
 pub use file_tree::{FileEntry, FileTree, FileTreeError, RelativePath};
 pub use ids::{AllocationId, AttemptId, BidId, BidRequestId, IdError, JobId, NodeId, NodeUuid};
 pub use invocation::{Accepted, Invocation, Refused, RefusedReason};
-pub use job::{Job, JobEnd, JobError, JobFailure, JobPhase, Pod, Task};
+pub use job::{
+    Job, JobEnd, JobError, JobFailure, JobPhase, MAX_TASK_NAME, MAX_TASKS, Pod, Task, TaskResources,
+    check_task_name,
+};
 pub use membership::{
     Admitted, Invite, InviteSecret, Join, MAX_REVOCATIONS, NotAdmitted, NotAdmittedReason, PreSharedKey,
     Renew, Revocations,
 };
 pub use node_card::NodeCard;
 pub use node_status::{MAX_NODE_STATUS_LENGTH, NodeRole, NodeStatus, ResourceSummary, ServingMode};
+pub use profile::{MAX_PROFILE_LABELS, MAX_PROFILE_TEXT, Profile};
 pub use reconcile::{AttemptStage, MAX_RECONCILED, ProvidedAttempt, Reconcile, RequestedAttempt};
 pub use status::{
     Acknowledge, AllocationOutput, AllocationResult, AllocationState, AllocationStatus,

@@ -145,6 +145,8 @@ pub enum StopCause {
     NodeStopping,
     /// The provider takes its offer back.
     Offboarding,
+    /// Another task of its pod failed.
+    TaskFailed,
 }
 
 impl fmt::Display for StopCause {
@@ -155,6 +157,7 @@ impl fmt::Display for StopCause {
             Self::Orphaned => "its requester was not heard of for too long",
             Self::NodeStopping => "the provider is stopping",
             Self::Offboarding => "the provider takes its offer back",
+            Self::TaskFailed => "another task of its pod failed",
         })
     }
 }
@@ -184,6 +187,28 @@ pub enum AllocationState {
 }
 
 impl AllocationState {
+    /// How a pod stands, from how each of its tasks does. It runs as soon as one of them does, and has ended when all
+    /// have: as the first that failed did (by its program's own fault, if there is one), or else as the first that was
+    /// stopped.
+    pub fn of_pod<'a>(tasks: impl IntoIterator<Item = &'a Self, IntoIter: Clone>) -> Self {
+        let tasks = tasks.into_iter();
+        if !tasks.clone().all(Self::is_terminal) {
+            return match tasks.map(Self::rank).max().unwrap_or(0) {
+                0 => Self::Accepted,
+                1 => Self::Preparing,
+                _ => Self::Running,
+            };
+        }
+        let is_own = |it: &&Self| matches!(it, Self::Failed { cause } if cause.is_programs_own());
+        let is_failed = |it: &&Self| matches!(it, Self::Failed { .. });
+        // What follows from another's end says less than that end.
+        let is_stopped =
+            |it: &&Self| matches!(it, Self::Stopped { cause } if *cause != StopCause::TaskFailed);
+        let find = |is_it: &dyn Fn(&&Self) -> bool| tasks.clone().find(|it| is_it(it));
+        let worst = find(&is_own).or_else(|| find(&is_failed)).or_else(|| find(&is_stopped));
+        worst.or_else(|| find(&|it| **it != Self::Succeeded)).cloned().unwrap_or(Self::Succeeded)
+    }
+
     /// True if nothing follows.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed { .. } | Self::Stopped { .. })
@@ -249,13 +274,21 @@ pub struct AllocationResult {
     pub output_dropped: u64,
 }
 
-/// How an attempt stands. The last one, with the result, is the receipt.
+/// True for the first task, which documents do not say: most pods have no other.
+fn is_first(task: &u16) -> bool {
+    *task == 0
+}
+
+/// How a task of an attempt stands. The last one, with the result, is the receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllocationStatus {
     /// The attempt.
     pub attempt: AttemptId,
     /// The allocation.
     pub allocation: AllocationId,
+    /// Which task of the pod it runs, from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub task: u16,
     /// How it stands.
     pub state: AllocationState,
     /// What it left; only in a terminal state, and only if the program was started.
@@ -269,6 +302,9 @@ impl Document for AllocationStatus {
     const IS_DIRECTED: bool = true;
 
     fn check(&self) -> Result<(), String> {
+        if usize::from(self.task) >= crate::job::MAX_TASKS {
+            return Err("no pod has so many tasks".to_owned());
+        }
         if self.result.is_some() && !self.state.is_terminal() {
             return Err("only a terminal state has a result".to_owned());
         }
@@ -291,6 +327,9 @@ pub struct AllocationStatusRequest {
     pub stdout_offset: u64,
     /// The same of standard error.
     pub stderr_offset: u64,
+    /// The same of the tasks after the first, both streams, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<(u64, u64)>,
 }
 
 dms_actors::wire_message!(AllocationStatusRequest, "dms.allocation-status-request", 1);
@@ -310,6 +349,9 @@ pub enum OutputStream {
 pub struct AllocationOutput {
     /// The attempt.
     pub attempt: AttemptId,
+    /// Which task of the pod wrote it, from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub task: u16,
     /// Which stream.
     pub stream: OutputStream,
     /// Where the piece begins within the stream, in bytes.
@@ -341,3 +383,51 @@ pub struct Cancel {
 }
 
 dms_actors::wire_message!(Cancel, "dms.cancel", 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_stands_as_its_tasks_do() {
+        use AllocationState::{Accepted, Preparing, Running, Succeeded};
+        let failed = |cause| AllocationState::Failed { cause };
+        let exit = |code| failed(FailureCause::ExitCode { code });
+        let stopped = |cause| AllocationState::Stopped { cause };
+        let (another, cancelled) = (stopped(StopCause::TaskFailed), stopped(StopCause::Cancelled));
+        let table: &[(&[AllocationState], AllocationState)] = &[
+            (&[Accepted], Accepted),
+            (&[Accepted, Preparing], Preparing),
+            (&[Accepted, Running], Running),
+            // Whatever has ended, the pod runs until all have.
+            (&[Succeeded, Accepted], Running),
+            (&[exit(1), Running], Running),
+            (&[Succeeded, Succeeded], Succeeded),
+            (&[exit(3)], exit(3)),
+            (&[another.clone(), exit(3), Succeeded], exit(3)),
+            (&[exit(4), exit(3)], exit(4)),
+            // What a program did by itself another try would not change.
+            (&[failed(FailureCause::NodeRestarted), exit(3)], exit(3)),
+            (&[Succeeded, failed(FailureCause::NodeRestarted)], failed(FailureCause::NodeRestarted)),
+            (&[another.clone(), failed(FailureCause::Panic)], failed(FailureCause::Panic)),
+            (&[Succeeded, cancelled.clone()], cancelled.clone()),
+            (&[another.clone(), cancelled.clone()], cancelled),
+            (&[Succeeded, another.clone()], another),
+        ];
+        for (tasks, pod) in table {
+            assert_eq!(AllocationState::of_pod(*tasks), *pod, "{tasks:?}");
+        }
+    }
+
+    #[test]
+    fn the_allocations_of_a_pod_are_named_by_its_first() {
+        let first = AllocationId::from_random([7; 16]);
+        assert_eq!(first.of_task(0), first);
+        let all: std::collections::BTreeSet<String> = (0..crate::MAX_TASKS as u16)
+            .map(|task| first.of_task(task).to_string()[..8].to_owned())
+            .collect();
+        assert_eq!(all.len(), crate::MAX_TASKS, "people tell them apart by their beginning");
+        // Both sides, and every version, must find the same ones.
+        assert_eq!(first.of_task(1).to_string(), "72bf57d4-faf4-4d62-8ce5-7b854db4d1df");
+    }
+}

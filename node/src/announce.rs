@@ -8,7 +8,8 @@
 //! | classes | – | – | for as long as capacity is offered |
 //!
 //! In a large mesh adverts and statuses come less often: of each, a node hears about [`HEARD_PER_SECOND`] a second at
-//! most, whatever the size of the mesh, and they are believed for as much longer.
+//! most, whatever the size of the mesh, and they are believed for as much longer. How large it is follows from whom it has
+//! heard, and from what the mesh says of itself where that is more ([`crate::graph::mesh_size`]).
 //!
 //! All of it is hints: nothing here promises, so nothing waits for the disk.
 
@@ -18,8 +19,8 @@ use std::time::Duration;
 use dms_actors::Context;
 use dms_actors::directory::{DirectoryError, RecordKey};
 use dms_messages::{
-    Advert, Capability, CapabilityClass, ExecutorKind, NodeRole, NodeStatus, PriceList, ResourceSummary,
-    Resources, ServingMode, Signed, Timestamp,
+    Advert, Capability, CapabilityClass, ExecutorKind, NodeRole, NodeStatus, PriceList, Profile,
+    ResourceSummary, Resources, ServingMode, Signed, Timestamp,
 };
 use futures::FutureExt;
 
@@ -28,6 +29,7 @@ use crate::directory::{advert_key, card_key, class_key};
 use crate::network::{advert_topic, status_topic};
 use crate::node::{ADVERT_TTL, MAX_STATUS_TTL, Node, STATUS_TTL};
 use crate::orchestrator::discovery::{self, PutOutcome, Refresh};
+use crate::orchestrator::matching;
 use crate::word::{Addressed, Word};
 
 /// How often the advert is said again, to the mesh and to connected peers.
@@ -123,15 +125,16 @@ impl Node {
     /// How long this node is silent between two adverts, and between two statuses, at least: its share of what
     /// everybody hears.
     fn pause(&self) -> Duration {
-        let mesh = self.adverts.keys().count().max(self.statuses.keys().count());
-        Duration::from_secs(mesh as u64) / HEARD_PER_SECOND
+        Duration::from_secs(self.paced_for()) / HEARD_PER_SECOND
     }
 
     /// Our offer, if we make one.
     fn offer(&self) -> Option<Advert> {
         let capability = self.offered()?;
-        let (executors, available) = (capability.executors.clone(), self.books.available().clone());
-        self.advert_of(executors, available, capability.prices)
+        let (executors, available) = (capability.executors.clone(), self.promisable());
+        let profile = Profile::of(capability, matching::load(&self.books));
+        let minimum = capability.prices.minimum.max(self.preferences.last().surcharge.minimum);
+        self.advert_of(executors, available, PriceList { minimum, ..capability.prices }, profile)
     }
 
     /// What is offered: what is registered, unless it is being withdrawn or the node stops.
@@ -145,6 +148,7 @@ impl Node {
         executors: BTreeSet<ExecutorKind>,
         available: Resources,
         prices: PriceList,
+        profile: Profile,
     ) -> Option<Advert> {
         Some(Advert {
             card: self.books.card()?.content_id(),
@@ -154,6 +158,7 @@ impl Node {
             prices,
             sequence: self.now().0,
             credentials: self.parts.gate.own(),
+            profile,
         })
     }
 
@@ -164,6 +169,7 @@ impl Node {
 
     /// Says our offer to the mesh, to everybody connected, and to the directory if it is news there.
     pub(crate) fn advertise(&mut self, ctx: &mut Context<'_, Self>) {
+        self.preferences();
         self.tend_directory(ctx);
         if let Some(advert) = self.advert() {
             self.announcements.advertised = Some(self.parts.clock.monotonic());
@@ -174,7 +180,8 @@ impl Node {
     /// Takes our offer back: an advert of nothing, so that peers that remember the last one do not ask.
     pub(crate) fn advertise_nothing(&mut self, ctx: &mut Context<'_, Self>) {
         self.tend_directory(ctx);
-        let nothing = self.advert_of(BTreeSet::new(), Resources::default(), PriceList::default());
+        let nothing =
+            self.advert_of(BTreeSet::new(), Resources::default(), PriceList::default(), Profile::default());
         if let Some(advert) = nothing.and_then(|advert| self.parts.signer.sign(advert, None, ADVERT_TTL).ok())
         {
             self.publish(&advert, ctx);
@@ -242,7 +249,7 @@ impl Node {
     fn digest(&self) -> NodeStatus {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let is_provider = self.books.registered().is_some() && self.withdrawal.is_none();
-        let available = is_provider.then(|| ResourceSummary::from(self.books.available()));
+        let available = is_provider.then(|| ResourceSummary::from(&self.promisable()));
         NodeStatus {
             role: if is_provider { NodeRole::Provider } else { NodeRole::Requester },
             mode: ServingMode::from(&self.mode),

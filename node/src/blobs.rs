@@ -12,6 +12,8 @@
 //!
 //! Both directories are closed to other users: what they hold belongs to this node's owner and its requesters.
 
+mod transfers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Write};
@@ -30,6 +32,8 @@ use dms_messages::{
 use dms_storage::books::LiveContents;
 use futures::{StreamExt, TryStreamExt, stream};
 
+pub use self::transfers::Transfer;
+use self::transfers::Transfers;
 use crate::files::close_directory;
 
 /// Most attempts and allocations whose contents may be read at a time; a node has fewer live.
@@ -125,6 +129,7 @@ pub struct BlobStore {
     used: AtomicU64,
     serial: AtomicU64,
     grants: Mutex<BTreeMap<GrantId, Grant>>,
+    transfers: Transfers,
     /// Held while a file is touched or removed, so that a sweep takes nothing that was just wanted again.
     sweeping: Mutex<()>,
     is_inline: bool,
@@ -175,6 +180,7 @@ impl BlobStore {
             used: AtomicU64::new(used),
             serial: AtomicU64::new(0),
             grants: Mutex::default(),
+            transfers: Transfers::default(),
             sweeping: Mutex::default(),
             is_inline: false,
             clock: SystemClock::shared(),
@@ -339,8 +345,12 @@ impl BlobStore {
         }
         let mut tries = 0;
         let bytes = loop {
+            let on_its_way = self.transfers.begin(peer, &self.clock);
             match fetch(transport, peer, id, max).await {
-                Ok(bytes) => break bytes,
+                Ok(bytes) => {
+                    on_its_way.end(bytes.len());
+                    break bytes;
+                }
                 Err(FetchError::Refused(BlobRefusal::Busy)) if tries < BUSY_TRIES => {
                     tries += 1;
                     tokio::time::sleep(Duration::from_millis(50) * tries).await;
@@ -350,6 +360,11 @@ impl BlobStore {
         };
         // A disk write of at most 16 MiB: off the threads that drive the links.
         self.block(|| self.keep(id, &bytes))
+    }
+
+    /// What has come from peers since this was asked last.
+    pub fn take_transfers(&self) -> Vec<Transfer> {
+        self.transfers.take()
     }
 
     /// Pulls a tree and all its files from `peer`.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use dms_actors::Message;
 use dms_messages::{
-    AllocationId, AttemptId, Capability, DeclineReason, Did, Job, JobEnd, JobId, JobPhase, NodeId,
+    AllocationId, AttemptId, Benchmark, Capability, DeclineReason, Did, Job, JobEnd, JobId, JobPhase, NodeId,
     OutputStream, RefusedReason, Resources, Timestamp,
 };
 use dms_storage::Lock;
@@ -80,6 +80,9 @@ pub enum CommandError {
         /// The limit.
         limit: usize,
     },
+    /// The preferences break a rule.
+    #[error("the preferences are not acceptable: {0}")]
+    InvalidPreferences(String),
     /// What is to be granted, or whom, is not possible.
     #[error("not possible: {0}")]
     InvalidTrust(String),
@@ -89,6 +92,15 @@ pub enum CommandError {
     /// This node does not start what it was invoked for.
     #[error("this node does not start it: {0}")]
     Refused(RefusedReason),
+    /// There is nothing that a benchmark could be a part of.
+    #[error("this node offers nothing, so there is nothing to register the benchmark with")]
+    NothingOffered,
+    /// The machine is being measured already.
+    #[error("the machine is being measured already; ask again when that has ended")]
+    Measuring,
+    /// The machine could not be measured; nothing was changed.
+    #[error("the machine was not measured: {0}")]
+    NotMeasured(String),
     /// The node is stopping.
     #[error("the node is stopping")]
     Draining,
@@ -186,6 +198,8 @@ impl Message for ShowJob {
 pub struct ReadOutput {
     /// Which job.
     pub job: JobId,
+    /// Which task of its pod, from 0.
+    pub task: u16,
     /// Which stream.
     pub stream: OutputStream,
     /// From which byte on.
@@ -286,6 +300,9 @@ pub struct NodeStatus {
     pub is_offboarding: bool,
     /// The peers that are connected, and whether each is known to offer capacity.
     pub peers: Vec<PeerStatus>,
+    /// How many nodes the mesh has, this one included, as its members tell each other (`crate::graph`).
+    #[serde(default)]
+    pub mesh_size: u64,
     /// The bootstrap peers that were dialled in vain, and why.
     #[serde(default)]
     pub unreached_bootstraps: Vec<UnreachedBootstrap>,
@@ -382,6 +399,32 @@ pub struct Onboard {
 
 impl Message for Onboard {
     type Reply = Result<(), CommandError>;
+}
+
+/// Has the node measure how fast its machine is. Answered when that is done, which takes many seconds, and on disk if it
+/// is to be registered.
+#[derive(Debug, Clone, Copy)]
+#[doc(alias = "benchmarkCapability")]
+pub struct BenchmarkCapability {
+    /// Whether what is measured becomes a part of what is registered.
+    pub is_registered: bool,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Benchmarked {
+    /// What was registered until then, if anything was.
+    pub before: Option<Benchmark>,
+    /// What was measured.
+    pub after: Benchmark,
+    /// True if it is registered now.
+    pub is_registered: bool,
+    /// Allocations that ran when measuring began: the machine was theirs, too.
+    pub running_count: usize,
+}
+
+impl Message for BenchmarkCapability {
+    type Reply = Result<Benchmarked, CommandError>;
 }
 
 /// What is done with that which runs while a capability is withdrawn.

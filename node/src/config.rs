@@ -13,10 +13,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use dms_messages::{Capability, Did, MemoryMib, Millis, PriceList};
+use dms_messages::{Capability, CpuMillis, Did, DiskMib, MemoryMib, Millis, PriceList};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::address::is_url;
+use crate::benchmark::FIGURE_TIME;
 
 pub use self::mesh::{MeshError, remember_mesh};
 
@@ -39,6 +40,10 @@ const DAY: u64 = 24 * 3_600_000;
 const ORPHAN_RANGE: (Millis, Millis) = (Millis(1000), Millis(24 * 3_600_000));
 /// Shortest and longest auction.
 const AUCTION_RANGE: (Millis, Millis) = (Millis(50), Millis(60_000));
+/// Shortest and longest time between two samples: below, it costs more than it says; above, nobody is served by it.
+const MONITOR_RANGE: (Millis, Millis) = (Millis(1000), Millis(60_000));
+/// Shortest and longest time for which one figure of the benchmark is measured.
+const BENCHMARK_RANGE: (Millis, Millis) = (Millis(1), Millis(60_000));
 /// Most entries of any list.
 const MAX_ITEMS: usize = 64;
 
@@ -118,9 +123,39 @@ pub const KEYS: &[Key] = &[
         doc: "How long jobs, allocations and contracts that are over are kept, counted from when they began: 1h to 3650d.",
     },
     Key {
+        name: "monitor_period",
+        variable: Some("DMS_MONITOR_PERIOD"),
+        doc: "How often the machine and what runs on it are measured: 1s to 60s.",
+    },
+    Key {
+        name: "owner_first",
+        variable: Some("DMS_OWNER_FIRST"),
+        doc: "Whether fewer bids are made, or none, while other programs of this machine use what is offered. What runs goes on.",
+    },
+    Key {
+        name: "owner_reserve_cpu",
+        variable: Some("DMS_OWNER_RESERVE_CPU"),
+        doc: "Cores that are kept free for the machine's owner beyond those that are not registered.",
+    },
+    Key {
+        name: "owner_reserve_memory",
+        variable: Some("DMS_OWNER_RESERVE_MEMORY"),
+        doc: "Memory that bids leave free for the machine's owner, whatever is registered: 512MiB.",
+    },
+    Key {
+        name: "owner_reserve_disk",
+        variable: Some("DMS_OWNER_RESERVE_DISK"),
+        doc: "Disk that bids leave free for the machine's owner where the data directory is: 10GiB.",
+    },
+    Key {
         name: "engine",
         variable: Some("DMS_ENGINE"),
         doc: "Where the books are kept: rocksdb, or memory, which forgets them at every stop: for trials and measurements.",
+    },
+    Key {
+        name: "benchmark_time",
+        variable: Some("DMS_BENCHMARK_TIME"),
+        doc: "How long each of the six figures of the benchmark is measured: 1ms to 60s. Below the default they are less the same from one time to the next.",
     },
     Key {
         name: "prices",
@@ -268,8 +303,20 @@ pub struct Settings {
     pub blobs_max_mib: u64,
     /// How long what is over is kept. Default 30 days.
     pub keep_history: Millis,
+    /// How often the machine is measured. Default 5 s.
+    pub monitor_period: Millis,
+    /// True if bids shrink while the machine's owner uses it. Default true.
+    pub owner_first: bool,
+    /// Processor kept free for the owner. Default none beyond what is not registered.
+    pub owner_reserve_cpu: CpuMillis,
+    /// Memory kept free for the owner. Default none beyond what is not registered.
+    pub owner_reserve_memory: MemoryMib,
+    /// Disk kept free for the owner. Default none beyond what is not registered.
+    pub owner_reserve_disk: DiskMib,
     /// Where the books are kept. Default RocksDB.
     pub engine: EngineKind,
+    /// How long each figure of the benchmark is measured. Default 2 s.
+    pub benchmark_time: Millis,
     /// Prices of what is offered. Default free.
     pub prices: PriceList,
     /// Labels of what is offered. Default none.
@@ -301,7 +348,13 @@ impl Settings {
             max_output: 1024 * 1024,
             blobs_max_mib: 4096,
             keep_history: Millis(30 * DAY),
+            monitor_period: Millis(5000),
+            owner_first: true,
+            owner_reserve_cpu: CpuMillis(0),
+            owner_reserve_memory: MemoryMib(0),
+            owner_reserve_disk: DiskMib(0),
             engine: EngineKind::Rocksdb,
+            benchmark_time: Millis::from(FIGURE_TIME),
             prices: PriceList::default(),
             labels: BTreeMap::new(),
             location: None,
@@ -411,10 +464,16 @@ impl Settings {
                 format!("{}d", self.keep_history.0 / DAY).into()
             }
             "keep_history" => compact(self.keep_history.to_string()),
+            "monitor_period" => compact(self.monitor_period.to_string()),
+            "owner_first" => self.owner_first.into(),
+            "owner_reserve_cpu" => self.owner_reserve_cpu.to_string().into(),
+            "owner_reserve_memory" => compact(self.owner_reserve_memory.to_string()),
+            "owner_reserve_disk" => compact(self.owner_reserve_disk.to_string()),
             "engine" => match self.engine {
                 EngineKind::Rocksdb => "rocksdb".into(),
                 EngineKind::Memory => "memory".into(),
             },
+            "benchmark_time" => compact(self.benchmark_time.to_string()),
             "prices" => {
                 let price = |price: dms_messages::Price| toml::Value::from(price.to_string());
                 let table = [
@@ -486,8 +545,25 @@ pub struct Layer {
     /// A duration.
     #[serde(deserialize_with = "text::<_, KeepHistory>")]
     pub keep_history: Option<KeepHistory>,
+    /// A duration.
+    #[serde(deserialize_with = "text::<_, MonitorPeriod>")]
+    pub monitor_period: Option<MonitorPeriod>,
+    /// Yes or no.
+    pub owner_first: Option<bool>,
+    /// An amount.
+    #[serde(deserialize_with = "text::<_, CpuMillis>")]
+    pub owner_reserve_cpu: Option<CpuMillis>,
+    /// An amount.
+    #[serde(deserialize_with = "text::<_, MemoryMib>")]
+    pub owner_reserve_memory: Option<MemoryMib>,
+    /// An amount.
+    #[serde(deserialize_with = "text::<_, DiskMib>")]
+    pub owner_reserve_disk: Option<DiskMib>,
     /// `rocksdb` or `memory`.
     pub engine: Option<EngineKind>,
+    /// A duration.
+    #[serde(deserialize_with = "text::<_, BenchmarkTime>")]
+    pub benchmark_time: Option<BenchmarkTime>,
     /// A table.
     pub prices: Option<PriceTable>,
     /// A table.
@@ -604,8 +680,14 @@ checked!(
     }
 });
 checked!(
+    /// How often the machine is measured.
+    MonitorPeriod(Millis), |text| ranged(text, MONITOR_RANGE));
+checked!(
     /// How long bids are collected.
     AuctionTime(Millis), |text| ranged(text, AUCTION_RANGE));
+checked!(
+    /// How long a figure of the benchmark is measured.
+    BenchmarkTime(Millis), |text| ranged(text, BENCHMARK_RANGE));
 checked!(
 /// Bytes kept of a stream.
 MaxOutput(u64), |text| {
@@ -784,7 +866,13 @@ impl Layer {
             max_output: one(&get, "DMS_MAX_OUTPUT")?,
             blobs_max_mib,
             keep_history: one(&get, "DMS_KEEP_HISTORY")?,
+            monitor_period: one(&get, "DMS_MONITOR_PERIOD")?,
+            owner_first: one(&get, "DMS_OWNER_FIRST")?,
+            owner_reserve_cpu: one(&get, "DMS_OWNER_RESERVE_CPU")?,
+            owner_reserve_memory: one(&get, "DMS_OWNER_RESERVE_MEMORY")?,
+            owner_reserve_disk: one(&get, "DMS_OWNER_RESERVE_DISK")?,
             engine: one(&get, "DMS_ENGINE")?,
+            benchmark_time: one(&get, "DMS_BENCHMARK_TIME")?,
             prices: None,
             labels,
             location: one(&get, "DMS_LOCATION")?,
@@ -901,7 +989,13 @@ pub fn merge(data: &Path, mut file: Layer, environment: Layer, flags: Layer) -> 
         take!(max_output, |value: MaxOutput| value.0);
         take!(blobs_max_mib, |value| value);
         take!(keep_history, |value: KeepHistory| value.0);
+        take!(monitor_period, |value: MonitorPeriod| value.0);
+        take!(owner_first, |value| value);
+        take!(owner_reserve_cpu, |value| value);
+        take!(owner_reserve_memory, |value| value);
+        take!(owner_reserve_disk, |value| value);
         take!(engine, |value| value);
+        take!(benchmark_time, |value: BenchmarkTime| value.0);
         take!(prices, |value: PriceTable| value.checked());
         take!(labels, |value| value);
         take!(location, |value: Location| Some(value.0));
@@ -953,6 +1047,12 @@ mod tests {
                 "config.toml:1:14: api_listen: \"192.168.1.2:7777\" could be",
             ),
             ("log = \"a=b=c\"", "config.toml:1:7: log: \"a=b=c\" is not a log filter"),
+            ("monitor_period = \"1ms\"", "config.toml:1:18: monitor_period: must be 1 s to 60 s"),
+            (
+                "owner_first = \"no\"",
+                "config.toml:1:15: owner_first: invalid type: string \"no\", expected a boolean",
+            ),
+            ("owner_reserve_memory = \"lots\"", "config.toml:1:24: owner_reserve_memory: \"lots\" is not"),
             ("engine = \"paper\"", "config.toml:1:10: engine: unknown variant `paper`"),
             ("mdns = 1", "config.toml:1:8: mdns: invalid type: integer `1`, expected a boolean"),
             ("log_format = \"xml\"", "config.toml:1:14: log_format: unknown variant `xml`"),

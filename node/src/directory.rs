@@ -222,6 +222,7 @@ mod tests {
             prices: PriceList::default(),
             sequence: pen.now().0,
             credentials: Default::default(),
+            profile: Default::default(),
         }
     }
 

@@ -1,18 +1,20 @@
 //! The machine: what it is made of, and how much of it is sensible to share.
 //!
 //! [`crate::cli`] asks at onboarding. [`HostFacts`] is the seam behind which tests put a machine of their
-//! own; [`default_capability`] is pure. Nothing here is measured again later: what was registered holds
-//! until its owner registers something else.
+//! own; [`default_capability`] is pure. Nothing here is looked at again later: what was registered holds
+//! until its owner registers something else. How fast the machine is, [`crate::benchmark`] measures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
-use std::time::Instant;
 
 use dms_messages::{
-    Capability, CpuInfo, CpuMillis, DiskMib, ExecutorKind, MAX_TEXT_LENGTH, MemoryMib, PriceList, Resources,
+    Capability, CpuInfo, CpuMillis, DiskMib, ExecutorKind, Gpu, MAX_TEXT_LENGTH, MemoryMib, PriceList,
+    Resources,
 };
-use sha2::{Digest, Sha256};
+use sysinfo::{CpuRefreshKind, DiskRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
+
+use crate::{benchmark, gpus};
 
 /// The part of the processor that is shared, in percent: the rest keeps the owner's desktop alive.
 const CPU_PERCENT: u64 = 80;
@@ -32,6 +34,8 @@ pub struct HostInfo {
     pub memory_available: MemoryMib,
     /// Disk free now where the data directory is.
     pub disk_free: DiskMib,
+    /// The graphics processors that were found; a place here is what `dms onboard --gpus` calls one by.
+    pub gpus: Vec<Gpu>,
 }
 
 /// Why a machine does not say what it is made of.
@@ -51,12 +55,7 @@ pub struct SystemHost;
 
 impl HostFacts for SystemHost {
     fn facts(&self, data_dir: &Path) -> Result<HostInfo, HostError> {
-        use sysinfo::{CpuRefreshKind, DiskRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
-
-        let failed = |error: sysinfo::Error| HostError(error.to_string());
-        let refresh = RefreshKind::nothing()
-            .with_cpu(CpuRefreshKind::nothing().with_frequency())
-            .with_memory(MemoryRefreshKind::nothing().with_ram());
+        let refresh = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing().with_frequency());
         let system = System::new_with_specifics(refresh).map_err(failed)?;
         let first = system.cpus().first();
         let cpu_info = CpuInfo {
@@ -64,47 +63,45 @@ impl HostFacts for SystemHost {
             model: plain(first.map_or("", |cpu| cpu.brand())),
             cores: u32::try_from(system.cpus().len()).unwrap_or(u32::MAX),
             clock_mhz: first.map_or(0, |cpu| u32::try_from(cpu.frequency()).unwrap_or(0)),
-            score: score(),
+            score: benchmark::score(),
         };
-        let (mut total, mut available) = (system.total_memory(), system.available_memory());
-        // Inside a container the group's limit counts, not the machine's memory.
-        if let Some(limits) = system.cgroup_limits() {
-            total = total.min(limits.total_memory);
-            available = available.min(limits.free_memory);
-        }
-        let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let existing = existing.canonicalize().map_err(|error| HostError(error.to_string()))?;
+        let (memory_total, memory_available) = memory()?;
+        let directory = existing(data_dir).canonicalize().map_err(|error| HostError(error.to_string()))?;
         let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage())
             .map_err(failed)?;
         let disk = disks
             .iter()
-            .filter(|disk| existing.starts_with(disk.mount_point()))
+            .filter(|disk| directory.starts_with(disk.mount_point()))
             .max_by_key(|disk| disk.mount_point().components().count());
-        Ok(HostInfo {
-            cpu_info,
-            memory_total: MemoryMib(total >> 20),
-            memory_available: MemoryMib(available >> 20),
-            disk_free: DiskMib(disk.map_or(0, |disk| disk.available_space()) >> 20),
-        })
+        let disk_free = DiskMib(disk.map_or(0, |disk| disk.available_space()) >> 20);
+        Ok(HostInfo { cpu_info, memory_total, memory_available, disk_free, gpus: gpus::found() })
     }
 }
 
-/// How fast one core is: MiB that it hashes with SHA-256 in a second, the best of a few short runs, so that what else
-/// the machine does just now counts little.
-#[doc(alias = "benchmarkCapability")]
-fn score() -> u32 {
-    const RUNS: usize = 8;
-    const RUN: &[u8] = &[0x5a; 256 * 1024];
-    let rate = |_| {
-        let started = Instant::now();
-        std::hint::black_box(Sha256::digest(std::hint::black_box(RUN)));
-        (RUN.len() as u128 * 1_000_000_000 / started.elapsed().as_nanos().max(1)) >> 20
-    };
-    u32::try_from((0..RUNS).map(rate).max().unwrap_or(0)).unwrap_or(u32::MAX)
+fn failed(error: sysinfo::Error) -> HostError {
+    HostError(error.to_string())
+}
+
+/// Memory in all, and what of it is free now.
+pub(crate) fn memory() -> Result<(MemoryMib, MemoryMib), HostError> {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(refresh).map_err(failed)?;
+    let (mut total, mut available) = (system.total_memory(), system.available_memory());
+    // Inside a container the group's limit counts, not the machine's memory.
+    if let Some(limits) = system.cgroup_limits() {
+        total = total.min(limits.total_memory);
+        available = available.min(limits.free_memory);
+    }
+    Ok((MemoryMib(total >> 20), MemoryMib(available >> 20)))
+}
+
+/// The directory, or the nearest one above it that exists.
+pub(crate) fn existing(data_dir: &Path) -> &Path {
+    data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
 }
 
 /// A text of the machine's in a form that may travel.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
     if text.len() <= MAX_TEXT_LENGTH { text } else { dms_messages::bounded_text(text) }
 }
@@ -149,6 +146,7 @@ mod tests {
             memory_total: MemoryMib(total),
             memory_available: MemoryMib(available),
             disk_free: DiskMib(disk),
+            gpus: Vec::new(),
         }
     }
 

@@ -7,12 +7,17 @@
 //! | original | here | from the command line |
 //! |---|---|---|
 //! | getAllocation | [`NodeInterface::get_allocation`] | `dms alloc show ID` |
+//! | checkAllocationStatus | [`NodeInterface::check_allocation_status`] | `dms alloc status ID` |
+//! | routeToAllocation | [`NodeInterface::route_to_allocation`] | `dms alloc send ID` |
+//! | benchmarkCapability | [`NodeInterface::benchmark_capability`] | `dms capability benchmark` |
 //! | setRegisteredCapability | [`NodeInterface::set_registered_capability`] | `dms onboard` |
 //! | getRegisteredCapability | [`NodeInterface::get_registered_capability`] | `dms capability` |
 //! | setAvailableCapability | [`NodeInterface::set_available_capability`] | `dms capability free` |
 //! | getAvailableCapability | [`NodeInterface::get_available_capability`] | `dms capability` |
 //! | lockCapability | [`NodeInterface::lock_capability`] | `dms capability lock JOB` |
 //! | getLockedCapabilities | [`NodeInterface::get_locked_capabilities`] | `dms capability locks` |
+//! | setPreferences | [`NodeInterface::set_preferences`] | `dms preferences set FILE` |
+//! | getPreferences | [`NodeInterface::get_preferences`] | `dms preferences` |
 //! | getRegisteredBids | [`NodeInterface::get_registered_bids`] | `dms bid ls --request ID` |
 //! | startAllocation | [`NodeInterface::start_allocation`] | `dms alloc start BID JOB` |
 
@@ -20,21 +25,28 @@ use std::time::Duration;
 
 use dms_actors::{ActorRef, AskError, Handler, Message};
 use dms_messages::{
-    Accepted, AllocationId, Bid, BidRequest, BidRequestId, Capability, Invocation, Job, JobId, Resources,
-    Signed,
+    Accepted, AllocationId, AllocationMessage, Bid, BidRequest, BidRequestId, Capability, Delivered,
+    Invocation, Job, JobId, Resources, Signed,
 };
 use dms_storage::Lock;
 
-use crate::commands::{CommandError, GetCapability, Onboard};
+use crate::allocation::route::{
+    AllocationTarget, CheckAllocationStatus, CheckedAllocation, DELIVERY_TIMEOUT, MAX_REPLY_WAIT, RouteError,
+    RouteToAllocation,
+};
+use crate::commands::{BenchmarkCapability, Benchmarked, CommandError, GetCapability, Onboard};
 use crate::listings::Page;
 use crate::listings::bids::{BidList, ListBids};
 use crate::listings::contracts::{AllocationView, ShowAllocation};
 use crate::node::Node;
+use crate::preferences::{Change, GetPreferences, PreferencesView, SetPreferences};
 
 /// Longest lease of a lock that the owner asks the own node for: who means to keep capacity for longer offers less.
 pub const MAX_OWN_LEASE: Duration = Duration::from_secs(600);
 /// How long the node may take to answer: many commits to disk.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the machine may be measured: six figures of a minute each at most, if the settings want that.
+const MEASURING_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Why the Node did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +55,9 @@ pub enum InterfaceError {
     /// It said no; nothing was done.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// An allocation could not be reached, or refuses.
+    #[error(transparent)]
+    Route(#[from] RouteError),
     /// It did not answer: it is stopping, or too busy. Unknown whether it was done, unless it was too busy.
     #[error("the node did not answer: {0}")]
     NoAnswer(String),
@@ -60,6 +75,35 @@ pub trait NodeInterface {
         &self,
         id: AllocationId,
     ) -> impl Future<Output = Result<AllocationView, InterfaceError>> + Send;
+
+    /// How an allocation stands now, asked of whoever runs it: this node, or the provider of a job of this node's.
+    ///
+    /// # Errors
+    /// [`InterfaceError::Route`].
+    #[doc(alias = "checkAllocationStatus")]
+    fn check_allocation_status(
+        &self,
+        id: AllocationId,
+    ) -> impl Future<Output = Result<CheckedAllocation, InterfaceError>> + Send;
+
+    /// Brings a message to the program of an allocation, here or with the provider of a job of this node's. Peers
+    /// address theirs to the allocation itself, and need to be its requester or to have a token for it.
+    ///
+    /// # Errors
+    /// [`InterfaceError::Route`]: it is gone, it does not listen, its inbox is full.
+    #[doc(alias = "routeToAllocation")]
+    fn route_to_allocation(
+        &self,
+        id: AllocationId,
+        message: AllocationMessage,
+    ) -> impl Future<Output = Result<Delivered, InterfaceError>> + Send;
+
+    /// Measures how fast the machine is, which takes many seconds, and registers that with what is offered.
+    ///
+    /// # Errors
+    /// [`CommandError::Measuring`]: one at a time; [`CommandError::NotMeasured`]; [`CommandError::NothingOffered`].
+    #[doc(alias = "benchmarkCapability")]
+    fn benchmark_capability(&self) -> impl Future<Output = Result<Benchmarked, InterfaceError>> + Send;
 
     /// Registers what this machine offers, in the place of what it offered. On disk when it is answered.
     ///
@@ -118,6 +162,24 @@ pub trait NodeInterface {
     #[doc(alias = "getLockedCapabilities")]
     fn get_locked_capabilities(&self) -> impl Future<Output = Result<Vec<Lock>, InterfaceError>> + Send;
 
+    /// Sets by what this node chooses (TOML), as requester and as provider, from the next round and the next request
+    /// on. On disk when it is answered, with what changes.
+    ///
+    /// # Errors
+    /// [`CommandError::InvalidPreferences`], with the line.
+    #[doc(alias = "setPreferences")]
+    fn set_preferences(
+        &self,
+        text: String,
+    ) -> impl Future<Output = Result<Vec<Change>, InterfaceError>> + Send;
+
+    /// By what this node chooses.
+    ///
+    /// # Errors
+    /// None but that the node does not answer.
+    #[doc(alias = "getPreferences")]
+    fn get_preferences(&self) -> impl Future<Output = Result<PreferencesView, InterfaceError>> + Send;
+
     /// The bids and declines on one request, of this node and of its peers.
     ///
     /// # Errors
@@ -145,13 +207,44 @@ async fn ask<M: Message>(node: &ActorRef<Node>, message: M) -> Result<M::Reply, 
 where
     Node: Handler<M>,
 {
-    let answer = node.ask(message).timeout(ASK_TIMEOUT).await;
+    ask_within(node, message, ASK_TIMEOUT).await
+}
+
+async fn ask_within<M: Message>(
+    node: &ActorRef<Node>,
+    message: M,
+    patience: Duration,
+) -> Result<M::Reply, InterfaceError>
+where
+    Node: Handler<M>,
+{
+    let answer = node.ask(message).timeout(patience).await;
     answer.map_err(|error: AskError<M>| InterfaceError::NoAnswer(error.to_string()))
 }
 
 impl NodeInterface for ActorRef<Node> {
     async fn get_allocation(&self, id: AllocationId) -> Result<AllocationView, InterfaceError> {
         Ok(ask(self, ShowAllocation { id: id.to_string() }).await??)
+    }
+
+    async fn check_allocation_status(&self, id: AllocationId) -> Result<CheckedAllocation, InterfaceError> {
+        let of = AllocationTarget::Known(id.to_string());
+        Ok(ask(self, CheckAllocationStatus { of }).await??)
+    }
+
+    async fn route_to_allocation(
+        &self,
+        id: AllocationId,
+        message: AllocationMessage,
+    ) -> Result<Delivered, InterfaceError> {
+        let to = AllocationTarget::Known(id.to_string());
+        let patience = if message.wants_reply { MAX_REPLY_WAIT } else { DELIVERY_TIMEOUT };
+        let route = RouteToAllocation { to, message, patience };
+        Ok(ask_within(self, route, patience + ASK_TIMEOUT).await??)
+    }
+
+    async fn benchmark_capability(&self) -> Result<Benchmarked, InterfaceError> {
+        Ok(ask_within(self, BenchmarkCapability { is_registered: true }, MEASURING_TIMEOUT).await??)
     }
 
     async fn set_registered_capability(&self, capability: Capability) -> Result<(), InterfaceError> {
@@ -180,6 +273,14 @@ impl NodeInterface for ActorRef<Node> {
 
     async fn get_locked_capabilities(&self) -> Result<Vec<Lock>, InterfaceError> {
         Ok(ask(self, GetCapability).await?.locks)
+    }
+
+    async fn set_preferences(&self, text: String) -> Result<Vec<Change>, InterfaceError> {
+        Ok(ask(self, SetPreferences { text }).await??)
+    }
+
+    async fn get_preferences(&self) -> Result<PreferencesView, InterfaceError> {
+        ask(self, GetPreferences).await
     }
 
     async fn get_registered_bids(&self, request: BidRequestId) -> Result<BidList, InterfaceError> {

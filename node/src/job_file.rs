@@ -29,7 +29,22 @@
 //! labels: {disk: ssd}
 //! ```
 //!
-//! Relative paths begin at the file's own directory. Only `wasm` is needed.
+//! Instead of one program a job may have several that run side by side on one node, each under limits of its own.
+//! What a program is given then stands under `tasks`; `timeout` is for those tasks that say none. What is needed of the
+//! node (ports, labels …) stays where it is, and the cpu, memory and disk of the tasks are added up:
+//!
+//! ```yaml
+//! name: pair
+//! tasks:
+//!   - name: left               # its output files go into `left/`
+//!     wasm: left.wasm
+//!     args: [x]                # env, stdin, input and timeout as above
+//!     resources: {cpu: 1, memory: 64MiB, disk: 64MiB}
+//!   - name: right
+//!     wasm: right.wasm
+//! ```
+//!
+//! Relative paths begin at the file's own directory. Only `wasm`, or `tasks` with names and programs, is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -38,8 +53,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use dms_messages::{
-    ContentId, CpuMillis, DiskMib, ExecutorKind, GpuRequirement, MAX_PORTS, MAX_TEXT_LENGTH, MemoryMib,
-    Millis, Pod, Price, Requirement, Task,
+    ContentId, CpuMillis, DiskMib, ExecutorKind, GpuRequirement, MAX_PORTS, MAX_TASKS, MAX_TEXT_LENGTH,
+    MemoryMib, Millis, Pod, Price, Requirement, Task, TaskResources, check_task_name,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -82,6 +97,20 @@ pub enum JobFileError {
         /// Which rule.
         problem: String,
     },
+    /// A field is for jobs of one program, and this one has several.
+    #[error(
+        "{}{field}: the job has `tasks`, and this is said of each of them",
+        file.as_deref().map(|file| format!("{}: ", file.display())).unwrap_or_default()
+    )]
+    OfOneProgram {
+        /// The job file, if there is one.
+        file: Option<PathBuf>,
+        /// The field.
+        field: &'static str,
+    },
+    /// The tasks need more together than can be said.
+    #[error("tasks: they need more together than any machine has")]
+    TooMuch,
     /// A field is missing that has no default.
     #[error(
         "{}{field}: missing: it names {meaning} (`{field}:` in the job file, or --{field})",
@@ -104,6 +133,9 @@ pub struct JobFile {
     /// A name for people.
     #[serde(deserialize_with = "scalar::<_, Name>")]
     pub name: Option<Name>,
+    /// Several programs instead of one.
+    #[serde(deserialize_with = "tasks")]
+    pub tasks: Option<Vec<JobTask>>,
     /// The WebAssembly module, binary or text.
     pub wasm: Option<PathBuf>,
     /// Arguments.
@@ -137,6 +169,91 @@ pub struct JobFile {
     pub locations: Option<BTreeSet<String>>,
     /// Labels that the machine must carry.
     pub labels: Option<BTreeMap<String, String>>,
+}
+
+/// One of several programs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobTask {
+    /// Its name, by which its lines and files are told apart.
+    pub name: TaskName,
+    /// The WebAssembly module, binary or text.
+    pub wasm: PathBuf,
+    /// Arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// A file for standard input.
+    #[serde(default)]
+    pub stdin: Option<PathBuf>,
+    /// A directory for `/input`.
+    #[serde(default)]
+    pub input: Option<PathBuf>,
+    /// How long it may run.
+    #[serde(default, deserialize_with = "scalar::<_, Timeout>")]
+    pub timeout: Option<Timeout>,
+    /// Its share of what the job needs.
+    #[serde(default)]
+    pub resources: JobTaskResources,
+}
+
+/// The amounts that one of several programs needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobTaskResources {
+    /// Cores.
+    #[serde(deserialize_with = "scalar::<_, Cpu>")]
+    pub cpu: Option<Cpu>,
+    /// Memory.
+    #[serde(deserialize_with = "scalar::<_, Memory>")]
+    pub memory: Option<Memory>,
+    /// Disk.
+    #[serde(deserialize_with = "scalar::<_, DiskMib>")]
+    pub disk: Option<DiskMib>,
+}
+
+/// A task's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskName(pub String);
+
+impl<'de> Deserialize<'de> for TaskName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = scalar::<D, String>(deserializer)?.unwrap_or_default();
+        check_task_name(&name).map_err(serde::de::Error::custom)?;
+        Ok(Self(name))
+    }
+}
+
+/// Reads the tasks and checks, where they stand, what holds among them.
+fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<JobTask>>, D::Error> {
+    struct Visitor;
+    impl<'de> serde::de::Visitor<'de> for Visitor {
+        type Value = Vec<JobTask>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of tasks")
+        }
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<JobTask>, A::Error> {
+            use serde::de::Error;
+            let mut tasks: Vec<JobTask> = Vec::new();
+            while let Some(task) = list.next_element::<JobTask>()? {
+                let name = &task.name.0;
+                if tasks.iter().any(|known| known.name.0.eq_ignore_ascii_case(name)) {
+                    return Err(A::Error::custom(format!("two tasks are called `{name}`")));
+                }
+                if tasks.len() == MAX_TASKS {
+                    return Err(A::Error::custom(format!("more than {MAX_TASKS} tasks")));
+                }
+                tasks.push(task);
+            }
+            if tasks.is_empty() {
+                return Err(A::Error::custom("a job has at least one task"));
+            }
+            Ok(tasks)
+        }
+    }
+    deserializer.deserialize_seq(Visitor).map(Some)
 }
 
 /// The amounts that a job needs.
@@ -286,9 +403,11 @@ impl JobFile {
         let text = crate::files::read_text(path, MAX_FILE_BYTES).map_err(unreadable)?;
         let mut file = Self::parse(path, &text)?;
         let base = path.parent().unwrap_or(Path::new(""));
-        for place in
-            [&mut file.wasm, &mut file.stdin, &mut file.input, &mut file.output].into_iter().flatten()
-        {
+        let of_tasks = file.tasks.iter_mut().flatten().flat_map(|task| {
+            [Some(&mut task.wasm), task.stdin.as_mut(), task.input.as_mut()].into_iter().flatten()
+        });
+        let own = [&mut file.wasm, &mut file.stdin, &mut file.input, &mut file.output].into_iter().flatten();
+        for place in own.chain(of_tasks) {
             *place = base.join(&*place);
         }
         Ok(file)
@@ -337,6 +456,7 @@ impl JobFile {
     pub fn overridden_by(self, stronger: Self) -> Self {
         Self {
             name: stronger.name.or(self.name),
+            tasks: stronger.tasks.or(self.tasks),
             wasm: stronger.wasm.or(self.wasm),
             args: stronger.args.or(self.args),
             env: stronger.env.or(self.env),
@@ -364,27 +484,20 @@ impl JobFile {
     }
 
     /// The complete job, with defaults. Only the module has none; `file` is where it should have been, for messages.
-    pub fn complete(self, file: Option<&Path>) -> Result<JobSpec, JobFileError> {
-        let wasm = self.wasm.ok_or_else(|| JobFileError::Missing {
-            file: file.map(Path::to_path_buf),
-            field: "wasm",
-            meaning: "the program to run",
-        })?;
-        let stem =
-            || wasm.file_stem().map(|stem| stem.to_string_lossy().parse().unwrap_or(Name("job".to_owned())));
-        let name = self.name.or_else(stem).unwrap_or(Name("job".to_owned())).0;
+    pub fn complete(mut self, file: Option<&Path>) -> Result<JobSpec, JobFileError> {
+        let timeout = self.timeout.take().map_or(DEFAULT_TIMEOUT, |timeout| timeout.0);
+        let (name, tasks, needs) = match self.tasks.take() {
+            Some(tasks) => self.several(tasks, timeout, file)?,
+            None => self.single(timeout, file)?,
+        };
         Ok(JobSpec {
             name,
-            wasm,
-            args: self.args.unwrap_or_default(),
-            env: self.env.unwrap_or_default(),
-            stdin: self.stdin,
-            input: self.input,
+            tasks,
             output: self.output,
             requirement: Requirement {
-                cpu: self.resources.cpu.map_or(DEFAULT_CPU, |cpu| cpu.0),
-                memory: self.resources.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
-                disk: self.resources.disk.unwrap_or(DEFAULT_DISK),
+                cpu: needs.cpu,
+                memory: needs.memory,
+                disk: needs.disk,
                 gpus: self.resources.gpus.into_iter().flatten().map(GpuRequirement::from).collect(),
                 executor: ExecutorKind::Wasm,
                 // No machine stands in a place without a name: whoever says so wants none in particular.
@@ -395,12 +508,88 @@ impl JobFile {
                 min_clock_mhz: self.resources.min_clock_mhz.map_or(0, |clock| clock.0),
                 min_score: self.resources.min_score.map_or(0, |score| score.0),
             },
-            timeout: self.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
             max_price: self.max_price,
             wait: self.wait,
             wanted: self.wanted.map(|wanted| wanted.0),
             max_attempts: self.attempts.map(|attempts| attempts.0),
         })
+    }
+
+    /// The job's name, its one program, and what it needs.
+    fn single(
+        &mut self,
+        timeout: Millis,
+        file: Option<&Path>,
+    ) -> Result<(String, Vec<TaskSpec>, TaskResources), JobFileError> {
+        let wasm = self.wasm.take().ok_or_else(|| JobFileError::Missing {
+            file: file.map(Path::to_path_buf),
+            field: "wasm",
+            meaning: "the program to run",
+        })?;
+        let stem =
+            || wasm.file_stem().map(|stem| stem.to_string_lossy().parse().unwrap_or(Name("job".to_owned())));
+        let name = self.name.take().or_else(stem).unwrap_or(Name("job".to_owned())).0;
+        let needs = TaskResources {
+            cpu: self.resources.cpu.take().map_or(DEFAULT_CPU, |cpu| cpu.0),
+            memory: self.resources.memory.take().map_or(DEFAULT_MEMORY, |memory| memory.0),
+            disk: self.resources.disk.unwrap_or(DEFAULT_DISK),
+        };
+        let task = TaskSpec {
+            name: name.clone(),
+            wasm,
+            args: self.args.take().unwrap_or_default(),
+            env: self.env.take().unwrap_or_default(),
+            stdin: self.stdin.take(),
+            input: self.input.take(),
+            timeout,
+            resources: None,
+        };
+        Ok((name, vec![task], needs))
+    }
+
+    /// The job's name, its programs, and what they need together. One that is alone is as if there were no list.
+    fn several(
+        &mut self,
+        tasks: Vec<JobTask>,
+        timeout: Millis,
+        file: Option<&Path>,
+    ) -> Result<(String, Vec<TaskSpec>, TaskResources), JobFileError> {
+        let of_one = [
+            ("wasm", self.wasm.is_some()),
+            ("args", self.args.is_some()),
+            ("env", self.env.is_some()),
+            ("stdin", self.stdin.is_some()),
+            ("input", self.input.is_some()),
+            ("resources.cpu", self.resources.cpu.is_some()),
+            ("resources.memory", self.resources.memory.is_some()),
+            ("resources.disk", self.resources.disk.is_some()),
+        ];
+        if let Some((field, _)) = of_one.into_iter().find(|(_, is_said)| *is_said) {
+            return Err(JobFileError::OfOneProgram { file: file.map(Path::to_path_buf), field });
+        }
+        let is_several = tasks.len() > 1;
+        let mut sum = TaskResources::default();
+        let mut specs = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let share = TaskResources {
+                cpu: task.resources.cpu.map_or(DEFAULT_CPU, |cpu| cpu.0),
+                memory: task.resources.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
+                disk: task.resources.disk.unwrap_or(DEFAULT_DISK),
+            };
+            sum = sum.checked_add(&share).ok_or(JobFileError::TooMuch)?;
+            specs.push(TaskSpec {
+                name: task.name.0,
+                wasm: task.wasm,
+                args: task.args,
+                env: task.env,
+                stdin: task.stdin,
+                input: task.input,
+                timeout: task.timeout.map_or(timeout, |timeout| timeout.0),
+                resources: is_several.then_some(share),
+            });
+        }
+        let name = self.name.take().map_or_else(|| "job".to_owned(), |name| name.0);
+        Ok((name, specs, sum))
     }
 }
 
@@ -419,22 +608,12 @@ fn without_place(message: &str) -> String {
 pub struct JobSpec {
     /// A name for people.
     pub name: String,
-    /// The WebAssembly module.
-    pub wasm: PathBuf,
-    /// Arguments.
-    pub args: Vec<String>,
-    /// Environment.
-    pub env: BTreeMap<String, String>,
-    /// A file for standard input.
-    pub stdin: Option<PathBuf>,
-    /// A directory for `/input`.
-    pub input: Option<PathBuf>,
-    /// A directory for what is in `/output` at the end.
+    /// What is run: one program, or several side by side.
+    pub tasks: Vec<TaskSpec>,
+    /// A directory for what is in `/output` at the end; of several programs each has one below it, with its name.
     pub output: Option<PathBuf>,
     /// What it needs.
     pub requirement: Requirement,
-    /// How long it may run.
-    pub timeout: Millis,
     /// Highest acceptable price per hour.
     pub max_price: Option<Price>,
     /// How long to go on asking; the node's default if absent.
@@ -445,7 +624,28 @@ pub struct JobSpec {
     pub max_attempts: Option<u32>,
 }
 
-/// What the paths of a [`JobSpec`] have become.
+/// A program that is complete but for its uploads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// A name for people.
+    pub name: String,
+    /// The WebAssembly module.
+    pub wasm: PathBuf,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// A file for standard input.
+    pub stdin: Option<PathBuf>,
+    /// A directory for `/input`.
+    pub input: Option<PathBuf>,
+    /// How long it may run.
+    pub timeout: Millis,
+    /// Its share of what the job needs, if it is one of several.
+    pub resources: Option<TaskResources>,
+}
+
+/// What the paths of a [`TaskSpec`] have become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uploads {
     /// The module.
@@ -457,20 +657,27 @@ pub struct Uploads {
 }
 
 impl JobSpec {
-    /// The job to ask for.
-    pub fn into_new_job(self, uploads: Uploads) -> NewJob {
-        let task = Task {
-            name: self.name.clone(),
+    /// How long it may run at most.
+    pub fn run_time(&self) -> Millis {
+        self.tasks.iter().map(|task| task.timeout).max().unwrap_or_default()
+    }
+
+    /// The job to ask for; `uploads` are those of its tasks, in their order.
+    pub fn into_new_job(self, uploads: Vec<Uploads>) -> NewJob {
+        let task = |(task, uploads): (TaskSpec, Uploads)| Task {
+            name: task.name,
             module: uploads.module,
-            args: self.args,
-            env: self.env,
+            args: task.args,
+            env: task.env,
             stdin: uploads.stdin,
             input: uploads.input,
-            timeout: self.timeout,
+            timeout: task.timeout,
+            resources: task.resources,
         };
+        let tasks = self.tasks.into_iter().zip(uploads).map(task).collect();
         NewJob {
             name: self.name,
-            pods: vec![Pod { requirement: self.requirement, tasks: vec![task] }],
+            pods: vec![Pod { requirement: self.requirement, tasks }],
             max_price: self.max_price,
             wanted: self.wanted,
             wait: self.wait,
@@ -519,10 +726,12 @@ labels: {disk: ssd}
         let path = directory.path().join("job.yaml");
         std::fs::write(&path, WHOLE).unwrap();
         let job = JobFile::read(&path).unwrap().complete(None).unwrap();
-        assert_eq!(job.wasm, directory.path().join("../programs/wordcount.wasm"));
+        let task = &job.tasks[0];
+        assert_eq!((job.tasks.len(), task.resources), (1, None));
+        assert_eq!(task.wasm, directory.path().join("../programs/wordcount.wasm"));
         assert_eq!(job.output, Some(directory.path().join("out")));
-        assert_eq!(job.args, ["--top", "10", "1.10"]);
-        assert_eq!(job.env["LEVEL"], "3");
+        assert_eq!(task.args, ["--top", "10", "1.10"]);
+        assert_eq!(task.env["LEVEL"], "3");
         assert_eq!(job.requirement.cpu, CpuMillis(500));
         assert_eq!(job.requirement.memory, MemoryMib(1024));
         let (need, a100) = (&job.requirement, &job.requirement.gpus[0]);
@@ -530,7 +739,7 @@ labels: {disk: ssd}
         assert_eq!((need.min_clock_mhz, need.min_score), (2000, 300));
         assert_eq!((a100.vendor.as_deref(), a100.model.as_deref()), (Some("nvidia"), Some("A100")));
         assert_eq!((a100.memory, &need.gpus[1]), (MemoryMib(40_960), &GpuRequirement::default()));
-        assert_eq!(job.timeout, Millis(60_000));
+        assert_eq!(task.timeout, Millis(60_000));
         assert_eq!(job.max_price, Some(Price(500_000)));
         assert_eq!((job.wanted, job.max_attempts), (Some(3), Some(2)));
     }
@@ -543,7 +752,7 @@ labels: {disk: ssd}
         let parse = |name: &str, text: &str| JobFile::parse(Path::new(name), text).unwrap();
         assert_eq!(parse("j.json", json), parse("j.yaml", yaml));
         let job = parse("j.json", json).complete(None).unwrap();
-        assert_eq!((job.name.as_str(), job.timeout, job.wait), ("a", DEFAULT_TIMEOUT, None));
+        assert_eq!((job.name.as_str(), job.tasks[0].timeout, job.wait), ("a", DEFAULT_TIMEOUT, None));
     }
 
     #[test]
@@ -645,5 +854,75 @@ labels: {disk: ssd}
             nowhere.complete(None).unwrap().requirement.locations.into_iter().collect::<Vec<_>>(),
             ["CH"]
         );
+    }
+
+    #[test]
+    fn several_programs_are_added_up_and_say_what_is_theirs() {
+        let text = "
+name: pair
+timeout: 20s
+resources: {ports: 2}
+tasks:
+  - {name: left, wasm: l.wasm, args: [x], resources: {cpu: 0.5, memory: 1GiB}}
+  - {name: right, wasm: r.wasm, timeout: 5s, stdin: in.txt}
+";
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("job.yaml");
+        std::fs::write(&path, text).unwrap();
+        let job = JobFile::read(&path).unwrap().complete(None).unwrap();
+        let [left, right] = job.tasks.as_slice() else { panic!("{:?}", job.tasks) };
+        assert_eq!((left.name.as_str(), left.timeout, left.args.len()), ("left", Millis(20_000), 1));
+        assert_eq!(
+            (right.timeout, right.stdin.as_deref()),
+            (Millis(5_000), Some(&*directory.path().join("in.txt")))
+        );
+        let need = &job.requirement;
+        assert_eq!((need.cpu, need.memory, need.disk), (CpuMillis(1500), MemoryMib(1088), DiskMib(128)));
+        assert_eq!(need.ports, 2);
+        let share = TaskResources { cpu: DEFAULT_CPU, memory: DEFAULT_MEMORY, disk: DEFAULT_DISK };
+        assert_eq!(right.resources, Some(share));
+        // What is made of it is what the mesh accepts.
+        let module = ContentId::of_bytes(b"module");
+        let uploads = || Uploads { module, stdin: None, input: None };
+        let new = job.into_new_job(vec![uploads(), uploads()]);
+        assert_eq!(new.pods[0].check(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_said_of_one_program_is_not_said_of_several() {
+        let tasks = "tasks: [{name: a, wasm: a}, {name: b, wasm: b}]\n";
+        for (field, line) in [
+            ("wasm", "wasm: c"),
+            ("args", "args: [x]"),
+            ("env", "env: {A: b}"),
+            ("stdin", "stdin: x"),
+            ("input", "input: x"),
+            ("resources.cpu", "resources: {cpu: 1}"),
+            ("resources.disk", "resources: {disk: 1MiB}"),
+        ] {
+            let file = JobFile::parse(Path::new("j.yaml"), &format!("{tasks}{line}\n")).unwrap();
+            let error = file.complete(Some(Path::new("j.yaml"))).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("j.yaml: {field}: the job has `tasks`")), "{error}");
+        }
+        let table = [
+            ("tasks: []\n", "j.yaml:1:", "a job has at least one task"),
+            ("tasks: 3\n", "j.yaml:1:", "tasks"),
+            ("tasks:\n- {name: a}\n", "j.yaml:2:", "tasks[0]: missing field `wasm`"),
+            ("tasks:\n- {wasm: a}\n", "j.yaml:2:", "tasks[0]: missing field `name`"),
+            ("tasks:\n- {name: a/b, wasm: a}\n", "j.yaml:", "a task's name has 1 to 64"),
+            ("tasks:\n- name: a\n  wasm: a\n  output: x\n", "j.yaml:4:", "unknown field `output`"),
+            (
+                "tasks:\n- {name: a, wasm: a}\n- {name: b, wasm: b, resources: {cpu: 0}}\n",
+                "j.yaml:3:",
+                "must be more than 0",
+            ),
+            ("tasks:\n- {name: a, wasm: a, resources: {ports: 1}}\n", "j.yaml:2:", "unknown field `ports`"),
+        ];
+        for (text, place, problem) in table {
+            let error = error("j.yaml", text);
+            assert!(error.starts_with(place) && error.contains(problem), "{text:?}\n  gave {error}");
+        }
+        let twice = error("j.yaml", "tasks:\n- {name: a, wasm: a}\n- {name: A, wasm: b}\n");
+        assert!(twice.contains("tasks") && twice.contains("two tasks are called `A`"), "{twice}");
     }
 }

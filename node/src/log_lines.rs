@@ -116,7 +116,8 @@ impl JobFilter {
                 if self.is_wanted(&contract.value().attempt.job) =>
             {
                 self.bids.remove(&contract.value().bid);
-                self.allocations.insert(*allocation);
+                let tasks = (0..).zip(&contract.value().pod.tasks);
+                self.allocations.extend(tasks.map(|(task, _)| allocation.of_task(task)));
                 true
             }
             Event::AllocationMoved { allocation, .. } | Event::AllocationEnded { allocation, .. } => {
@@ -145,10 +146,12 @@ fn job_of(event: &Event) -> Option<JobId> {
         Event::AttemptMinted { attempt, .. }
         | Event::AttemptRefused { attempt, .. }
         | Event::AttemptObserved { attempt, .. }
+        | Event::TaskObserved { attempt, .. }
         | Event::AttemptLost { attempt, .. } => attempt.job,
         Event::NodeNamed { .. }
         | Event::CapabilityRegistered { .. }
         | Event::CapabilityWithdrawn
+        | Event::PreferencesSet { .. }
         | Event::LockRenewed { .. }
         | Event::LockEnded { .. }
         | Event::AllocationMoved { .. }
@@ -167,6 +170,10 @@ pub(crate) fn text_of(Entry { at, event }: &Entry) -> String {
         Event::NodeNamed { card } => format!("this node is {}", card.issuer().short()),
         Event::CapabilityRegistered { capability } => format!("offers {}", capability.resources),
         Event::CapabilityWithdrawn => "offers nothing any more".to_owned(),
+        Event::PreferencesSet { text } if text.is_empty() => "chooses as it did at first".to_owned(),
+        Event::PreferencesSet { text } => {
+            format!("chooses by other preferences ({} lines)", text.lines().count())
+        }
         Event::BidRequestSent { request, expires } => {
             format!("asked for bids, {}; void after {}", asked(request), lasting(*at, *expires))
         }
@@ -259,6 +266,9 @@ pub(crate) fn text_of(Entry { at, event }: &Entry) -> String {
         Event::AttemptRefused { attempt: it, reason } => format!("{} was refused: {reason}", attempt(it)),
         Event::AttemptObserved { attempt: it, state, result } => {
             format!("{}: {state}{}", attempt(it), left(result.as_ref()))
+        }
+        Event::TaskObserved { attempt: it, task, state, result } => {
+            format!("{}, task {task}: {state}{}", attempt(it), left(result.as_ref()))
         }
         Event::AttemptLost { attempt: it, reason } => format!("{} is lost: {reason}", attempt(it)),
         Event::JobEnded { job, end } => match end {
@@ -405,6 +415,7 @@ mod tests {
             Event::NodeNamed { card: crate::node::new_card(&provider).unwrap() },
             Event::CapabilityRegistered { capability: testing::capability(2000, 1024) },
             Event::CapabilityWithdrawn,
+            Event::PreferencesSet { text: "[pricing]\nminimum = \"1\"\n".to_owned() },
             Event::BidRequestSent { request: request.clone(), expires: lock.expires },
             Event::BidRequestReceived { requester: requester.me(), request: request.clone(), declined: None },
             Event::BidRequestReceived {
@@ -460,6 +471,7 @@ mod tests {
             "node_named               this node is z6Mk",
             "capability_registered    offers 2 cores, 1 GiB memory, 0 MiB disk",
             "capability_withdrawn     offers nothing any more",
+            "preferences_set          chooses by other preferences (2 lines)",
             "bid_request_sent         asked for bids, request 01010101 for job 01010101: 2 wanted, needs 1 core, 64 MiB memory, 0 MiB disk; void after 11 s",
             "; a bid is made",
             "; declined: lock_share (the requester already holds its share of locks)",
@@ -514,7 +526,7 @@ mod tests {
             events.iter().filter(|event| filter.takes(event)).map(Event::name).collect()
         };
         let is_nobodys = |name: &str| {
-            ["node_named", "capability_", "document_seen", "settled", "pruned"]
+            ["node_named", "capability_", "preferences_", "document_seen", "settled", "pruned"]
                 .iter()
                 .any(|other| name.starts_with(other))
         };
@@ -528,10 +540,10 @@ mod tests {
         let mut other = JobFilter::new("02");
         assert_eq!(names(&mut other, every_event()), Vec::<&str>::new());
         // Without what came before, a lock is nobody's; with what the page before knew, it is the job's.
-        let ends = || every_event().into_iter().skip(7).take(2).collect::<Vec<_>>();
+        let ends = || every_event().into_iter().skip(8).take(2).collect::<Vec<_>>();
         assert_eq!(names(&mut JobFilter::new("01"), ends()), Vec::<&str>::new());
         let mut before = JobFilter::new("01");
-        names(&mut before, every_event().into_iter().take(7).collect());
+        names(&mut before, every_event().into_iter().take(8).collect());
         let (bids, allocations) = before.into_known();
         assert_eq!((bids.len(), allocations.len()), (1, 0));
         let mut after = JobFilter::new("01").knowing(bids, allocations);

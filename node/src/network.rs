@@ -35,12 +35,11 @@ use crate::errors::whole;
 use crate::node::Node;
 use crate::orchestrator::discovery;
 use crate::orchestrator::job_state::BarredWord;
+use crate::paths::NODE_PATH;
 use crate::trust::conduct::{Measure, Offence};
 use crate::trust::{Gate, Measures};
 use crate::word::{Addressed, Word};
 
-/// Where nodes are, within their systems.
-pub const NODE_PATH: &str = "/node";
 /// Words that may wait for one peer: more than any job or allocation says at once; a peer that does not
 /// take them is as good as unreachable.
 const OUTBOX_CAPACITY: usize = 1024;
@@ -218,14 +217,14 @@ impl Network {
             }
         };
         self.pending.send_modify(|count| *count += 1);
-        // Live output is a convenience and leaves room for the words that count.
-        let is_output = matches!(word, Word::AllocationOutput(_));
-        let has_room = !is_output || outbox.capacity() > OUTBOX_CAPACITY / 2;
+        // What is a convenience leaves room for the words that count.
+        let is_convenience = is_convenience(&word);
+        let has_room = !is_convenience || outbox.capacity() > OUTBOX_CAPACITY / 2;
         let refused =
             if has_room { outbox.try_send(word).err().map(TrySendError::into_inner) } else { Some(word) };
         if let Some(word) = refused {
             self.pending.send_modify(|count| *count = count.saturating_sub(1));
-            if !is_output {
+            if !is_convenience {
                 let reason = "too many words wait for it".to_owned();
                 report(
                     node,
@@ -374,6 +373,8 @@ impl Recipients {
             Word::Acknowledge(word) => tell(self.to(), word, Word::Acknowledge).await,
             Word::Cancel(word) => tell(self.to(), word, Word::Cancel).await,
             Word::Reconcile(word) => tell(self.to(), word, Word::Reconcile).await,
+            Word::Census(word) => tell(self.to(), word, Word::Census).await,
+            Word::CensusReply(word) => tell(self.to(), word, Word::CensusReply).await,
             Word::Join(word) => tell(self.to(), word, Word::Join).await,
             Word::Renew(word) => tell(self.to(), word, Word::Renew).await,
             Word::Admitted(word) => tell(self.to(), word, Word::Admitted).await,
@@ -458,7 +459,7 @@ async fn run_outbox(
 ) {
     let mut is_unreachable = None;
     while let Some(word) = words.recv().await {
-        let is_output = matches!(word, Word::AllocationOutput(_));
+        let is_convenience = is_convenience(&word);
         let bid = bid_in(&word);
         // What waits behind a word that found nobody finds nobody either.
         let outcome = match is_unreachable.take() {
@@ -471,10 +472,15 @@ async fn run_outbox(
         if trouble == Trouble::Unreachable && !words.is_empty() {
             is_unreachable = Some(reason.clone());
         }
-        if !is_output {
+        if !is_convenience {
             report(&node, Undelivered { peer, bid, trouble, reason });
         }
     }
+}
+
+/// True if nobody misses the word when it is lost: what comes after it makes up for it.
+fn is_convenience(word: &Word) -> bool {
+    matches!(word, Word::AllocationOutput(_) | Word::Census(_) | Word::CensusReply(_))
 }
 
 /// The bid, if the word is one: its lock must not outlive a bid that never arrived.

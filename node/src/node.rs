@@ -28,6 +28,7 @@ use dms_messages::{
     NodeId, NodeStatus, NodeUuid, Signed, StopCause,
 };
 use dms_storage::books::AllocationRow;
+use dms_storage::committer::CommitterStats;
 use dms_storage::rows::archive::ArchiveKind;
 use dms_storage::sabotage::Bug;
 use dms_storage::{
@@ -37,15 +38,19 @@ use dms_storage::{
 
 use crate::allocation::{AllocationActor, Stop};
 use crate::announce::Announcements;
+use crate::benchmark::{Machine, Measuring};
 use crate::blobs::BlobStore;
 use crate::capability::ledger;
 use crate::commands::{NodeMode, OffboardMode};
 use crate::errors::whole;
 use crate::executors::Executor;
+use crate::graph::mesh_size::MeshSize;
 use crate::handlers::candidates::ClassLookUps;
+use crate::handlers::preferences::CurrentPreferences;
 use crate::handlers::turns::WaitingTurn;
 use crate::handlers::{MAX_REQUESTS, Shares};
 use crate::job::JobActor;
+use crate::monitor::{Monitor, Monitoring};
 use crate::network::{Network, NetworkParts};
 use crate::notes::Notes;
 use crate::orchestrator::job_state::JobRules;
@@ -55,6 +60,8 @@ use crate::signer::{RECORD_TTL, Signer};
 use crate::trust::Gate;
 use crate::trust::issue::TOKEN_TTL;
 use crate::word::{Addressed, Word};
+
+pub use crate::orchestrator::preferences::OwnRules;
 
 /// How long an advert is believed.
 pub(crate) const ADVERT_TTL: Duration = Duration::from_secs(30 * 60);
@@ -155,6 +162,10 @@ pub struct NodeParts {
     pub blobs: Arc<BlobStore>,
     /// What runs workloads.
     pub executor: Arc<dyn Executor>,
+    /// How the machine is measured; if not at all, bids are bounded by the books alone.
+    pub monitoring: Option<Monitoring>,
+    /// What is measured.
+    pub machine: Arc<dyn Machine>,
     /// The mesh.
     pub network: NetworkParts,
     /// Books that were opened already, for the first start.
@@ -217,13 +228,21 @@ pub struct Node {
     pub(crate) adverts: Notes<Advert>,
     pub(crate) statuses: Notes<NodeStatus>,
     pub(crate) announcements: Announcements,
+    /// What the machine does, and what was answered.
+    pub(crate) monitor: Monitor,
     pub(crate) class_look_ups: ClassLookUps,
+    /// By what it chooses.
+    pub(crate) preferences: CurrentPreferences,
     pub(crate) peers: BTreeSet<Did>,
+    /// The graph program that this node is a vertex of, with the edges to its peers.
+    pub(crate) mesh_size: MeshSize,
     pub(crate) started: Timestamp,
     /// How many more strangers are answered this second.
     stranger_answers: u32,
     /// Requests of strangers, declined, that are kept in this second.
     stranger_notes: u32,
+    /// Questions to allocations that wait for their answers.
+    pub(crate) routed_count: usize,
     /// How the memory of requests is shared.
     pub(crate) request_shares: Shares,
     /// How many differences of each peer were mended this second; bounded as the connections are.
@@ -254,6 +273,8 @@ pub struct Node {
     accepting: BTreeMap<AllocationId, Option<StopCause>>,
     /// Set while the owner withdraws what is offered: no new bids, no adverts.
     pub(crate) withdrawal: Option<OffboardMode>,
+    /// Set while the machine is measured.
+    pub(crate) measuring: Option<Measuring>,
     drain: Vec<Responder<()>>,
     /// True once the node stops: it does not go on, whatever the disk does.
     is_draining: bool,
@@ -339,11 +360,15 @@ impl Node {
             adverts: Notes::new(ADVERT_TTL),
             statuses: Notes::new(MAX_STATUS_TTL),
             announcements: Announcements::new(),
+            monitor: Monitor::default(),
             class_look_ups: ClassLookUps::default(),
+            preferences: CurrentPreferences::default(),
             peers: BTreeSet::new(),
+            mesh_size: MeshSize::new(parts.signer.me()),
             started: parts.clock.now(),
             stranger_answers: STRANGER_ANSWERS,
             stranger_notes: STRANGER_ANSWERS,
+            routed_count: 0,
             request_shares: Shares::default(),
             mended: BTreeMap::new(),
             absent_requesters: Round::default(),
@@ -360,6 +385,7 @@ impl Node {
             not_renewed: BTreeMap::new(),
             accepting: BTreeMap::new(),
             withdrawal: None,
+            measuring: None,
             drain: Vec::new(),
             is_draining: false,
             parts,
@@ -428,6 +454,7 @@ impl Node {
                 for entry in &entries {
                     tracing::debug!(event = entry.event.name(), "recorded");
                     self.note_party(&entry.event);
+                    self.preferences.note(&entry.event, &self.books);
                     if matches!(entry.event, Event::LockEnded { .. } | Event::AllocationEnded { .. }) {
                         failpoints::pass(failpoints::MID_RELEASE);
                     }
@@ -460,6 +487,11 @@ impl Node {
             Event::AttemptMinted { provider, .. } => self.parts.gate.add_party(*provider),
             _ => {}
         }
+    }
+
+    /// What the writer of the books has done, and how many steps wait for it.
+    pub(crate) fn commit_stats(&self) -> (Option<CommitterStats>, usize) {
+        (self.store.as_ref().map(Store::commit_stats), self.later.len())
     }
 
     fn do_later(&mut self, ctx: &mut Context<'_, Self>, step: Step) {
@@ -547,6 +579,7 @@ impl Node {
         let status = AllocationStatus {
             attempt: row.attempt,
             allocation: row.id,
+            task: row.task,
             state: row.state.clone(),
             result: row.result.clone(),
         };
@@ -604,6 +637,7 @@ impl Node {
         };
         let parts = self.parts.clone();
         let node = ctx.me();
+        let published = row.clone();
         failpoints::pass(failpoints::BEFORE_SPAWN);
         let actor = ctx.spawn_child(
             move || AllocationActor::new(row.clone(), contract.value().clone(), node.clone(), parts.clone()),
@@ -614,20 +648,42 @@ impl Node {
         if self.mode != NodeMode::Serving {
             let _ = actor.try_tell(Stop(StopCause::NodeStopping));
         }
+        self.publish_allocation(&published, &actor);
         self.allocations.insert(allocation, actor);
     }
 
-    /// Wants the live allocation of an attempt stopped; false if there is none.
-    pub(crate) fn stop_allocation(&mut self, requester: Did, attempt: AttemptId, cause: StopCause) -> bool {
-        let row = self.books.allocation_of(requester, attempt);
-        let Some(allocation) = row.filter(|row| !row.state.is_terminal()).map(|row| row.id) else {
-            return false;
-        };
-        if let Some(actor) = self.allocations.get(&allocation) {
-            return actor.try_tell(Stop(cause)).is_ok();
+    /// Wants the live allocations of an attempt stopped; false if there are none, or not all of them heard it.
+    pub(crate) fn stop_allocations(&mut self, requester: Did, attempt: AttemptId, cause: StopCause) -> bool {
+        let rows = self.books.allocations_of(requester, attempt).filter(|row| !row.state.is_terminal());
+        let live: Vec<AllocationId> = rows.map(|row| row.id).collect();
+        let mut have_heard = !live.is_empty();
+        for allocation in live {
+            have_heard &= match self.allocations.get(&allocation) {
+                Some(actor) => actor.try_tell(Stop(cause)).is_ok(),
+                // Accepted in memory, not yet on disk: it is stopped as soon as it starts.
+                None => self.accepting.get_mut(&allocation).map(|stop| *stop = Some(cause)).is_some(),
+            };
         }
-        // Accepted in memory, not yet on disk: it is stopped as soon as it starts.
-        self.accepting.get_mut(&allocation).map(|stop| *stop = Some(cause)).is_some()
+        have_heard
+    }
+
+    /// Stops the others of a pod of which one task has ended badly: they are wanted together or not at all.
+    fn end_pod_of(&mut self, allocation: AllocationId, ctx: &mut Context<'_, Self>) {
+        let Some(row) = self.books.allocations().get(&allocation) else { return };
+        let cause = match &row.state {
+            AllocationState::Failed { .. } => StopCause::TaskFailed,
+            AllocationState::Stopped { cause } => *cause,
+            _ => return,
+        };
+        let (requester, attempt) = (row.requester, row.attempt);
+        let is_live = |row: &AllocationRow| !row.state.is_terminal();
+        if self.books.allocations_of(requester, attempt).any(is_live)
+            && !self.stop_allocations(requester, attempt, cause)
+            && !matches!(self.mode, NodeMode::ReadOnly { .. })
+        {
+            // A mailbox that is full has room a little later; one that is gone ends its allocation meanwhile.
+            ctx.after(OVERLOAD_PAUSE, move |node, ctx| node.end_pod_of(allocation, ctx));
+        }
     }
 
     /// Remembers that an acceptance is on its way to the disk.
@@ -681,6 +737,8 @@ impl Node {
         ctx: &mut Context<'_, Self>,
     ) {
         self.allocations.remove(&allocation);
+        self.withdraw_allocation(allocation);
+        self.monitor.detach(allocation);
         let is_live = self.books.allocations().get(&allocation).is_some_and(|row| !row.state.is_terminal());
         if is_live {
             tracing::error!(%allocation, ?reason, "an allocation's actor ended before its allocation");
@@ -712,6 +770,7 @@ impl Node {
                     node.books.allocations().get(&allocation).and_then(|row| node.status_word(row))
             {
                 node.say(ctx, vec![word]);
+                node.end_pod_of(allocation, ctx);
             }
             node.finish_drain();
         });
@@ -750,6 +809,8 @@ impl Node {
     /// Begins to act by the books as they are.
     fn take_up(&mut self, ctx: &mut Context<'_, Self>) {
         self.taken_up = self.now();
+        self.parts.gate.forget_allocations();
+        self.preferences.take_books(&self.books);
         self.parts.gate.take_books(self.me(), &self.books);
         self.parts.gate.take_parties(self.books.contracts().values().map(|row| row.peer).collect());
         self.introduce(ctx);
@@ -897,6 +958,7 @@ impl Node {
         let now = self.now();
         self.adverts.prune(now);
         self.statuses.prune(now);
+        self.mesh_size.prune(self.parts.clock.monotonic());
         if self.mode != NodeMode::Serving {
             return;
         }
@@ -943,6 +1005,9 @@ impl Node {
             self.mode_changed();
         }
         self.drain.push(responder);
+        if let Some(Measuring(stop)) = &self.measuring {
+            stop.set();
+        }
         for actor in self.allocations.values() {
             // A mailbox that is full belongs to an allocation that the end of the process will stop.
             let _ = actor.try_tell(Stop(StopCause::NodeStopping));
@@ -959,15 +1024,15 @@ impl Node {
         }
     }
 
-    /// The actor of the live allocation that runs an attempt for `requester`.
+    /// The actors of the live allocations that run an attempt for `requester`, with the task of each.
     #[doc(alias = "routeToAllocation")]
-    pub(crate) fn route_to_allocation(
+    pub(crate) fn route_to_allocations(
         &self,
         requester: Did,
         attempt: AttemptId,
-    ) -> Option<&ActorRef<AllocationActor>> {
-        let row = self.books.allocation_of(requester, attempt)?;
-        self.allocations.get(&row.id)
+    ) -> impl Iterator<Item = (u16, &ActorRef<AllocationActor>)> {
+        let rows = self.books.allocations_of(requester, attempt);
+        rows.filter_map(|row| Some((row.task, self.allocations.get(&row.id)?)))
     }
 
     /// The actor that follows a job of ours.
@@ -1024,6 +1089,8 @@ impl Actor for Node {
         });
         ctx.every(self.parts.times.reconcile, |node, ctx| node.reconcile(ctx));
         self.start_announcing(ctx);
+        self.start_monitoring(ctx);
+        self.start_graph(ctx);
         self.start_renewing(ctx);
         ctx.every(TIDY_PERIOD, |node, ctx| node.tidy(ctx));
         ctx.every(self.parts.times.housekeeping, |node, ctx| node.housekeeping(ctx));
@@ -1060,6 +1127,10 @@ impl Node {
     /// Records a child's events; when the committer is full, holds all messages until there is room.
     fn commit(&mut self, ctx: &mut Context<'_, Self>, commit: Commit, responder: Responder<()>) {
         let Commit { author, events, words } = commit;
+        let ended = events.iter().find_map(|event| match event {
+            Event::AllocationEnded { allocation, .. } => Some(*allocation),
+            _ => None,
+        });
         if !self.is_mine(author) {
             tracing::warn!(?author, "what a child that has ended wanted recorded is dropped");
             return;
@@ -1068,6 +1139,9 @@ impl Node {
             Ok(()) => {
                 node.say(ctx, node.sayable(words));
                 responder.reply(());
+                if let Some(allocation) = ended {
+                    node.end_pod_of(allocation, ctx);
+                }
             }
             Err(NotRecorded::Overloaded(events)) => {
                 ctx.exclusive(tokio::time::sleep(OVERLOAD_PAUSE), move |node, (), ctx| {

@@ -47,6 +47,7 @@ fn text(row: &AnyRow) -> String {
     match row {
         AnyRow::SchemaVersion(version) => format!("schema version {version}"),
         AnyRow::Card(card) => format!("this node is {}", card.issuer().short()),
+        AnyRow::Preferences(text) => format!("preferences of {} lines", text.lines().count()),
         AnyRow::Event(entry) => {
             format!("{}  {}: {}", to_the_second(entry.at), entry.event.name(), text_of(entry))
         }

@@ -22,9 +22,10 @@ use dms_actors::clock::{SharedClock, SystemClock};
 use dms_actors::{ActorRef, ActorSystem, Limits, RegisterError, StartError, Supervision, Workers};
 use dms_messages::PreSharedKey;
 use dms_messages::{
-    Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationState, AllocationStatus,
-    AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Decline, Did, FailureCause, Invocation,
-    Join, NodeId, NotAdmitted, Reconcile, Refused, Release, Renew, Revocations, Signed, Successions,
+    Accepted, Acknowledge, Admitted, Advert, AllocationCheck, AllocationOutput, AllocationState,
+    AllocationStatus, AllocationStatusRequest, Bid, BidRequest, Cancel, Capability, Census, CensusReply,
+    Decline, Did, FailureCause, Invocation, Join, NodeId, NotAdmitted, Reconcile, Refused, Release, Renew,
+    Revocations, Signed, Successions,
 };
 use dms_p2p::{P2p, P2pConfig, P2pError, Timing};
 use dms_storage::{
@@ -37,7 +38,9 @@ use tokio::sync::watch;
 use crate::api::server::{self, ApiLimits, ApiListener, ApiState, BindError, TcpApi};
 use crate::api::token::{TOKEN_FILE, Token, TokenError};
 use crate::api::types::JobDefaults;
+use crate::benchmark::SystemMachine;
 use crate::blobs::{BlobError, BlobStore};
+use crate::capability::headroom::Reserve;
 use crate::capability::ledger;
 use crate::commands::{Drain, GetCapability, GetStatus};
 use crate::config::{EngineKind, Settings};
@@ -45,9 +48,11 @@ use crate::directory::WordCheck;
 use crate::executors::wasm::{WasmExecutor, WasmExecutorError};
 use crate::files::close_directory;
 use crate::identity::{BOOKS, Identity, IdentityError, KeyFile};
-use crate::network::{self, NODE_PATH, NetworkParts};
-use crate::node::{self, BooksOpener, Node, NodeParts, NodeTimes, ProviderRules};
+use crate::monitor::{Monitoring, SystemMeter};
+use crate::network::{self, NetworkParts};
+use crate::node::{self, BooksOpener, Node, NodeParts, NodeTimes, OwnRules, ProviderRules};
 use crate::orchestrator::job_state::JobRules;
+use crate::paths::NODE_PATH;
 use crate::signer::Signer;
 use crate::swarm_key::{self, SwarmKeyError};
 use crate::trust::{Gate, Trust};
@@ -267,6 +272,20 @@ fn open_engine(settings: &Settings) -> Result<Arc<dyn Engine>, StartupError> {
     })
 }
 
+/// How this machine is measured.
+fn monitoring(settings: &Settings) -> Monitoring {
+    Monitoring {
+        meter: Arc::new(SystemMeter::new(&settings.data)),
+        period: settings.monitor_period.duration(),
+        is_owner_first: settings.owner_first,
+        reserve: Reserve {
+            cpu: settings.owner_reserve_cpu,
+            memory: settings.owner_reserve_memory,
+            disk: settings.owner_reserve_disk,
+        },
+    }
+}
+
 /// Puts the Node where peers' words find it.
 pub fn register(system: &ActorSystem, node: &ActorRef<Node>) -> Result<(), RegisterError> {
     system
@@ -284,7 +303,10 @@ pub fn register(system: &ActorSystem, node: &ActorRef<Node>) -> Result<(), Regis
         .accepts::<AllocationOutput>()
         .accepts::<Acknowledge>()
         .accepts::<Cancel>()
+        .accepts::<AllocationCheck>()
         .accepts::<Reconcile>()
+        .accepts::<Census>()
+        .accepts::<CensusReply>()
         .accepts::<Join>()
         .accepts::<Renew>()
         .accepts::<Admitted>()
@@ -298,6 +320,15 @@ impl RunningNode {
     /// Builds the parts and joins them, for the identity that lies in the data directory. Needs a multi-threaded
     /// tokio runtime: links, gossip and contents run on it, actors have a thread of their own.
     pub async fn start(settings: &Settings, identity: Identity) -> Result<Self, StartupError> {
+        Self::start_with(settings, identity, OwnRules::none()).await
+    }
+
+    /// The same, for a program that brings along rules of its own.
+    pub async fn start_with(
+        settings: &Settings,
+        identity: Identity,
+        rules: OwnRules,
+    ) -> Result<Self, StartupError> {
         make_directory(&settings.data)?;
         let lock = lock_directory(&settings.data)?;
         check_key(settings, identity.did())?;
@@ -369,13 +400,21 @@ impl RunningNode {
             workers: Workers::threads(Handle::current()),
             blobs: Arc::clone(&blobs),
             executor,
+            monitoring: Some(monitoring(settings)),
+            machine: Arc::new(SystemMachine::new(&settings.data, settings.benchmark_time.duration())),
             network: network.clone(),
             opened: Arc::new(Mutex::new(Some(opened))),
         };
-        let node = system.spawn(move || Node::new(parts.clone()), Supervision::transient());
+        let node = system
+            .spawn(move || Node::new(parts.clone()).with_rules(rules.clone()), Supervision::transient());
         register(&system, &node)?;
         network::listen(&network, &gate, &node);
         Ok(Self { node, engine, blobs, clock, system, p2p, pending, _lock: lock })
+    }
+
+    /// The actor system, for programs that embed a node beside actors of their own, and address those of others.
+    pub fn system(&self) -> &ActorSystem {
+        &self.system
     }
 
     /// Takes nothing new, stops what runs, says the last words, and ends.

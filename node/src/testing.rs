@@ -85,6 +85,7 @@ pub(crate) fn job() -> Job {
         stdin: None,
         input: None,
         timeout: Millis(60_000),
+        resources: None,
     };
     Job {
         id: JobId::from_random([1; 16]),
@@ -125,6 +126,7 @@ pub(crate) fn bid(request: &BidRequest, price: u64, signer: &Signer) -> Signed<B
         price: Price(price),
         score: 500,
         lease: Millis(10_000),
+        profile: Default::default(),
     };
     signer.sign(bid, None, ANSWER_TTL).unwrap()
 }

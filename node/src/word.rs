@@ -2,8 +2,8 @@
 
 use dms_messages::{
     Accepted, Acknowledge, Admitted, Advert, AllocationOutput, AllocationStatus, AllocationStatusRequest,
-    Bid, BidRequest, Cancel, Decline, Did, Invocation, Join, NotAdmitted, Reconcile, Refused, Release, Renew,
-    Revocations, Signed, Successions,
+    Bid, BidRequest, Cancel, Census, CensusReply, Decline, Did, Invocation, Join, NotAdmitted, Reconcile,
+    Refused, Release, Renew, Revocations, Signed, Successions,
 };
 
 /// A word for a peer's node.
@@ -37,6 +37,10 @@ pub enum Word {
     Cancel(Cancel),
     /// This is what we share.
     Reconcile(Reconcile),
+    /// How many are we?
+    Census(Census),
+    /// These we know of.
+    CensusReply(CensusReply),
     /// We were invited.
     Join(Join),
     /// Our tokens will end.

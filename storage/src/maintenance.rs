@@ -62,7 +62,7 @@ pub fn stats(engine: &dyn Engine) -> Result<StatsReport, StoreError> {
 }
 
 /// What must be in each family that consists of rows of the books; of [`Family::ContractsByPeer`] that of current
-/// contracts, of [`Family::Meta`] the card.
+/// contracts, of [`Family::Meta`] the card and the preferences.
 fn expected_rows(books: &Books) -> BTreeMap<Family, BTreeMap<Vec<u8>, Vec<u8>>> {
     let families = ROW_FAMILIES.into_iter().chain([Family::ContractsByPeer, Family::Meta]);
     let mut expected: BTreeMap<_, BTreeMap<_, _>> =

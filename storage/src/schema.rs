@@ -16,7 +16,7 @@ pub const SCHEMA_VERSION_KEY: &[u8] = b"schema_version";
 /// A column family: one ordered key space of its own, in the same atomic batches as the others.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
-    /// Facts about the database itself: the schema version, the node's uuid, the newest snapshot.
+    /// Facts about the database itself: the schema version, the node's uuid, the newest snapshot; by what the node chooses.
     Meta,
     /// The event log, the truth everything but [`Family::Notes`] is rebuilt from.
     Events,

@@ -15,7 +15,7 @@ use dms_messages::{CborError, Timestamp, to_canonical_within};
 
 use crate::MAX_ENTRY_LENGTH;
 use crate::books::{Books, BooksError, Change, Entry, Row};
-use crate::committer::{CommitTicket, Committer, Overloaded};
+use crate::committer::{CommitTicket, Committer, CommitterStats, Overloaded};
 use crate::engine::{Batch, Durability, Engine, EngineError, for_each_row};
 use crate::log::EventLog;
 use crate::migration;
@@ -308,6 +308,11 @@ impl Store {
         self.next_sequence - FIRST_SEQUENCE
     }
 
+    /// What its committer has done so far.
+    pub fn commit_stats(&self) -> CommitterStats {
+        self.committer.stats()
+    }
+
     /// True once a commit has failed: nothing more can be recorded.
     pub fn is_poisoned(&self) -> bool {
         self.committer.is_poisoned()
@@ -337,11 +342,12 @@ fn compare_rows(engine: &dyn Engine, books: &Books, outdated: &BTreeSet<Family>)
             return Err(StoreError::RowDiffers { family: row.0.name() });
         }
     }
-    let card = (Family::Meta, b"card".to_vec());
-    if let Some(wanted) = expected.remove(&card)
-        && engine.get(Family::Meta, &card.1)? != Some(wanted)
-    {
-        return Err(StoreError::RowDiffers { family: Family::Meta.name() });
+    for row in [Row::Card, Row::Preferences].map(|row| (row.family(), row.key())) {
+        if let Some(wanted) = expected.remove(&row)
+            && engine.get(row.0, &row.1)? != Some(wanted)
+        {
+            return Err(StoreError::RowDiffers { family: row.0.name() });
+        }
     }
     match expected.first_key_value() {
         Some(((family, _), _)) => Err(StoreError::RowDiffers { family: family.name() }),

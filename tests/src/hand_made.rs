@@ -18,7 +18,12 @@ pub struct NoExecutor;
 
 impl Executor for NoExecutor {
     fn start(&self, _: Workload, _: Limits) -> Execution {
-        Execution { output: mpsc::channel(1).1, outcome: oneshot::channel().1, stop: oneshot::channel().0 }
+        Execution {
+            output: mpsc::channel(1).1,
+            outcome: oneshot::channel().1,
+            stop: oneshot::channel().0,
+            gauge: Default::default(),
+        }
     }
 }
 
@@ -66,6 +71,7 @@ pub fn pod(timeout: Millis) -> Pod {
         stdin: None,
         input: None,
         timeout,
+        resources: None,
     };
     Pod { requirement, tasks: vec![task] }
 }

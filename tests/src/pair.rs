@@ -22,8 +22,10 @@ use dms_actors::transport::memory::{MemoryNetwork, MemoryTransport};
 use dms_actors::transport::{OpenError, Pipe, Transport, TransportEvent};
 use dms_actors::{ActorRef, ActorSystem, Keypair, Supervision, Workers};
 use dms_messages::*;
+use dms_node::benchmark::GivenMachine;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{GetStatus, NodeStatus, Onboard, ShowJob, SubmitJob};
+use dms_node::executors::inbox::Inbox;
 use dms_node::executors::{Execution, ExecutionUsage, Executor, Exit, Limits, Outcome, Workload};
 use dms_node::listings::Page;
 use dms_node::listings::contracts::{AllocationView, ListAllocations};
@@ -152,17 +154,30 @@ pub struct HeldExecutor {
     runtime: tokio::runtime::Handle,
     /// True: whatever runs ends well, now and later.
     pub may_end: watch::Sender<bool>,
+    /// Where messages for the newest program wait, while it runs.
+    inbox: Arc<Mutex<Option<Inbox>>>,
 }
 
 impl HeldExecutor {
     /// One whose programs are watched on the current runtime, and may not end yet.
     pub fn shared() -> Arc<Self> {
-        Arc::new(Self { runtime: tokio::runtime::Handle::current(), may_end: watch::Sender::new(false) })
+        let runtime = tokio::runtime::Handle::current();
+        Arc::new(Self { runtime, may_end: watch::Sender::new(false), inbox: Arc::default() })
+    }
+
+    /// Where messages for the newest program wait, while it runs.
+    pub fn inbox(&self) -> Option<Inbox> {
+        self.inbox.lock().unwrap().clone()
     }
 }
 
 impl Executor for HeldExecutor {
-    fn start(&self, _: Workload, _: Limits) -> Execution {
+    fn start(&self, workload: Workload, _: Limits) -> Execution {
+        if let Some(inbox) = &workload.inbox {
+            inbox.open();
+        }
+        *self.inbox.lock().unwrap() = workload.inbox;
+        let inbox = Arc::clone(&self.inbox);
         let (stop, stopped) = oneshot::channel();
         let (tell, outcome) = oneshot::channel();
         let mut may_end = self.may_end.subscribe();
@@ -172,9 +187,10 @@ impl Executor for HeldExecutor {
                 _ = stopped => Exit::Stopped,
                 _ = may_end.wait_for(|may| *may) => Exit::Code(0),
             };
+            inbox.lock().unwrap().take();
             let _ = tell.send(Outcome { exit, usage: ExecutionUsage::default() });
         });
-        Execution { output: mpsc::channel(1).1, outcome, stop }
+        Execution { output: mpsc::channel(1).1, outcome, stop, gauge: Default::default() }
     }
 }
 
@@ -263,11 +279,13 @@ impl World {
             },
             provider_rules: ProviderRules { lease: DEADLINE, max_output: 1024 },
             max_jobs: 10,
+            monitoring: None,
             times: self.times,
             opener: BooksOpener::default(),
             workers: Workers::threads(tokio::runtime::Handle::current()),
             blobs: Arc::clone(&blobs),
             executor: Arc::<HeldExecutor>::clone(&executor),
+            machine: Arc::new(GivenMachine::default()),
             network: NetworkParts {
                 connections: watch::channel(Vec::new()).1,
                 transport_status: watch::channel(Default::default()).1,
@@ -293,6 +311,11 @@ impl World {
         provider.node.ask(Onboard { capability: capability() }).timeout(DEADLINE).await.unwrap().unwrap();
         self.meet(&requester, &provider).await;
         [requester, provider]
+    }
+
+    /// Connects two nodes by their keys' seeds.
+    pub fn connect(&self, one: u8, other: u8) {
+        self.network.connect(key(one).did(), key(other).did());
     }
 
     /// Connects two nodes, and waits until they know of each other.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use dms_actors::clock::{SharedClock, SystemClock};
-use dms_actors::{ActorSystem, Address, Recipient, SendFailure};
+use dms_actors::{ActorSystem, Address, AskError, Recipient, SendFailure};
 use dms_messages::{
     Accepted, Bid, Did, Document, DocumentId, Keypair, Message, RefusedReason, SignOptions, Signed,
     WireMessage,
 };
 use dms_p2p::{P2p, P2pConfig};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::ear::{self, Said};
@@ -78,6 +79,20 @@ impl Requester {
         let to: Recipient<M> =
             self.system.resolve(&Address::new(self.provider, "/node").expect("a path in form"));
         to.tell(word).await.map_err(|error| error.reason)
+    }
+
+    /// Asks whoever is at a path of the provider's, in time.
+    ///
+    /// # Errors
+    /// What became of it.
+    pub async fn ask_at<M: Message<Reply: DeserializeOwned> + WireMessage>(
+        &self,
+        path: &str,
+        word: M,
+    ) -> Result<M::Reply, AskError<M>> {
+        let to: Recipient<M> =
+            self.system.resolve(&Address::new(self.provider, path).expect("a path in form"));
+        to.ask(word).timeout(DEADLINE).await
     }
 
     /// The next answer that `pick` takes; others (adverts have no ear here, statuses repeat) are passed over.

@@ -16,9 +16,11 @@ use dms_messages::{
     AttemptId, Bid, BidRequest, BidRequestId, Capability, Contract, Did, Invocation, JobId, Message, Millis,
     Pod, Signed, WireMessage,
 };
+use dms_node::benchmark::GivenMachine;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{CapabilityView, GetCapability, GetStatus, NodeStatus, Onboard};
 use dms_node::executors::{Execution, ExecutionUsage, Executor, Exit, Limits, Outcome, Workload};
+use dms_node::monitor::Monitoring;
 use dms_node::network::NetworkParts;
 use dms_node::node::{BooksOpener, Node, NodeParts, NodeTimes, ProviderRules, open_books};
 use dms_node::orchestrator::job_state::JobRules;
@@ -65,7 +67,18 @@ impl Provider {
         capability: Capability,
         lease: Duration,
     ) -> Self {
-        Self::start_over(|transport| transport, engine, executor, capability, lease).await
+        Self::start_whole(|transport| transport, engine, executor, capability, lease, None).await
+    }
+
+    /// [`Provider::start`] on a machine that is measured.
+    pub async fn start_measured(
+        engine: Arc<dyn Engine>,
+        executor: Arc<dyn Executor>,
+        capability: Capability,
+        lease: Duration,
+        monitoring: Monitoring,
+    ) -> Self {
+        Self::start_whole(|transport| transport, engine, executor, capability, lease, Some(monitoring)).await
     }
 
     /// [`Provider::start`] over a transport that `wrap` has made of the one in memory.
@@ -75,6 +88,17 @@ impl Provider {
         executor: Arc<dyn Executor>,
         capability: Capability,
         lease: Duration,
+    ) -> Self {
+        Self::start_whole(wrap, engine, executor, capability, lease, None).await
+    }
+
+    async fn start_whole(
+        wrap: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+        engine: Arc<dyn Engine>,
+        executor: Arc<dyn Executor>,
+        capability: Capability,
+        lease: Duration,
+        monitoring: Option<Monitoring>,
     ) -> Self {
         let clock = SystemClock::shared();
         let network = MemoryNetwork::default();
@@ -102,11 +126,13 @@ impl Provider {
             job_rules: JobRules { auction: Duration::from_millis(20), ..JobRules::default() },
             provider_rules: ProviderRules { lease, max_output: 1024 },
             max_jobs: 10,
+            monitoring,
             times: NodeTimes::default(),
             opener: BooksOpener::default(),
             workers: Workers::threads(Handle::current()),
             blobs: Arc::new(blobs),
             executor,
+            machine: Arc::new(GivenMachine::default()),
             network: NetworkParts {
                 connections: watch::channel(Vec::new()).1,
                 transport_status: watch::channel(Default::default()).1,
@@ -295,6 +321,6 @@ impl Executor for HoldingExecutor {
             // The actor may be gone already.
             let _ = ended.send(Outcome { exit: Exit::Stopped, usage: ExecutionUsage::default() });
         });
-        Execution { output: mpsc::channel(1).1, outcome, stop }
+        Execution { output: mpsc::channel(1).1, outcome, stop, gauge: Default::default() }
     }
 }

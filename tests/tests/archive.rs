@@ -99,6 +99,7 @@ fn an_allocation(number: u8) -> Vec<Event> {
         price: terms.price,
         score: 1,
         lease: Millis(1000),
+        profile: Default::default(),
     };
     let lock = Lock {
         bid: terms.bid,
@@ -188,7 +189,7 @@ async fn what_is_archived_is_shown_as_it_was_in_memory() {
             assert_eq!(ask(&node, FindJob { id: short }).await, Ok(shown.clone()));
             let explained = ask(&node, ExplainJob { job }).await;
             assert_eq!(explained, ask(&of_old, ExplainJob { job }).await);
-            let read = ReadOutput { job, stream: OutputStream::Stdout, offset: 7 };
+            let read = ReadOutput { job, task: 0, stream: OutputStream::Stdout, offset: 7 };
             let piece = ask(&node, read).await.unwrap();
             assert_eq!((piece.attempt, piece.offset), (Some(shown.attempts[0].id), 7));
             assert_eq!(ask(&node, CancelJob { job }).await, Err(CommandError::JobEnded(job)));

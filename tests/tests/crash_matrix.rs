@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use dms_messages::{
     AllocationId, AllocationState, AttemptId, BidId, ContentId, CpuMillis, Did, DiskMib, JobId, JobPhase,
-    MemoryMib, Millis, Pod,
+    MemoryMib, Millis, Pod, Task, TaskResources,
 };
 use dms_node::api::client::{ApiClient, ClientError};
 use dms_node::api::types::NewJob;
@@ -118,6 +118,7 @@ impl Life {
     async fn start(home: &Home, log: &Path, failpoint: Option<(&str, u64)>) -> Result<Self, ExitStatus> {
         let mut command = Command::new(dms());
         command.arg("--data").arg(home.path());
+        command.env("DMS_OWNER_FIRST", "false");
         command.args(["run", "--listen", "/ip4/127.0.0.1/tcp/0"]);
         if let Some((name, count)) = failpoint {
             command.env(failpoints::VARIABLE, format!("{name}:{count}"));
@@ -195,6 +196,7 @@ async fn load(
             (1, Some(job)) => commands.spawn(async move { show(&client, &oracle, job).await }),
             (number, _) => {
                 let pod = pods[usize::from(number == 3 && random.below(4) == 0)].clone();
+                let pod = in_tasks(pod, 1 + random.below(3));
                 let name = format!("job {}", random.below(u64::MAX));
                 commands.spawn(async move { submit(&client, &oracle, name, pod).await })
             }
@@ -425,6 +427,21 @@ fn pod(module: ContentId, timeout: Millis) -> Pod {
     pod.requirement.memory = MemoryMib(1);
     pod.requirement.disk = DiskMib(1);
     pod.tasks[0].module = module;
+    pod
+}
+
+/// The pod with so many tasks like its own, each with as much as that one had.
+fn in_tasks(mut pod: Pod, count: u64) -> Pod {
+    if count == 1 {
+        return pod;
+    }
+    let need = &mut pod.requirement;
+    let share = TaskResources { cpu: need.cpu, memory: need.memory, disk: need.disk };
+    (need.cpu.0, need.memory.0, need.disk.0) =
+        (count * share.cpu.0, count * share.memory.0, count * share.disk.0);
+    let task = pod.tasks.remove(0);
+    let named = |number| Task { name: format!("task-{number}"), resources: Some(share), ..task.clone() };
+    pod.tasks = (0..count).map(named).collect();
     pod
 }
 

@@ -36,6 +36,7 @@ async fn a_crowd_of_jobs_that_fit_one_at_a_time_all_run_once() -> Result<(), Box
         stdin: None,
         input: None,
         timeout: Millis(10_000),
+        resources: None,
     };
     let job = NewJob {
         name: "one of many".to_owned(),

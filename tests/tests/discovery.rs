@@ -19,6 +19,7 @@ use dms_actors::transport::memory::{MemoryNetwork, MemoryTransport};
 use dms_actors::transport::{OpenError, Pipe, Transport, TransportEvent};
 use dms_actors::{ActorRef, ActorSystem, Keypair, Supervision, Workers};
 use dms_messages::*;
+use dms_node::benchmark::GivenMachine;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{GetCapability, Onboard, ShowJob, SubmitJob};
 use dms_node::directory::{WordCheck, advert_key, class_key};
@@ -130,11 +131,13 @@ impl World {
             job_rules: JobRules::default(),
             provider_rules: ProviderRules { lease: MINUTE, max_output: 1024 },
             max_jobs: 10,
+            monitoring: None,
             times: NodeTimes::default(),
             opener: BooksOpener::default(),
             workers: Workers::threads(tokio::runtime::Handle::current()),
             blobs: Arc::new(BlobStore::open(data.path(), did, 1 << 20).unwrap()),
             executor: Arc::new(NoExecutor),
+            machine: Arc::new(GivenMachine::default()),
             network: NetworkParts {
                 connections: tokio::sync::watch::channel(Vec::new()).1,
                 transport_status: tokio::sync::watch::channel(Default::default()).1,
@@ -180,6 +183,7 @@ impl Voice {
             prices: PriceList::default(),
             sequence: self.signer.now().0,
             credentials: Default::default(),
+            profile: Default::default(),
         };
         self.signer.sign(advert, None, MINUTE).unwrap()
     }

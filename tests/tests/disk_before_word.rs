@@ -15,6 +15,7 @@ use dms_actors::mesh::{Gossip, Mesh};
 use dms_actors::transport::memory::MemoryNetwork;
 use dms_actors::{ActorRef, ActorSystem, Address, Keypair, PeerEvent, Recipient, Supervision, Workers};
 use dms_messages::*;
+use dms_node::benchmark::GivenMachine;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{
     CommandError, GetCapability, GetStatus, NodeMode, NodeStatus, Offboard, OffboardMode, Offboarded,
@@ -122,11 +123,13 @@ impl Stage {
             job_rules: JobRules { auction: Duration::from_millis(20), ..JobRules::default() },
             provider_rules: ProviderRules { lease: Duration::from_secs(60), max_output: 1024 },
             max_jobs: 10,
+            monitoring: None,
             times: NodeTimes::default(),
             opener: BooksOpener::default(),
             workers: Workers::threads(tokio::runtime::Handle::current()),
             blobs: Arc::new(BlobStore::open(data.path(), provider, 1 << 20).unwrap()),
             executor: Arc::new(NoExecutor),
+            machine: Arc::new(GivenMachine::default()),
             network: NetworkParts {
                 connections: tokio::sync::watch::channel(Vec::new()).1,
                 transport_status: tokio::sync::watch::channel(Default::default()).1,
@@ -273,7 +276,9 @@ async fn a_bid_and_an_acceptance_leave_only_after_their_sync() {
     // Said again, and asked about, while the acceptance is only in memory.
     stage.tell(invocation).await;
     let attempt = AttemptId { job: JobId::from_random([1; 16]), pod: 0, number: 1 };
-    stage.tell(AllocationStatusRequest { attempt, stdout_offset: 0, stderr_offset: 0 }).await;
+    stage
+        .tell(AllocationStatusRequest { attempt, stdout_offset: 0, stderr_offset: 0, others: Vec::new() })
+        .await;
     // The same link keeps the order: when this one is decided, those before it are.
     stage.ask(2).await;
     stage.wait(|status| status.active_allocation_count == 1 && status.lock_count == 1).await;
@@ -301,7 +306,9 @@ async fn a_disk_that_fails_makes_the_node_read_only_and_its_memory_what_the_disk
     assert_eq!((status.active_allocation_count, status.lock_count), (0, 1), "what the disk has");
     // It answers, and it bids no more.
     let attempt = AttemptId { job: JobId::from_random([1; 16]), pod: 0, number: 1 };
-    stage.tell(AllocationStatusRequest { attempt, stdout_offset: 0, stderr_offset: 0 }).await;
+    stage
+        .tell(AllocationStatusRequest { attempt, stdout_offset: 0, stderr_offset: 0, others: Vec::new() })
+        .await;
     match stage.hear().await {
         Said::Refused(refused) => assert_eq!(refused.reason, RefusedReason::ReadOnly),
         Said::Status(status) => panic!("{status:?}"),

@@ -74,6 +74,8 @@ impl<'h> Watched<'h> {
                     Word::Decline | Word::Refused | Word::Release | Word::NotAdmitted
                         // What is said to whoever connects.
                         | Word::Advert | Word::Reconcile | Word::Revocations
+                        // What is asked of whoever is connected, however it behaves.
+                        | Word::Census | Word::CensusReply
                 );
                 !is_refusal && !before.iter().any(|known| known == &(*word, bytes.clone()))
             });
@@ -107,7 +109,7 @@ fn effective<'h>(house: &'h House, open: &Open, number: usize) -> Vec<Told<'h>> 
     let (contract, allocation) = (open.invoked.content_id(), story::allocation(number));
     let accepted = dms_messages::Accepted { attempt, contract, allocation };
     let state = AllocationState::Running;
-    let status = dms_messages::AllocationStatus { attempt, allocation, state, result: None };
+    let status = dms_messages::AllocationStatus { attempt, allocation, task: 0, state, result: None };
     let revocation = Revocation { token: ContentId::of_bytes(&number.to_be_bytes()) };
     let one = |word, by, draft: Box<dyn Draft>| Told {
         word,
@@ -554,7 +556,8 @@ async fn answer_jobs(house: &House, skewed: &mut Skewed) {
                 provider.tell(me, Word::Accepted, accepted.sign(&skewed.seal(house, provider))).await;
                 let failed = AllocationState::Failed { cause: FailureCause::NodeRestarted };
                 for state in [AllocationState::Running, failed] {
-                    let status = dms_messages::AllocationStatus { attempt, allocation, state, result: None };
+                    let status =
+                        dms_messages::AllocationStatus { attempt, allocation, task: 0, state, result: None };
                     let status = status.sign(&skewed.seal(house, provider));
                     provider.tell(me, Word::AllocationStatus, status).await;
                 }
@@ -586,7 +589,13 @@ async fn answer_late(house: &House, skewed: &mut Skewed) {
             (Word::Refused, Box::new(dms_messages::Refused { attempt, reason: RefusedReason::Draining })),
             (
                 Word::AllocationStatus,
-                Box::new(dms_messages::AllocationStatus { attempt, allocation, state, result: None }),
+                Box::new(dms_messages::AllocationStatus {
+                    attempt,
+                    allocation,
+                    task: 0,
+                    state,
+                    result: None,
+                }),
             ),
         ];
         for (word, draft) in drafts {

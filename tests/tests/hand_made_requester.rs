@@ -130,7 +130,7 @@ async fn a_running_node_is_resized_but_not_below_what_is_promised() {
     let home = Home::new();
     provider(&home, "30s");
     let node = home.start(&["--open"]);
-    let run = |flags: &[&str]| home.dms(&[&["onboard", "--yes"], flags].concat());
+    let run = |flags: &[&str]| home.dms(&[&["onboard", "--yes", "--skip-benchmark"], flags].concat());
     assert_eq!(run(&["--ports", "8000-8003", "--slots", "2"]).code(), Some(0));
     let mut requester = Requester::new(1, &node).await;
     let mut asked = request(1);

@@ -136,6 +136,7 @@ fn mesh(provider: &Home, member: &Home) {
     let join = [
         "join",
         invite["invite"].as_str().unwrap(),
+        "--skip-benchmark",
         "--stop",
         "--listen",
         "/ip4/127.0.0.1/tcp/0",

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use dms_messages::{
-    AllocationState, AttemptId, BidRequest, BidRequestId, Contract, CpuMillis, Credentials, DeclineReason,
-    DocumentId, Invocation, JobId, Millis, RefusedReason, Resources, SignOptions, Signed, Timestamp,
+    AllocationMessage, AllocationState, AttemptId, BidRequest, BidRequestId, Contract, CpuMillis,
+    Credentials, DeclineReason, DocumentId, Invocation, JobId, MessageContent, Millis, RefusedReason,
+    Resources, SignOptions, Signed, Timestamp,
 };
+use dms_node::allocation::route::RouteError;
 use dms_node::commands::CommandError;
 use dms_node::interface::{InterfaceError, MAX_OWN_LEASE, NodeInterface};
 use dms_storage::MemoryEngine;
@@ -146,6 +148,36 @@ async fn each_method_of_the_interface_does_what_it_says() {
     let unknown = node.get_allocation(dms_messages::AllocationId::from_random([3; 16])).await;
     assert!(matches!(unknown, Err(InterfaceError::Command(CommandError::UnknownId { .. }))), "{unknown:?}");
 
+    // It is asked, and spoken to.
+    let id = accepted.value().allocation;
+    let checked = node.check_allocation_status(id).await.unwrap();
+    assert_eq!((checked.provider, checked.report.allocation), (key(PROVIDER).did(), id));
+    let content = MessageContent::new("text/plain", "hello").expect("it is short");
+    let message = AllocationMessage { content, wants_reply: false };
+    // The program of this test takes none.
+    let refusal = node.route_to_allocation(id, message.clone()).await;
+    assert!(matches!(refusal, Err(InterfaceError::Route(RouteError::Refused { .. }))), "{refusal:?}");
+    let nobody = dms_messages::AllocationId::from_random([3; 16]);
+    for outcome in [
+        node.check_allocation_status(nobody).await.map(drop),
+        node.route_to_allocation(nobody, message).await.map(drop),
+    ] {
+        assert!(matches!(outcome, Err(InterfaceError::Route(_))), "{outcome:?}");
+    }
+
+    // What it chooses by, and how fast it is.
+    assert_eq!(node.get_preferences().await.unwrap().text, "");
+    let text = "[provider]\nmax_load = 900\n".to_owned();
+    assert!(!node.set_preferences(text.clone()).await.unwrap().is_empty());
+    assert_eq!(node.get_preferences().await.unwrap().text, text);
+    let broken = node.set_preferences("[provider]\nmax_lod = 900\n".to_owned()).await;
+    let is_refused = matches!(broken, Err(InterfaceError::Command(CommandError::InvalidPreferences(_))));
+    assert!(is_refused, "{broken:?}");
+    assert_eq!(node.get_preferences().await.unwrap().text, text, "as it was");
+    let measured = node.benchmark_capability().await.unwrap();
+    let registered_now = node.get_registered_capability().await.unwrap().unwrap();
+    assert_eq!((measured.before, registered_now.benchmark), (None, Some(measured.after)));
+
     // No job of the node's asked for it, so it ends by itself, and all is as before.
     made.executor.may_end.send_replace(true);
     wait_until("the allocation to end", async || {
@@ -159,7 +191,7 @@ async fn each_method_of_the_interface_does_what_it_says() {
 }
 
 /// The original design's words, each of which a reader must be able to find.
-const ORIGINAL: [&str; 21] = [
+const ORIGINAL: [&str; 25] = [
     "Node_interface",
     "getAllocation",
     "setRegisteredCapability",
@@ -171,6 +203,10 @@ const ORIGINAL: [&str; 21] = [
     "getRegisteredBids",
     "startAllocation",
     "routeToAllocation",
+    "checkAllocationStatus",
+    "setPreferences",
+    "getPreferences",
+    "Vertex_interface",
     "benchmarkCapability",
     "NodeID",
     "AllocationID",

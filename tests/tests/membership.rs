@@ -17,14 +17,14 @@ fn invite(home: &Home, arguments: &[&str]) -> String {
 
 /// Joins and stops again; the node is started by whoever needs it.
 fn join(home: &Home, invite: &str) {
-    let run = home.dms(&[&["join", invite, "--stop"], &LISTEN[..]].concat());
+    let run = home.dms(&[&["join", invite, "--skip-benchmark", "--stop"], &LISTEN[..]].concat());
     assert_eq!(run.code(), Some(0), "{run}");
     assert!(run.stdout.contains("joined `"), "{run}");
 }
 
 /// What is refused, and the reason that a person reads.
 fn refused(home: &Home, invite: &str) -> String {
-    let run = home.dms(&[&["join", invite, "--stop"], &LISTEN[..]].concat());
+    let run = home.dms(&[&["join", invite, "--skip-benchmark", "--stop"], &LISTEN[..]].concat());
     assert_ne!(run.code(), Some(0), "{run}");
     run.stderr
 }
@@ -77,7 +77,7 @@ fn from_two_fresh_machines_to_a_running_job_in_three_commands() {
     let (_inviter, lines) = follow(&mine, &["invite"]);
     let line = line_with(&lines, "dms join ");
     let invite = line.trim().strip_prefix("dms join ").expect("a command that can be copied");
-    let (_joiner, lines) = follow(&theirs, &["join", invite]);
+    let (_joiner, lines) = follow(&theirs, &["join", invite, "--skip-benchmark"]);
     line_with(&lines, "joined `");
     let run = hello(&mine);
     assert_eq!((run.code(), run.stdout.as_str()), (Some(0), "hello from the mesh\n"), "{run}");
@@ -91,7 +91,7 @@ fn whoever_has_not_the_key_of_a_private_mesh_connects_to_nobody_in_it() {
     let (_inviter, lines) = follow(&mine, &["invite", "--private"]);
     let line = line_with(&lines, "dms join ");
     let invite = line.trim().strip_prefix("dms join ").expect("a command that can be copied");
-    let (_joiner, lines) = follow(&theirs, &["join", invite]);
+    let (_joiner, lines) = follow(&theirs, &["join", invite, "--skip-benchmark"]);
     line_with(&lines, "joined `");
     assert_eq!(hello(&mine).code(), Some(0));
     let status = mine.json(&["status"]);
@@ -206,11 +206,11 @@ fn an_invite_that_is_of_no_use_says_why() {
 
     let short = invite(&mine, &["--expires", "1s", "--uses", "100"]);
     until("the end of the invite", || {
-        let run = Home::new().dms(&[&["join", &short, "--stop"], &LISTEN[..]].concat());
+        let run = Home::new().dms(&[&["join", &short, "--skip-benchmark", "--stop"], &LISTEN[..]].concat());
         run.code() != Some(0) && run.stderr.contains("expired")
     });
 
-    let own = mine.dms(&["join", &invite(&mine, &[])]);
+    let own = mine.dms(&["join", &invite(&mine, &[]), "--skip-benchmark"]);
     assert!(own.stderr.contains("made by this node"), "{own}");
     let elsewhere = Home::new();
     std::fs::write(elsewhere.path().join("config.toml"), "network = \"other\"\n").unwrap();

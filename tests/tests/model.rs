@@ -422,6 +422,7 @@ impl<'a> World<'a> {
             price: Price(1),
             score: 1,
             lease: Millis(10),
+            profile: Default::default(),
         };
         let job = JobId::from_random(id(self.now));
         let lock = Lock {

@@ -162,7 +162,7 @@ fn a_variable_that_means_nothing_is_named() {
 fn onboarding_again_changes_what_is_named_and_keeps_the_rest() {
     let home = Home::new();
     home.onboard("1", "64MiB");
-    assert!(home.dms(&["onboard", "--yes", "--memory", "128MiB"]).status.success());
+    assert!(home.dms(&["onboard", "--yes", "--skip-benchmark", "--memory", "128MiB"]).status.success());
     let node = home.start(&[]);
     let registered = |home: &Home| home.json(&["capability"])["registered"]["resources"].clone();
     let before = registered(&home);
@@ -170,7 +170,10 @@ fn onboarding_again_changes_what_is_named_and_keeps_the_rest() {
         (&before["cpu"], &before["memory"], &before["disk"]),
         (&1000.into(), &128.into(), &1024.into())
     );
-    assert!(home.dms(&["onboard", "--yes", "--cpu", "0.5"]).status.success(), "also while it runs");
+    assert!(
+        home.dms(&["onboard", "--yes", "--skip-benchmark", "--cpu", "0.5"]).status.success(),
+        "also while it runs"
+    );
     let after = registered(&home);
     assert_eq!((&after["cpu"], &after["memory"]), (&500.into(), &128.into()));
     node.wait_until_all_is_free();

@@ -127,6 +127,7 @@ fn wrong(
                 price: Price(0),
                 score: 0,
                 lease: Millis(60_000),
+                profile: Default::default(),
             };
             (bid, attempt)
         }

@@ -123,6 +123,8 @@ impl<'h> Mesh<'h> {
             directory.display().to_string(),
             "onboard".to_owned(),
             "--yes".to_owned(),
+            // Three at once would measure each other.
+            "--skip-benchmark".to_owned(),
             "--cpu".to_owned(),
             shared_cores(provider).to_string(),
             "--memory".to_owned(),

@@ -142,6 +142,7 @@ fn job(plan: &Plan, module: ContentId, tile: usize) -> NewJob {
         stdin: None,
         input: None,
         timeout: TILE_LIMIT,
+        resources: None,
     };
     NewJob {
         name,

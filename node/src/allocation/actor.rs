@@ -1,5 +1,5 @@
-//! The Allocation actor: prepares, runs, reports and ends one allocation; effects around
-//! [`AllocationMachine`].
+//! The Allocation actor: prepares, runs, reports and ends one allocation, which is one task of a pod; effects around
+//! [`AllocationMachine`]. Of the pod's other tasks it knows nothing: the Node stops them together.
 //!
 //! ```text
 //!   fetch contents ──► execute ──► keep outputs ──► Commit{ended} ──► stop
@@ -14,8 +14,8 @@ use std::time::Duration;
 use dms_actors::clock::SharedClock;
 use dms_actors::{Actor, ActorRef, Answer, Context, Handler, Message};
 use dms_messages::{
-    AllocationOutput, AllocationResult, AllocationState, AllocationStatus, Contract, DiskMib, FailureCause,
-    MemoryMib, Millis, OutputStream, StopCause, Task, bounded_text,
+    AllocationOutput, AllocationRefusal, AllocationResult, AllocationState, AllocationStatus, Contract, Did,
+    DiskMib, FailureCause, MemoryMib, MessageContent, Millis, OutputStream, StopCause, Task, bounded_text,
 };
 use dms_storage::books::AllocationRow;
 use dms_storage::sabotage::{self, Bug};
@@ -26,7 +26,9 @@ use tokio::time::timeout;
 use super::state::{AllocationMachine, Effect, Input};
 use crate::blobs::{BlobError, FetchPlan};
 use crate::errors::whole;
+use crate::executors::inbox::{Asked, Inbox, Letterbox, inbox};
 use crate::executors::{self, Execution, ExecutionFailure, Exit, Limits, Outcome, OutputChunk, Workload};
+use crate::monitor::Attach;
 use crate::node::{Author, Commit, Node, NodeParts};
 use crate::signer::RECORD_TTL;
 use crate::word::{Addressed, Word};
@@ -75,6 +77,8 @@ impl Message for OutputFrom {
 #[derive(Debug, Default)]
 struct Kept {
     bytes: Vec<u8>,
+    /// How many there were so far: still known when they have gone into the result.
+    length: u64,
     /// How much was told live.
     told: usize,
 }
@@ -103,6 +107,10 @@ pub struct AllocationActor {
     is_finished: bool,
     /// How much live output the requester said it has, of each stream.
     has: (u64, u64),
+    /// Where messages for the program go, once it was started.
+    letterbox: Option<Letterbox>,
+    /// When it was started, on the monotonic clock.
+    started: Option<Duration>,
 }
 
 impl AllocationActor {
@@ -126,11 +134,52 @@ impl AllocationActor {
             is_sending: false,
             is_finished: false,
             has: (0, 0),
+            letterbox: None,
+            started: None,
         }
     }
 
+    /// True if `who` may speak to the program.
+    pub(super) fn may_address(&self, who: Did) -> bool {
+        let me = self.parts.signer.me();
+        super::may_address(&self.parts.gate, me, self.row.requester, self.row.id, who)
+    }
+
+    /// Puts a message into the program's inbox.
+    pub(super) fn deliver(
+        &self,
+        content: MessageContent,
+        wants_reply: bool,
+    ) -> Result<Option<Asked>, AllocationRefusal> {
+        match &self.letterbox {
+            _ if self.is_finished => Err(AllocationRefusal::Ended),
+            Some(letterbox) => letterbox.deliver(content, wants_reply),
+            None => Err(AllocationRefusal::NotStarted),
+        }
+    }
+
+    /// How many messages the program was brought, and how many of them it has not read.
+    pub(super) fn message_counts(&self) -> (u64, u64) {
+        self.letterbox.as_ref().map_or((0, 0), Letterbox::counts)
+    }
+
+    /// Bytes of standard output and of standard error so far.
+    pub(super) fn output_lengths(&self) -> (u64, u64) {
+        (self.stdout.length, self.stderr.length)
+    }
+
+    /// For how long the program has run.
+    pub(super) fn ran(&self) -> Duration {
+        self.started.map_or(Duration::ZERO, |started| self.clock.monotonic().saturating_sub(started))
+    }
+
     fn task(&self) -> &Task {
-        &self.contract.pod.tasks[0]
+        &self.contract.pod.tasks[usize::from(self.row.task)]
+    }
+
+    /// Most output of each stream: it is in memory, and the tasks of a pod share what one would have.
+    fn max_output(&self) -> u64 {
+        self.parts.provider_rules.max_output / u64::from(self.row.task_count.max(1))
     }
 
     fn step(&mut self, input: Input, ctx: &mut Context<'_, Self>) {
@@ -150,7 +199,8 @@ impl AllocationActor {
 
     /// The word about the state, signed for the requester.
     fn status(&self, state: AllocationState, result: Option<AllocationResult>) -> Vec<Addressed> {
-        let status = AllocationStatus { attempt: self.row.attempt, allocation: self.row.id, state, result };
+        let AllocationRow { attempt, id: allocation, task, .. } = self.row;
+        let status = AllocationStatus { attempt, allocation, task, state, result };
         match self.parts.signer.sign(status, Some(self.row.requester), RECORD_TTL) {
             Ok(signed) => vec![Addressed::new(self.row.requester, Word::AllocationStatus(signed))],
             Err(error) => {
@@ -221,7 +271,7 @@ impl AllocationActor {
             module: task.module,
             stdin: task.stdin,
             input: task.input,
-            max_bytes: self.contract.resources.disk.bytes(),
+            max_bytes: self.row.resources.disk.bytes(),
             work: self.work.clone(),
         };
         let blobs = Arc::clone(&self.parts.blobs);
@@ -257,13 +307,14 @@ impl AllocationActor {
         let task = self.task().clone();
         let work = self.work.clone();
         let limits = Limits {
-            memory_bytes: self.contract.resources.memory.bytes(),
-            cpu_millis: self.contract.resources.cpu.0,
-            disk_bytes: self.contract.resources.disk.bytes(),
+            memory_bytes: self.row.resources.memory.bytes(),
+            cpu_millis: self.row.resources.cpu.0,
+            disk_bytes: self.row.resources.disk.bytes(),
             timeout: task.timeout.duration(),
-            output_bytes: self.parts.provider_rules.max_output,
+            output_bytes: self.max_output(),
         };
-        let loaded = self.parts.workers.run(move || load(&blobs, &task, work));
+        let (letterbox, inbox) = inbox();
+        let loaded = self.parts.workers.run(move || load(&blobs, &task, work, inbox));
         ctx.pipe(loaded, move |actor, loaded, ctx| {
             let workload = match loaded.map_err(|error| error.to_string()).and_then(|loaded| loaded) {
                 Ok(workload) => workload,
@@ -272,9 +323,13 @@ impl AllocationActor {
             if sabotage::has(Bug::StartsTwice) {
                 drop(actor.parts.executor.start(workload.clone(), limits));
             }
-            let Execution { output, outcome, stop } = actor.parts.executor.start(workload, limits);
+            let Execution { output, outcome, stop, gauge } = actor.parts.executor.start(workload, limits);
             failpoints::pass(failpoints::AFTER_SPAWN);
+            let (node, attach) = (actor.node.clone(), Attach { allocation: actor.row.id, gauge });
+            ctx.pipe(async move { node.tell(attach).await.is_ok() }, |_, _, _| {});
             actor.stop = Some(stop);
+            actor.letterbox = Some(letterbox);
+            actor.started = Some(actor.clock.monotonic());
             if *actor.halt.borrow() {
                 actor.stop.take().map(|stop| stop.send(()));
             }
@@ -313,19 +368,21 @@ impl AllocationActor {
     }
 
     fn keep(&mut self, chunk: OutputChunk) {
+        let max_output = self.max_output();
         let kept = match chunk.stream {
             executors::OutputStream::Stdout => &mut self.stdout,
             executors::OutputStream::Stderr => &mut self.stderr,
         };
         // The executor holds to `output_bytes`; this only repeats the bound where the memory is.
-        let room = usize::try_from(self.parts.provider_rules.max_output).unwrap_or(usize::MAX);
+        let room = usize::try_from(max_output).unwrap_or(usize::MAX);
         let room = room.saturating_sub(kept.bytes.len());
         kept.bytes.extend(chunk.bytes.into_iter().take(room));
+        kept.length = kept.bytes.len() as u64;
     }
 
     /// Tells what was not told yet.
     fn tell_output(&mut self, ctx: &mut Context<'_, Self>) {
-        let attempt = self.row.attempt;
+        let AllocationRow { attempt, task, .. } = self.row;
         let requester = self.row.requester;
         let mut words = Vec::new();
         let streams = [
@@ -338,7 +395,7 @@ impl AllocationActor {
             while kept.told < until {
                 let end = until.min(kept.told + OUTPUT_PIECE);
                 let bytes = kept.bytes[kept.told..end].to_vec();
-                let output = AllocationOutput { attempt, stream, offset: kept.told as u64, bytes };
+                let output = AllocationOutput { attempt, task, stream, offset: kept.told as u64, bytes };
                 words.push(Addressed::new(requester, Word::AllocationOutput(output)));
                 kept.told = end;
             }
@@ -393,7 +450,12 @@ fn prepare_failure(error: &BlobError) -> FailureCause {
 }
 
 /// Everything the guest gets to see, from the store; blocking.
-fn load(blobs: &crate::blobs::BlobStore, task: &Task, work: PathBuf) -> Result<Workload, String> {
+fn load(
+    blobs: &crate::blobs::BlobStore,
+    task: &Task,
+    work: PathBuf,
+    inbox: Inbox,
+) -> Result<Workload, String> {
     let read = |id| match blobs.get(&id) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(format!("{id} is gone")),
@@ -406,6 +468,7 @@ fn load(blobs: &crate::blobs::BlobStore, task: &Task, work: PathBuf) -> Result<W
         stdin: task.stdin.map(read).transpose()?.unwrap_or_default(),
         input: task.input.map(|_| work.join("input")),
         output: work.join("output"),
+        inbox: Some(inbox),
     })
 }
 

@@ -24,17 +24,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::address::{ApiAddress, HttpAddress};
+use super::messages::{MessageSent, NewMessage};
 use super::server::MAX_SOCKET_PATH;
 use super::token::Token;
 use super::types::{
     ApiError, BlobStored, JobCreated, JobView, Locked, NewBackup, NewJob, NewLock, StartLockedJob,
 };
 use super::{ATTEMPT_HEADER, OFFSET_HEADER};
-use crate::commands::{CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
+use crate::allocation::route::CheckedAllocation;
+use crate::commands::{Benchmarked, CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
+use crate::graph::view::GraphView;
 use crate::listings::bids::{BidList, BidRequestView};
 use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
 use crate::listings::{Direction, Page};
+use crate::monitor::SamplesView;
 use crate::peers::PeerView;
+use crate::preferences::{Change, PreferencesTest, PreferencesView, SetPreferences, TestPreferences};
 use crate::records::{LogPage, LogQuery, LogStart, RowPage, RowQuery};
 use crate::trust::commands::{
     BeginJoin, GrantToken, GrantedToken, InviteMade, InviteView, KeepTokens, MakeInvite, SucceedPeer,
@@ -145,6 +150,12 @@ impl ApiClient {
         self.get("/v1/capability").await
     }
 
+    /// Has the node measure its machine, and register that. Takes as long as it takes.
+    pub async fn benchmark(&self, is_registered: bool) -> Result<Benchmarked, ClientError> {
+        let path = format!("/v1/capability/benchmark?dry_run={}", !is_registered);
+        parse(&self.exchange(Method::POST, &path, None).await?.1)
+    }
+
     /// Registers what this machine offers.
     pub async fn onboard(&self, capability: &Capability) -> Result<(), ClientError> {
         self.call(Method::POST, "/v1/onboard", Some(json(capability)?)).await.map(drop)
@@ -182,9 +193,30 @@ impl ApiClient {
         Ok(parse::<JobCreated>(&bytes)?.job)
     }
 
+    /// By what the node chooses.
+    pub async fn preferences(&self) -> Result<PreferencesView, ClientError> {
+        self.get("/v1/preferences").await
+    }
+
+    /// Sets by what the node chooses, and says what changes.
+    pub async fn set_preferences(&self, text: &str) -> Result<Vec<Change>, ClientError> {
+        let set = SetPreferences { text: text.to_owned() };
+        parse(&self.call(Method::PUT, "/v1/preferences", Some(json(&set)?)).await?.1)
+    }
+
+    /// How each known node would be judged.
+    pub async fn test_preferences(&self, test: &TestPreferences) -> Result<PreferencesTest, ClientError> {
+        parse(&self.call(Method::POST, "/v1/preferences/test", Some(json(test)?)).await?.1)
+    }
+
     /// The peers, connected ones first, at most `limit`.
     pub async fn peers(&self, limit: usize) -> Result<Vec<PeerView>, ClientError> {
         self.get(&format!("/v1/peers?limit={limit}")).await
+    }
+
+    /// The node's neighbours and the edges to them, as far as they were measured.
+    pub async fn graph(&self) -> Result<GraphView, ClientError> {
+        self.get("/v1/graph").await
     }
 
     /// Whom the node trusts, and whom it lets in.
@@ -274,6 +306,11 @@ impl ApiClient {
         self.get(&format!("/v1/bids?{}{}{request}", paged(page)?, directed(direction))).await
     }
 
+    /// How the machine and the live allocations stand, with at most `limit` samples of the past.
+    pub async fn samples(&self, limit: usize) -> Result<SamplesView, ClientError> {
+        self.get(&format!("/v1/samples?limit={limit}")).await
+    }
+
     /// Allocations, newest first.
     pub async fn allocations(&self, page: &Page) -> Result<Vec<AllocationView>, ClientError> {
         self.get(&format!("/v1/allocations?{}", paged(page)?)).await
@@ -282,6 +319,23 @@ impl ApiClient {
     /// The allocation with this id, or beginning of one.
     pub async fn allocation(&self, id: &str) -> Result<AllocationView, ClientError> {
         self.get(&format!("/v1/allocations/{}", plain_id(id)?)).await
+    }
+
+    /// Says something to the program of the allocation with this id, or beginning of one.
+    pub async fn send_message(&self, id: &str, message: &NewMessage) -> Result<MessageSent, ClientError> {
+        let path = format!("/v1/allocations/{}/messages", plain_id(id)?);
+        parse(&self.call(Method::POST, &path, Some(json(message)?)).await?.1)
+    }
+
+    /// How the allocation with this id, or beginning of one, stands now, as its provider says; `provider` is named if
+    /// this node is neither its provider nor its requester.
+    pub async fn check_allocation(
+        &self,
+        id: &str,
+        provider: Option<Did>,
+    ) -> Result<CheckedAllocation, ClientError> {
+        let provider = provider.map(|did| format!("?provider={did}")).unwrap_or_default();
+        self.get(&format!("/v1/allocations/{}/status{provider}", plain_id(id)?)).await
     }
 
     /// Contracts, newest first.
@@ -401,13 +455,20 @@ impl ApiClient {
         self.get(&format!("/v1/jobs/{id}")).await
     }
 
-    /// Live output of a job's newest attempt, from `offset` on.
-    pub async fn output(&self, id: JobId, stream: OutputStream, offset: u64) -> Result<Output, ClientError> {
+    /// Live output of a task of a job's newest attempt, from `offset` on.
+    pub async fn output(
+        &self,
+        id: JobId,
+        task: u16,
+        stream: OutputStream,
+        offset: u64,
+    ) -> Result<Output, ClientError> {
         let stream = match stream {
             OutputStream::Stdout => "stdout",
             OutputStream::Stderr => "stderr",
         };
-        let path = format!("/v1/jobs/{id}/output?stream={stream}&offset={offset}");
+        let task = if task == 0 { String::new() } else { format!("&task={task}") };
+        let path = format!("/v1/jobs/{id}/output?stream={stream}&offset={offset}{task}");
         let (parts, bytes) = self.call(Method::GET, &path, None).await?;
         let number = |name: &str| -> Result<Option<u64>, ClientError> {
             let Some(value) = parts.headers.get(name) else { return Ok(None) };
@@ -628,7 +689,7 @@ mod tests {
             get(|| async { ([("dms-attempt", "2"), ("dms-offset", "5")], "more") }),
         );
         let (_directory, client) = stub(router).await;
-        let piece = client.output(JobId::from_random([1; 16]), OutputStream::Stdout, 9).await.unwrap();
+        let piece = client.output(JobId::from_random([1; 16]), 0, OutputStream::Stdout, 9).await.unwrap();
         assert_eq!(piece, Output { attempt: Some(2), offset: 5, bytes: "more".into() });
     }
 

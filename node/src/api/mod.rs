@@ -5,7 +5,9 @@
 //! |---|---|
 //! | [`types`] | the shapes and the table of routes |
 //! | [`server`] | turns a request into one message to the Node actor |
+//! | [`messages`] | the shapes of what is said to programs |
 //! | [`address`] | where a node is asked |
+//! | [`metrics`] | what is counted, as Prometheus reads it |
 //! | [`token`] | what is shown at the port |
 //! | [`client`] | the same routes as typed calls, for the CLI, tests and other programs |
 
@@ -13,6 +15,8 @@ use std::time::Duration;
 
 pub mod address;
 pub mod client;
+pub mod messages;
+pub mod metrics;
 pub mod server;
 pub mod token;
 pub mod types;

@@ -5,10 +5,14 @@
 //! use it is decided before any route: at the socket by its mode, 0600 (a peer of another user is turned away), at the
 //! port by the token, and everywhere by what no web page can leave out.
 
+mod benchmark;
 mod connections;
 mod guard;
 mod interface;
 mod listings;
+mod messages;
+mod monitor;
+mod preferences;
 mod records;
 mod trust;
 
@@ -257,7 +261,9 @@ fn router(state: ApiState, tcp_address: Option<SocketAddr>, stopping: watch::Rec
         .route("/v1/jobs/{id}/output", get(read_output))
         .route("/v1/jobs/{id}/explain", get(explain_job))
         .route("/v1/jobs/{id}/cancel", post(cancel_job));
-    interface::routes(trust::routes(records::routes(listings::routes(router))))
+    let router = benchmark::routes(monitor::routes(interface::routes(messages::routes(router))));
+    let router = preferences::routes(router);
+    trust::routes(records::routes(listings::routes(router)))
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .method_not_allowed_fallback(async || {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route has no such method")
@@ -309,7 +315,9 @@ impl From<CommandError> for Failure {
             }
             CommandError::AmbiguousId { .. } => (StatusCode::CONFLICT, "ambiguous_id"),
             CommandError::TooFarBack { .. } => (StatusCode::CONFLICT, "too_far_back"),
-            CommandError::NotOnboarded => (StatusCode::CONFLICT, "not_onboarded"),
+            CommandError::NotOnboarded | CommandError::NothingOffered => {
+                (StatusCode::CONFLICT, "not_onboarded")
+            }
             CommandError::AllocationsRunning { .. } => (StatusCode::CONFLICT, "allocations_running"),
             CommandError::InvalidJob(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_job"),
             CommandError::InvalidCapability(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_capability"),
@@ -318,12 +326,15 @@ impl From<CommandError> for Failure {
             CommandError::JobKnown(_) => (StatusCode::CONFLICT, "job_known"),
             CommandError::Archive(_) => (StatusCode::INTERNAL_SERVER_ERROR, "archive_unreadable"),
             CommandError::TooManyJobs { .. } => (StatusCode::CONFLICT, "too_many_jobs"),
+            CommandError::InvalidPreferences(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_preferences"),
             CommandError::InvalidTrust(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_trust"),
             CommandError::Declined(reason) => match reason.retry() {
                 Retry::Later => (StatusCode::SERVICE_UNAVAILABLE, "declined_now"),
                 Retry::Final => (StatusCode::CONFLICT, "declined"),
             },
             CommandError::Refused(_) => (StatusCode::CONFLICT, "refused"),
+            CommandError::Measuring => (StatusCode::SERVICE_UNAVAILABLE, "measuring"),
+            CommandError::NotMeasured(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_measured"),
             CommandError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             CommandError::ReadOnly(_) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
             CommandError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
@@ -531,8 +542,7 @@ async fn check_contents(shared: &Shared, job: &NewJob) -> Result<(), Failure> {
         return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_blob", message));
     }
     let blobs = shared.state.blobs.clone();
-    let inputs =
-        job.pods.iter().flat_map(|pod| pod.tasks.iter().map(|task| (task.input, pod.requirement.disk)));
+    let inputs = job.pods.iter().flat_map(|pod| pod.tasks.iter().map(|task| (task.input, task.disk_of(pod))));
     let inputs: Vec<_> = inputs.filter_map(|(input, disk)| Some((input?, disk))).collect();
     let too_large = tokio::task::spawn_blocking(move || {
         inputs.into_iter().find_map(|(input, disk)| {
@@ -575,6 +585,8 @@ async fn show_job(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OutputQuery {
+    #[serde(default)]
+    task: u16,
     stream: OutputStream,
     #[serde(default)]
     offset: u64,
@@ -585,9 +597,9 @@ async fn read_output(
     id: Result<UrlPath<String>, PathRejection>,
     query: Result<Query<OutputQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Query(OutputQuery { stream, offset }) = query?;
+    let Query(OutputQuery { task, stream, offset }) = query?;
     let OutputPiece { attempt, offset, bytes } =
-        shared.ask(ReadOutput { job: parsed(id)?, stream, offset }).await??;
+        shared.ask(ReadOutput { job: parsed(id)?, task, stream, offset }).await??;
     let mut response = raw(bytes);
     let headers = response.headers_mut();
     headers.insert(HeaderName::from_static(OFFSET_HEADER), offset.into());
@@ -680,6 +692,8 @@ mod tests {
             (CommandError::Declined(DeclineReason::NotOnboarded), 409, "declined"),
             (CommandError::Declined(DeclineReason::LockShare), 503, "declined_now"),
             (CommandError::Refused(RefusedReason::LeaseEnded), 409, "refused"),
+            (CommandError::Measuring, 503, "measuring"),
+            (CommandError::NotMeasured("no".to_owned()), 500, "not_measured"),
             (CommandError::Draining, 503, "stopping"),
             (CommandError::ReadOnly("disk full".to_owned()), 503, "read_only"),
             (CommandError::Busy, 503, "busy"),

@@ -4,17 +4,26 @@
 //! |---|---|---|
 //! | `GET /v1/status` | – | [`crate::commands::NodeStatus`] |
 //! | `GET /v1/capability` | – | [`crate::commands::CapabilityView`] |
+//! | `GET /v1/samples?limit=N` | – | [`crate::monitor::SamplesView`], newest first |
+//! | `GET /metrics` | – | text for Prometheus: [`super::metrics`] |
+//! | `POST /v1/capability/benchmark?dry_run=false` | – | [`crate::commands::Benchmarked`], after many seconds |
 //! | `POST /v1/onboard` | a capability | 204 |
 //! | `POST /v1/capability/available` | resources: what is to be free beside what is promised | 204 |
 //! | `POST /v1/locks` | [`NewLock`] | [`Locked`] |
 //! | `DELETE /v1/locks/{bid}` | – | [`dms_storage::Lock`], which holds no longer |
 //! | `POST /v1/locks/{bid}/start` | [`StartLockedJob`] | [`JobCreated`] |
 //! | `POST /v1/offboard?mode=at_once` | – | [`crate::commands::Offboarded`]: 200 if withdrawn, 202 if waited for; modes `at_once`, `wait`, `force` |
+//! | `GET /v1/preferences` | – | [`crate::preferences::PreferencesView`] |
+//! | `PUT /v1/preferences` | [`crate::preferences::SetPreferences`] | list of [`crate::preferences::Change`] |
+//! | `POST /v1/preferences/test` | [`crate::preferences::TestPreferences`] | [`crate::preferences::PreferencesTest`] |
 //! | `GET /v1/peers?limit=N` | – | list of [`crate::peers::PeerView`], connected ones first |
+//! | `GET /v1/graph` | – | [`crate::graph::view::GraphView`], the nearest neighbours first |
 //! | `GET /v1/bid-requests?direction=sent&limit=N&after=ID` | – | list of [`crate::listings::bids::BidRequestView`], newest first |
 //! | `GET /v1/bids?direction=sent&request=ID&limit=N&after=ID` | – | [`crate::listings::bids::BidList`], newest first |
 //! | `GET /v1/allocations?limit=N&after=ID` | – | list of [`crate::listings::contracts::AllocationView`], newest first |
 //! | `GET /v1/allocations/{id}` | – | [`crate::listings::contracts::AllocationView`] |
+//! | `POST /v1/allocations/{id}/messages` | [`super::messages::NewMessage`] | [`super::messages::MessageSent`] |
+//! | `GET /v1/allocations/{id}/status?provider=DID` | – | [`crate::allocation::route::CheckedAllocation`] |
 //! | `GET /v1/contracts?limit=N&after=CID` | – | list of [`crate::listings::contracts::ContractView`], newest first |
 //! | `GET /v1/contracts/{id}` | – | [`crate::listings::contracts::ContractDocuments`] |
 //! | `GET /v1/log?from=N&limit=N&job=ID&wait=MS&whole=true` | – | [`crate::records::LogPage`], oldest first |
@@ -26,7 +35,7 @@
 //! | `POST /v1/jobs` | [`NewJob`] | [`JobCreated`] |
 //! | `GET /v1/jobs?limit=N` | – | list of [`JobView`], newest first |
 //! | `GET /v1/jobs/{id}` | – | [`JobView`] |
-//! | `GET /v1/jobs/{id}/output?stream=stdout&offset=N` | – | raw bytes; headers `dms-attempt` (number), `dms-offset` |
+//! | `GET /v1/jobs/{id}/output?stream=stdout&offset=N&task=0` | – | raw bytes; headers `dms-attempt` (number), `dms-offset` |
 //! | `GET /v1/jobs/{id}/explain` | – | [`crate::commands::Explanation`] |
 //! | `POST /v1/jobs/{id}/cancel` | – | 204 |
 //!
@@ -45,11 +54,14 @@
 //! 415 (another type).
 //!
 //! An error is a JSON [`ApiError`] with status 400 (malformed), 404 (unknown), 409 (ended, ambiguous, not
-//! acceptable now), 410 (cut from the log), 413 (too large), 422 (breaks a rule), 500 (damaged), 503 (busy, stopping, read-only), 507 (no space is left).
+//! acceptable now), 410 (cut from the log), 413 (too large), 422 (breaks a rule), 500 (damaged, not measured), 503 (busy, stopping, read-only), 507 (no space is left).
+//! What another node was asked in vain is 502 (it cannot be reached, or its answer is lost) or 504 (none came in time).
 
 use std::path::PathBuf;
 
-use dms_messages::{BidId, ContentId, Did, Job, JobId, JobPhase, Millis, Pod, Price, Requirement, Resources};
+use dms_messages::{
+    BidId, ContentId, Did, Job, JobId, JobPhase, MemoryMib, Millis, Pod, Price, Requirement, Resources, Task,
+};
 use dms_storage::books::JobRow;
 use serde::{Deserialize, Serialize};
 
@@ -172,8 +184,35 @@ pub struct JobView {
     pub stderr: Option<ContentId>,
     /// The file tree of the output directory, likewise, if anything was in it.
     pub output: Option<ContentId>,
+    /// Its tasks, if there are several: then contents are theirs and not the job's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskView>,
     /// The whole row, for programs.
     pub row: JobRow,
+}
+
+/// How one of several tasks of a job's newest attempt stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Its name.
+    pub name: String,
+    /// How it stands, for people.
+    pub state: String,
+    /// Its program's exit code, if it ended by itself.
+    pub exit_code: Option<i32>,
+    /// How long its program ran, once it has ended.
+    pub wall: Option<Millis>,
+    /// Highest memory, likewise.
+    pub peak_memory: Option<MemoryMib>,
+    /// Bytes of output over the limit, which are lost.
+    #[serde(default)]
+    pub output_dropped: u64,
+    /// Standard output, once the job has ended and it was collected.
+    pub stdout: Option<ContentId>,
+    /// Standard error, likewise.
+    pub stderr: Option<ContentId>,
+    /// The file tree of its output directory, likewise, if anything was in it.
+    pub output: Option<ContentId>,
 }
 
 impl NewJob {
@@ -225,8 +264,9 @@ impl JobView {
         // What an attempt left that does not count was not fetched.
         let is_fetched =
             |state: &AttemptState| matches!(state, AttemptState::Observed { state } if state.is_kept());
-        let result = attempt.filter(|attempt| is_fetched(&attempt.state));
-        let result = result.and_then(|attempt| attempt.result.as_ref());
+        let fetched = attempt.filter(|attempt| is_fetched(&attempt.state));
+        let tasks = task_views(&row, row.phase.is_terminal() && fetched.is_some());
+        let result = fetched.and_then(|attempt| attempt.result.as_ref());
         Self {
             id: row.job.id,
             name: row.job.name.clone(),
@@ -239,7 +279,36 @@ impl JobView {
             stdout: result.map(|result| result.stdout),
             stderr: result.map(|result| result.stderr),
             output: result.and_then(|result| result.output),
+            tasks,
             row,
         }
     }
+}
+
+/// The tasks of a job that has several, as its newest attempt has them.
+fn task_views(row: &JobRow, is_fetched: bool) -> Vec<TaskView> {
+    let Some(pod) = row.job.pods.first().filter(|pod| !pod.is_single()) else { return Vec::new() };
+    let attempt = row.current_attempt();
+    let view = |(index, task): (usize, &Task)| {
+        let known = attempt.and_then(|attempt| attempt.tasks.get(index));
+        let result = known.and_then(|known| known.result.as_ref());
+        let state = match known {
+            Some(known) => known.state.to_string(),
+            None if attempt.is_some() && !row.phase.is_terminal() => "waiting".to_owned(),
+            None => String::new(),
+        };
+        let fetched = result.filter(|_| is_fetched);
+        TaskView {
+            name: task.name.clone(),
+            state,
+            exit_code: known.and_then(|known| known.state.exit_code()),
+            wall: result.map(|result| result.wall),
+            peak_memory: result.map(|result| result.peak_memory),
+            output_dropped: result.map_or(0, |result| result.output_dropped),
+            stdout: fetched.map(|result| result.stdout),
+            stderr: fetched.map(|result| result.stderr),
+            output: fetched.and_then(|result| result.output),
+        }
+    };
+    pod.tasks.iter().enumerate().map(view).collect()
 }

@@ -178,6 +178,9 @@ pub fn take<'a>(
     if asked.is_none_or(|row| terms.pod.run_time() > row.request.run_time) {
         return differs("run time");
     }
+    if terms.pod.shares(granted).is_none() {
+        return differs("the shares of its tasks");
+    }
     if books
         .newest_attempt_like(sender, terms.attempt)
         .is_some_and(|newest| newest.number >= terms.attempt.number)

@@ -1,13 +1,16 @@
-//! `dms alloc`: what runs or ran here for others, and elsewhere for this node.
+//! `dms alloc`: what runs or ran here for others, and elsewhere for this node; and what is said to it.
+
+mod send;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use dms_actors::Address;
 use dms_messages::JobId;
 
 use super::error::CliError;
-use super::job::{check, spec, upload};
+use super::job::{check, spec, uploaded};
 use super::listing::{PageArgs, checked_id};
 use super::{Session, output, small_runtime};
 use crate::api::client::ApiClient;
@@ -43,6 +46,17 @@ enum Command {
         #[arg(value_name = "ID")]
         id: String,
     },
+    /// Ask how an allocation stands now: its provider is asked, wherever it runs
+    Status {
+        /// The allocation, the beginning of its id, or its address (did:key:…/node/alloc/ID)
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Say something to the program of an allocation, here or wherever a job of this node runs
+    Send {
+        #[command(flatten)]
+        args: send::Args,
+    },
 }
 
 pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
@@ -70,11 +84,20 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
             let view = small_runtime()?.block_on(client.allocation(checked_id(&id)?))?;
             session.out.document(&view, |view| output::allocation(view, output::now()));
         }
+        Command::Status { id } => {
+            let (id, provider) = match id.parse::<Address>() {
+                Ok(address) => send::allocation_of(&address).map(|(id, did)| (id, Some(did)))?,
+                Err(_) => (checked_id(&id)?.to_owned(), None),
+            };
+            let checked = small_runtime()?.block_on(client.check_allocation(&id, provider))?;
+            session.out.document(&checked, |checked| output::checked_allocation(checked, output::now()));
+        }
+        Command::Send { args } => return send::run(&args, session),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn start(client: &ApiClient, bid: &str, spec: JobSpec) -> Result<JobId, CliError> {
-    let job = upload(client, spec).await?;
+    let job = uploaded(client, spec).await?;
     Ok(client.start_locked(bid, job).await?)
 }

@@ -12,6 +12,7 @@ use super::output::{escaped, say};
 use crate::api::client::ClientError;
 use crate::api::server::BindError;
 use crate::api::token::{TOKEN_FILE, TokenError};
+use crate::benchmark::BenchmarkError;
 use crate::config::{ConfigError, MeshError};
 use crate::errors::whole;
 use crate::host::HostError;
@@ -63,6 +64,8 @@ pub(super) enum CliError {
     JobFile(#[from] JobFileError),
     #[error(transparent)]
     Host(#[from] HostError),
+    #[error("the machine was not measured")]
+    Benchmark(#[from] BenchmarkError),
     #[error(transparent)]
     Startup(Box<StartupError>),
     #[error(transparent)]
@@ -158,9 +161,19 @@ impl CliError {
             Self::Client(ClientError::TimedOut) => LATER,
             Self::Client(ClientError::Protocol(_)) => INTERNAL,
             Self::Client(ClientError::Refused(error)) => match error.code.as_str() {
-                "busy" | "stopping" | "timed_out" | "too_slow" | "too_many_jobs" | "allocations_running" => {
-                    LATER
-                }
+                "busy"
+                | "stopping"
+                | "timed_out"
+                | "too_slow"
+                | "too_many_jobs"
+                | "allocations_running"
+                | "measuring"
+                | "declined_now"
+                | "not_started"
+                | "inbox_full"
+                | "no_answer"
+                | "answer_lost" => LATER,
+                "provider_unreachable" => UNAVAILABLE,
                 "ambiguous_id" | "malformed" | "unknown_family" => USAGE,
                 "invalid_job" => BAD_JOB,
                 "no_token" => CONFIG,
@@ -188,7 +201,7 @@ impl CliError {
                 RecordsError::Log(_) | RecordsError::Row(_) => DAMAGED,
                 RecordsError::UnknownFamily(_) | RecordsError::Malformed(_) => USAGE,
             },
-            Self::Host(_) => FAILED,
+            Self::Host(_) | Self::Benchmark(_) => FAILED,
             Self::Plain { code, .. } | Self::Caused { code, .. } => *code,
         }
     }

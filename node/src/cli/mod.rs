@@ -12,17 +12,20 @@ mod config;
 mod contract;
 mod db;
 mod error;
+mod graph;
 mod id;
 mod invite;
 mod job;
 mod join;
 mod listing;
 mod log;
+mod measure;
 mod offboard;
 mod onboard;
 pub mod output;
 mod passphrase;
 mod peers;
+mod preferences;
 mod run;
 mod status;
 mod token;
@@ -49,12 +52,13 @@ Exit codes:
   2    wrong usage
   64   the job is malformed, or a file that it names is missing or cannot be sent
   65   the books are damaged, or a backup is
-  69   no node is running, or no node can take the job
+  69   no node is running, no node can take the job, or an allocation's provider cannot be reached
   70   internal error
   73   what was asked for cannot be written here: a job's files (`job get` fetches them again),
        a backup where there is something already, or on a full disk
   75   busy or stopping, a node that runs where it must be stopped, allocations that keep it from
-       offboarding, or nobody took the job in time: try again later
+       offboarding, nobody took the job in time, or a program that does not read its messages, or
+       not yet: try again later
   78   the configuration or the identity is not usable
   124  the program ran into its time limit
   130  interrupted; a job that was handed in goes on (with --local it is ended)";
@@ -128,6 +132,8 @@ enum Command {
     Status(status::Args),
     Capability(capability::Args),
     Peers(peers::Args),
+    Graph(graph::Args),
+    Preferences(preferences::Args),
     Trust(trust::Args),
     Token(token::Args),
     Job(job::Args),
@@ -261,6 +267,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args, &session),
         Command::Capability(args) => capability::run(args, &session),
         Command::Peers(args) => peers::run(args, &session),
+        Command::Graph(args) => graph::run(args, &session),
+        Command::Preferences(args) => preferences::run(args, &session),
         Command::Trust(args) => trust::run(args, &session),
         Command::Token(args) => token::run(args, &session),
         Command::Job(args) => job::run(args, &session),
@@ -329,11 +337,13 @@ mod tests {
             &["run", "--no-mdns", "--engine", "memory", "--stop-on-eof"],
             &["run", "--api-listen", "127.0.0.1:0"],
             &["status"],
+            &["status", "--watch"],
+            &["status", "--watch=5", "--json"],
             &["status", "--api", "http://127.0.0.1:7777", "--api-token-file", "/tmp/x/api.token"],
             &["invite", "--as", "provider", "--expires", "24h", "--uses", "3"],
             &["invite", "ls"],
             &["invite", "withdraw", "bafk"],
-            &["join", "dms-invite-1-x", "--no-mdns", "--stop"],
+            &["join", "dms-invite-1-x", "--no-mdns", "--skip-benchmark", "--stop"],
             &["trust", "ls"],
             &["trust", "add", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK", "--as", "provider"],
             &["trust", "rm", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"],
@@ -370,11 +380,21 @@ mod tests {
             &["capability", "unlock", "0192"],
             &["capability", "free", "--cpu", "2", "--memory", "1GiB"],
             &["alloc", "start", "0192", "job.yaml"],
+            &["capability", "benchmark", "--dry-run", "--json"],
+            &["onboard", "--yes", "--skip-benchmark", "--gpus", "0,1"],
             &["peers", "--limit", "5"],
+            &["graph"],
+            &["graph", "--format", "dot"],
+            &["preferences", "show", "--defaults"],
+            &["preferences", "set", "-"],
+            &["preferences", "test", "job.yaml", "--json"],
             &["bid-request", "ls", "--sent", "--limit", "5", "--after", "0192"],
             &["bid", "ls", "--request", "0192", "--received"],
             &["alloc", "ls", "--json"],
             &["alloc", "show", "0192"],
+            &["alloc", "status", "0192", "--json"],
+            &["alloc", "send", "0192", "hello", "--type", "text/plain", "--wait"],
+            &["alloc", "send", "0192", "-", "--wait=5"],
             &["contract", "ls", "--after", "bafi"],
             &["contract", "show", "0192", "--out", "c.cose"],
             &["contract", "verify", "c.cose"],
@@ -421,9 +441,11 @@ mod tests {
     fn wrong_values_are_refused_while_parsing() {
         let table: &[&[&str]] = &[
             &["onboard", "--cpu", "many"],
+            &["onboard", "--gpus", "fast"],
             &["offboard", "--wait", "--force"],
             &["bid", "ls", "--sent", "--received"],
             &["bid", "ls", "--limit", "0"],
+            &["graph", "--format", "svg"],
             &["alloc", "ls", "--limit", "1001"],
             &["contract", "show"],
             &["log", "--limit", "0"],
@@ -432,6 +454,8 @@ mod tests {
             &["db"],
             &["db", "backup"],
             &["db", "restore"],
+            &["status", "--watch=0"],
+            &["status", "--watch", "5"],
             &["run", "--listen", "localhost"],
             &["run", "--api-listen", "0.0.0.0:7777"],
             &["run", "--api-listen", "7777"],
@@ -458,6 +482,8 @@ mod tests {
             &["job", "run", "--wasm", "a", "--env", "novalue"],
             &["job", "run", "--wasm", "a", "--timeout", "soon"],
             &["job", "get", "0192"],
+            &["preferences", "set"],
+            &["preferences", "test"],
         ];
         for words in table {
             let line = ["dms"].iter().chain(*words);

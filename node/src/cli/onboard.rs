@@ -1,6 +1,7 @@
 //! `dms onboard`: makes this machine a part of the mesh: an identity, and a share of its capacity.
 
 mod countable;
+mod gpus;
 mod questions;
 
 use std::io::{self, IsTerminal};
@@ -11,10 +12,12 @@ use dms_messages::{Capability, CpuMillis, DiskMib, MemoryMib, PriceList};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::countable::{Ports, Slots};
+use self::gpus::Gpus;
 use self::questions::{PRICES, Question, RESOURCES, is_priced};
 use super::error::{CliError, INTERRUPTED};
-use super::{Session, output, passphrase};
+use super::{Session, measure as measured, output, passphrase};
 use crate::api::client::{ApiClient, ClientError};
+use crate::benchmark::describe;
 use crate::config::{Layer, Settings, key_value};
 use crate::host::{HostFacts, HostInfo, SystemHost, default_capability};
 
@@ -23,8 +26,9 @@ use crate::host::{HostFacts, HostInfo, SystemHost, default_capability};
 /// Makes the node's identity if there is none, looks at the machine, and registers a sensible share of it:
 /// 80 % of the processor, 80 % of the memory that is free now, and half of the free disk, unless the flags
 /// say otherwise. At a terminal it asks how much to share, with that as the proposal, and shows a summary before
-/// anything is changed. Run it again to offer more or less: what no flag says then stays as it was registered, but
-/// for prices, which are those of config.toml (or of the answers).
+/// anything is changed. Then it measures how fast the machine is, which takes about 16 seconds and is registered with
+/// the rest (see `dms capability benchmark`). Run it again to offer more or less: what no flag says then stays as it was
+/// registered, but for prices, which are those of config.toml (or of the answers).
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
     /// Do not ask; needed where there is no terminal. Prices are then those of config.toml
@@ -45,6 +49,13 @@ pub(super) struct Args {
     /// Most programs at the same time, whatever they need; `none` lifts the limit [default: none]
     #[arg(long, value_name = "COUNT")]
     slots: Option<Slots>,
+    /// GPUs to offer (all, none, or numbers as 0,1), of those that were found. They are counted for jobs that ask for
+    /// them; programs cannot use one yet [default: none]
+    #[arg(long, value_name = "GPUS")]
+    gpus: Option<Gpus>,
+    /// Do not measure how fast the machine is; what was measured before stays registered
+    #[arg(long)]
+    skip_benchmark: bool,
     /// Where the machine stands, in words that jobs may ask for (eu-west, CH); an empty one takes it back
     #[arg(long, value_name = "PLACE")]
     location: Option<String>,
@@ -68,14 +79,20 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::internal("cannot start", error))?;
-    let registered = runtime.block_on(async {
+    let books = runtime.block_on(async {
         match ApiClient::new(&settings.api).capability().await {
-            Ok(books) => Ok(books.registered),
-            Err(ClientError::NotRunning { .. }) => Ok(crate::startup::registered_offline(&settings)?),
+            Ok(books) => Ok(Some(books)),
+            Err(ClientError::NotRunning { .. }) => Ok(None),
             Err(error) => Err(CliError::from(error)),
         }
     })?;
+    let running_count = books.as_ref().map(|books| books.allocations.len());
+    let registered = match books {
+        Some(books) => books.registered,
+        None => crate::startup::registered_offline(&settings)?,
+    };
     let open: Vec<Question> = unanswered(&args);
+    let is_measured = !args.skip_benchmark;
     let mut capability = wanted(args, &settings, &host, registered.as_ref())?;
     if !is_sure {
         // From here on Ctrl-C is an answer: without this it would end the process while the terminal is odd.
@@ -88,6 +105,9 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
         {
             return Err(interrupted());
         }
+    }
+    if is_measured {
+        runtime.block_on(measure("onboard", &mut capability, running_count, &settings, session))?;
     }
     let key = passphrase::own_key(session)?;
     let did = key.did();
@@ -112,6 +132,31 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Puts into the capability how fast the machine is. On a node that runs so many programs nothing is measured: it would
+/// take from them, and they from it.
+pub(super) async fn measure(
+    command: &str,
+    capability: &mut Capability,
+    running_count: Option<usize>,
+    settings: &Settings,
+    session: &Session,
+) -> Result<(), CliError> {
+    let skipped = |error: CliError| error.advised("leave it out with", format!("{command} --skip-benchmark"));
+    let benchmark = match running_count {
+        Some(count) if count > 0 => {
+            session.out.note(&output::not_measured(count));
+            return Ok(());
+        }
+        Some(_) => {
+            let client = ApiClient::new(&settings.api);
+            measured::at_node(&client, false, session).await.map_err(skipped)?.after
+        }
+        None => measured::here(settings, session).await.map_err(skipped)?,
+    };
+    describe(capability, benchmark);
+    Ok(())
+}
+
 /// What is offered of this machine if nobody says how much: the sensible share, and what the settings say of it.
 pub(super) fn sensible_share(settings: &Settings, session: &Session) -> Result<Capability, CliError> {
     wanted(Args::default(), settings, &SystemHost.facts(&session.data)?, None)
@@ -130,6 +175,9 @@ fn wanted(
     if let Some(registered) = registered {
         capability.resources = registered.resources.clone();
         capability.gpus = registered.gpus.clone();
+        if let Some(benchmark) = registered.benchmark {
+            describe(&mut capability, benchmark);
+        }
         (location, labels) = (registered.location.clone(), registered.labels.clone());
     }
     let resources = &mut capability.resources;
@@ -138,6 +186,10 @@ fn wanted(
     resources.disk = args.disk.unwrap_or(resources.disk);
     if let Some(Ports(ports)) = args.ports {
         resources.ports = ports;
+    }
+    if let Some(gpus) = &args.gpus {
+        capability.gpus = gpus.chosen(&host.gpus).map_err(CliError::usage)?;
+        resources.gpus = capability.gpus.keys().copied().collect();
     }
     if let Some(Slots(slots)) = args.slots {
         resources.slots = capability.executors.iter().filter_map(|kind| Some((*kind, slots?))).collect();
@@ -249,7 +301,7 @@ fn interrupted() -> CliError {
 mod tests {
     use super::*;
     use clap::Parser;
-    use dms_messages::{CpuInfo, ExecutorKind};
+    use dms_messages::{Benchmark, CpuInfo, ExecutorKind, Gpu, GpuId};
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -267,6 +319,7 @@ mod tests {
             memory_total: MemoryMib(8192),
             memory_available: MemoryMib(4096),
             disk_free: DiskMib(10_240),
+            gpus: vec![Gpu { vendor: "amd".to_owned(), model: "x".to_owned(), memory: MemoryMib(8192) }],
         };
         let args = Line::try_parse_from(["x"].iter().chain(words)).unwrap().args;
         let mut settings = Settings::for_data_dir("/data");
@@ -284,6 +337,20 @@ mod tests {
         );
         let less = wanted_over(Some(&before), &["--ports", "none", "--slots", "none"]).unwrap().resources;
         assert!(less.ports.is_empty() && less.slots.is_empty());
+    }
+
+    #[test]
+    fn gpus_are_offered_by_name_alone_and_a_benchmark_stays() {
+        let mut before = wanted_by(&["--gpus", "all"]).unwrap();
+        assert_eq!(before.resources.gpus, [GpuId(0)].into());
+        assert!(wanted_by(&[]).unwrap().gpus.is_empty(), "not by themselves");
+        before.benchmark = Some(Benchmark { cpu_single: 123, ..Benchmark::default() });
+        let again = wanted_over(Some(&before), &["--cpu", "1"]).unwrap();
+        assert_eq!((&again.gpus, again.benchmark), (&before.gpus, before.benchmark));
+        assert_eq!(again.cpu_info.score, 123, "the score is of the same measurement");
+        let less = wanted_over(Some(&before), &["--gpus", "none"]).unwrap();
+        assert!(less.gpus.is_empty() && less.resources.gpus.is_empty());
+        assert!(wanted_by(&["--gpus", "1"]).is_err());
     }
 
     #[test]

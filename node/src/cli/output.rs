@@ -3,9 +3,13 @@
 //! The functions that make text are pure, so that tests see exactly what people see. Whatever a peer or a
 //! file may have written is escaped first: no name moves the cursor of somebody's terminal.
 
+mod benchmark;
 mod database;
+mod graph;
 mod listings;
+mod preferences;
 mod trust;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,16 +19,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dms_actors::clock::SystemClock;
-use dms_messages::{Capability, CpuInfo, ExecutorKind, JobEnd, JobPhase, NodeId, Resources, Timestamp};
+use dms_messages::{Capability, CpuInfo, ExecutorKind, JobEnd, JobPhase, NodeId, Resources, Task, Timestamp};
 use dms_storage::Lock;
 use dms_storage::books::AttemptState;
 use serde::Serialize;
 
+pub(super) use self::benchmark::*;
 pub(super) use self::database::*;
+pub(super) use self::graph::*;
 pub(super) use self::listings::*;
+pub(super) use self::preferences::*;
 pub(super) use self::trust::*;
+pub(super) use self::watch::*;
 use super::id::{Exported, Listed, Names, NewKey};
-use crate::api::types::{JobView, Locked};
+use crate::api::types::{JobView, Locked, TaskView};
 use crate::commands::{CapabilityView, Explanation, NodeMode, NodeStatus, ReasonGroup, UnreachedBootstrap};
 use crate::config::{Loaded, Source};
 use crate::host::HostInfo;
@@ -67,6 +75,12 @@ impl Output {
         let mut text = serde_json::to_string_pretty(value).expect("what is printed is plain data");
         text.push('\n');
         print(&text);
+    }
+
+    /// Prints a value as one line of JSON: one of many documents.
+    pub(super) fn line<T: Serialize + ?Sized>(self, value: &T) {
+        let text = serde_json::to_string(value).expect("what is printed is plain data");
+        print(&format!("{text}\n"));
     }
 
     /// Prints a line beside the result, on standard error; programs do not get it.
@@ -261,6 +275,7 @@ pub(super) fn status(status: &NodeStatus, now: Timestamp) -> String {
         format!("{} running, {} locked", status.active_allocation_count, status.lock_count),
     ));
     lines.push(("events", status.event_count.to_string()));
+    lines.push(("mesh", mesh_size(status.mesh_size)));
     if status.difference_count > 0 {
         let times = count(usize::try_from(status.difference_count).unwrap_or(usize::MAX), "time");
         lines.push(("reconciled", format!("{times} a peer's books differed from these, and were mended")));
@@ -366,6 +381,7 @@ pub(super) fn capability(view: &CapabilityView) -> String {
         let row = |row: &dms_storage::books::AllocationRow| {
             vec![
                 short_id(&row.attempt.job),
+                format!("{}/{}", row.attempt.pod, row.task),
                 row.requester.short(),
                 row.state.to_string(),
                 row.resources.to_string(),
@@ -373,7 +389,7 @@ pub(super) fn capability(view: &CapabilityView) -> String {
         };
         text.push('\n');
         let rows: Vec<_> = view.allocations.iter().take(MAX_LISTED).map(row).collect();
-        text.push_str(&table(&["JOB", "FOR", "STATE", "GRANTED"], &rows));
+        text.push_str(&table(&["JOB", "TASK", "FOR", "STATE", "GRANTED"], &rows));
         text.push_str(&rest(view.allocations.len()));
     }
     text
@@ -419,6 +435,8 @@ fn described(capability: &Capability) -> Vec<(&'static str, String)> {
     let cores = count(usize::try_from(*cores).unwrap_or(usize::MAX), "core");
     let processor = format!("{} ({}, {cores}{clock}{score})", escaped(model), escaped(architecture));
     let mut lines = vec![("processor", processor.trim_start().to_owned())];
+    lines.extend(speed(capability));
+    lines.extend(gpu_lines(&capability.gpus));
     let kind = |kind: &ExecutorKind| match capability.resources.slots.get(kind) {
         Some(count) => format!("{kind} (at most {count} at a time)"),
         None => kind.to_string(),
@@ -452,12 +470,14 @@ fn described(capability: &Capability) -> Vec<(&'static str, String)> {
 /// What this machine has, before `dms onboard` asks.
 pub(super) fn machine(host: &HostInfo, data: &Path) -> String {
     let CpuInfo { model, architecture, cores, .. } = &host.cpu_info;
-    fields(&[
+    let mut lines = vec![
         ("this machine", format!("{} ({})", escaped(model), escaped(architecture)).trim_start().to_owned()),
         ("cores", cores.to_string()),
         ("memory", format!("{}, {} free now", host.memory_total, host.memory_available)),
         ("disk", format!("{} free at {}", host.disk_free, escaped(&data.display().to_string()))),
-    ])
+    ];
+    lines.extend(host.gpus.iter().enumerate().map(|(place, gpu)| found_gpu(place, gpu)));
+    fields(&lines)
 }
 
 /// What `dms onboard` would share.
@@ -660,7 +680,7 @@ pub(super) fn job(job: &JobView, now: Timestamp) -> String {
         let need = &pod.requirement;
         lines.push(("needs", format!("{}, {} memory, {} disk", need.cpu.cores(), need.memory, need.disk)));
         lines.push(("time limit", pod.run_time().to_string()));
-        for task in &pod.tasks {
+        for task in pod.tasks.iter().filter(|_| pod.is_single()) {
             lines.push(("module", task.module.to_string()));
         }
     }
@@ -673,6 +693,7 @@ pub(super) fn job(job: &JobView, now: Timestamp) -> String {
         lines.push(("warning", dropped));
     }
     let mut text = fields(&lines);
+    text.push_str(&tasks(job));
     if !job.row.attempts.is_empty() {
         let row = |attempt: &dms_storage::books::AttemptRow| {
             vec![
@@ -693,6 +714,32 @@ pub(super) fn job(job: &JobView, now: Timestamp) -> String {
         text.push_str(&table(&["TRY", "NODE", "AGE", "RAN", "PEAK MEMORY", "STATE"], &rows));
     }
     text
+}
+
+/// The tasks of a job that has several.
+fn tasks(job: &JobView) -> String {
+    let Some(pod) = job.row.job.pods.first().filter(|_| !job.tasks.is_empty()) else { return String::new() };
+    let row = |(view, task): (&TaskView, &Task)| {
+        let needs = task.resources.map_or_else(
+            || "-".to_owned(),
+            |it| format!("{}, {} memory, {} disk", it.cpu.cores(), it.memory, it.disk),
+        );
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        vec![
+            cell(&view.name),
+            needs,
+            task.timeout.to_string(),
+            or_none(view.wall.map(|wall| wall.to_string())),
+            or_none(view.peak_memory.map(|memory| memory.to_string())),
+            or_none(view.exit_code.map(|code| code.to_string())),
+            if view.state.is_empty() { "-".to_owned() } else { escaped(&view.state) },
+        ]
+    };
+    let rows: Vec<_> = job.tasks.iter().zip(&pod.tasks).map(row).collect();
+    format!(
+        "\n{}",
+        table(&["TASK", "NEEDS", "TIME LIMIT", "RAN", "PEAK MEMORY", "EXIT CODE", "STATE"], &rows)
+    )
 }
 
 fn attempt_state(state: &AttemptState) -> String {
@@ -750,7 +797,8 @@ pub(super) fn explanation(explanation: &Explanation) -> String {
 
 /// What is said of output that was over the provider's limit.
 pub(super) fn dropped(job: &JobView) -> Option<String> {
-    let dropped = job.row.current_attempt()?.result.as_ref()?.output_dropped;
+    let left = job.row.current_attempt()?.results();
+    let dropped = left.fold(0_u64, |sum, (_, result)| sum.saturating_add(result.output_dropped));
     (dropped > 0).then(|| {
         format!("{dropped} bytes of output are lost: they were over the limit of the node that ran it")
     })

@@ -4,6 +4,8 @@
 //! gives an [`Execution`]: a bounded stream of output, one outcome, and a stop. Limits granted are
 //! limits enforced; whatever the guest does, the node lives.
 
+mod gauge;
+pub mod inbox;
 pub mod wasm;
 
 use std::fmt;
@@ -12,6 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+
+use self::inbox::Inbox;
+
+pub use self::gauge::{Gauge, LiveUsage};
 
 /// Everything a guest gets to see.
 #[derive(Debug, Clone)]
@@ -28,6 +34,8 @@ pub struct Workload {
     pub input: Option<PathBuf>,
     /// An existing, empty directory the guest may write as `/output`.
     pub output: PathBuf,
+    /// Where messages for the guest come in, if anybody may send it any. An executor that cannot hand them on drops it.
+    pub inbox: Option<Inbox>,
 }
 
 /// What was granted, and is enforced.
@@ -142,6 +150,8 @@ pub struct Execution {
     pub outcome: oneshot::Receiver<Outcome>,
     /// Stops the guest when fired or dropped.
     pub stop: oneshot::Sender<()>,
+    /// What it uses now; keeps its last numbers when the guest has ended.
+    pub gauge: Arc<Gauge>,
 }
 
 /// Starts workloads of one kind.

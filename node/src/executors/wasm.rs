@@ -10,10 +10,11 @@
 //!
 //! What it refuses: any right that was not handed over. No environment, no network, no directory besides
 //! `/input` and `/output`, no memory, disk, output or time over the grant, and no module that imports
-//! anything but WASI.
+//! anything but WASI and, for messages, `dms_v1` (`wasm/messages.rs`).
 
 mod disk;
 mod guest;
+mod messages;
 mod output;
 mod prepare;
 #[cfg(test)]
@@ -32,7 +33,8 @@ use wasmtime::{Config, Engine};
 
 use self::prepare::Preparer;
 use super::{
-    Execution, ExecutionFailure, ExecutionUsage, Executor, Exit, Limits, Outcome, OutputChunk, Workload,
+    Execution, ExecutionFailure, ExecutionUsage, Executor, Exit, Gauge, Limits, Outcome, OutputChunk,
+    Workload,
 };
 
 /// Time between two points at which a computing guest lets go of its thread. A stop or a time limit
@@ -93,15 +95,7 @@ impl WasmExecutor {
     /// [`WasmExecutorError`] if the engine or the thread cannot be had on this machine.
     pub fn new() -> Result<Self, WasmExecutorError> {
         let engine_error = |error: wasmtime::Error| WasmExecutorError::Engine(error.into_boxed_dyn_error());
-        let mut config = Config::new();
-        config
-            .epoch_interruption(true)
-            .max_wasm_stack(GUEST_STACK_BYTES)
-            .async_stack_size(FIBRE_STACK_BYTES)
-            .memory_reservation(MEMORY_RESERVATION_BYTES)
-            // Nobody sees frames here, and collecting them after a deep recursion is work a guest could order.
-            .wasm_backtrace_max_frames(None);
-        let engine = Engine::new(&config).map_err(engine_error)?;
+        let engine = new_engine().map_err(engine_error)?;
         let preparer = Arc::new(Preparer::new(&engine).map_err(engine_error)?);
         let pulse = Arc::new(Pulse::default());
         let (ticked, beating) = (engine.clone(), Arc::clone(&pulse));
@@ -119,6 +113,19 @@ impl WasmExecutor {
     }
 }
 
+/// An engine as guests have it; also what is measured of this machine.
+pub(crate) fn new_engine() -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .max_wasm_stack(GUEST_STACK_BYTES)
+        .async_stack_size(FIBRE_STACK_BYTES)
+        .memory_reservation(MEMORY_RESERVATION_BYTES)
+        // Nobody sees frames here, and collecting them after a deep recursion is work a guest could order.
+        .wasm_backtrace_max_frames(None);
+    Engine::new(&config)
+}
+
 impl fmt::Debug for WasmExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WasmExecutor")
@@ -134,11 +141,13 @@ impl Executor for WasmExecutor {
         let (outcome_tx, outcome) = oneshot::channel();
         let (stop, stop_rx) = oneshot::channel();
         let guest = PulseGuest::enter(&self.pulse.0);
+        let meter = Arc::<Meter>::default();
+        let gauge = Arc::clone(&meter.gauge);
         let run = Run {
             started: Instant::now(),
             engine: self.engine.clone(),
             preparer: Arc::clone(&self.preparer),
-            meter: Arc::default(),
+            meter,
             workload,
             limits,
             stop: stop_rx,
@@ -153,13 +162,13 @@ impl Executor for WasmExecutor {
             let _ = outcome_tx.send(Outcome { exit, usage: meter.usage(started) });
         });
         match spawned {
-            Ok(_) => Execution { output, outcome, stop },
+            Ok(_) => Execution { output, outcome, stop, gauge },
             Err(error) => {
                 let (refusal_tx, outcome) = oneshot::channel();
                 let failure = ExecutionFailure::Host(format!("no thread for the program: {error}"));
                 let _ = refusal_tx
                     .send(Outcome { exit: Exit::Failed(failure), usage: ExecutionUsage::default() });
-                Execution { output, outcome, stop }
+                Execution { output, outcome, stop, gauge }
             }
         }
     }
@@ -168,7 +177,7 @@ impl Executor for WasmExecutor {
 /// What a run used, counted from inside the guest's store and read when it has ended.
 #[derive(Debug, Default)]
 struct Meter {
-    peak_memory_bytes: AtomicU64,
+    gauge: Arc<Gauge>,
     output_dropped_bytes: AtomicU64,
 }
 
@@ -176,7 +185,7 @@ impl Meter {
     fn usage(&self, started: Instant) -> ExecutionUsage {
         ExecutionUsage {
             wall: started.elapsed(),
-            peak_memory_bytes: self.peak_memory_bytes.load(Ordering::Relaxed),
+            peak_memory_bytes: self.gauge.read().peak_memory_bytes,
             output_dropped_bytes: self.output_dropped_bytes.load(Ordering::Relaxed),
         }
     }
@@ -216,7 +225,8 @@ impl Run {
         let Self { started, engine, preparer, meter, workload, limits, stop, output } = self;
         let output_directory = workload.output.clone();
         let left = limits.timeout.saturating_sub(started.elapsed());
-        let guest = throttle::throttled(limits.cpu_millis, async {
+        let gauge = Arc::clone(&meter.gauge);
+        let guest = throttle::throttled(limits.cpu_millis, &gauge, async {
             let prepared = match preparer.prepare(Arc::clone(&workload.module)).await {
                 Ok(prepared) => prepared,
                 Err(failure) => return Exit::Failed(failure),
@@ -235,7 +245,10 @@ impl Run {
         // A guest that ended by itself may have written after the last look.
         match exit {
             Exit::Code(_) => match disk::check(&output_directory, limits.disk_bytes) {
-                Ok(()) => exit,
+                Ok(bytes) => {
+                    gauge.set_disk(bytes);
+                    exit
+                }
                 Err(failure) => Exit::Failed(failure),
             },
             _ => exit,

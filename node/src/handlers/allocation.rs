@@ -19,23 +19,27 @@ use crate::orchestrator::reconcile;
 use crate::word::{Addressed, Word};
 
 impl Node {
-    /// Says how an attempt stands, as the books have it, or that it is not known here. One whose
+    /// Says how each task of an attempt stands, as the books have it, or that it is not known here. One whose
     /// acceptance is still on its way to the disk is not spoken of: it will speak for itself. What ended before the
     /// disk failed has ended, and its result is here; of anything else nothing can be said any more.
     pub(crate) fn answer_about(&mut self, requester: Did, attempt: AttemptId, ctx: &mut Context<'_, Self>) {
-        let row = self.books.allocation_of(requester, attempt);
-        let is_over_on_disk = !self.is_beyond_disk() && row.is_some_and(|row| row.state.is_terminal());
+        let state = self.books.pod_state(requester, attempt);
+        let is_over_on_disk = !self.is_beyond_disk() && state.as_ref().is_some_and(|it| it.is_terminal());
         if matches!(self.mode, NodeMode::ReadOnly { .. }) && !is_over_on_disk {
             return self.refuse(requester, attempt, RefusedReason::ReadOnly, ctx);
         }
-        let Some(row) = self.books.allocation_of(requester, attempt) else {
+        if state.is_none() {
             return self.refuse(requester, attempt, RefusedReason::UnknownAttempt, ctx);
-        };
-        let (id, is_over) = (row.id, row.state.is_terminal());
-        let is_told = is_over || (self.is_attended(id, ctx) && !self.is_accepting(id));
-        if is_told && let Some(word) = self.books.allocations().get(&id).and_then(|row| self.status_word(row))
-        {
-            self.say(ctx, vec![word]);
+        }
+        let rows = self.books.allocations_of(requester, attempt);
+        let tasks: Vec<_> = rows.map(|row| (row.id, row.state.is_terminal())).collect();
+        for (id, is_over) in tasks {
+            let is_told = is_over || (self.is_attended(id, ctx) && !self.is_accepting(id));
+            if is_told
+                && let Some(word) = self.books.allocations().get(&id).and_then(|row| self.status_word(row))
+            {
+                self.say(ctx, vec![word]);
+            }
         }
     }
 }
@@ -43,11 +47,14 @@ impl Node {
 impl Handler<AllocationStatusRequest> for Node {
     fn handle(&mut self, request: AllocationStatusRequest, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let requester = ctx.sender();
-        if let Some(actor) = self.route_to_allocation(requester, request.attempt) {
+        for (task, actor) in self.route_to_allocations(requester, request.attempt) {
             // A mailbox that is full is one that hears of its requester soon enough.
             let _ = actor.try_tell(allocation::Heard);
-            let from = OutputFrom { stdout: request.stdout_offset, stderr: request.stderr_offset };
-            let _ = actor.try_tell(from);
+            let (stdout, stderr) = match usize::from(task).checked_sub(1) {
+                None => (request.stdout_offset, request.stderr_offset),
+                Some(other) => request.others.get(other).copied().unwrap_or_default(),
+            };
+            let _ = actor.try_tell(OutputFrom { stdout, stderr });
         }
         self.answer_about(requester, request.attempt, ctx);
         ().into()
@@ -58,7 +65,7 @@ impl Handler<Cancel> for Node {
     fn handle(&mut self, cancel: Cancel, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let requester = ctx.sender();
         // The end is told when it is on disk.
-        if !self.stop_allocation(requester, cancel.attempt, cancel.cause) {
+        if !self.stop_allocations(requester, cancel.attempt, cancel.cause) {
             self.answer_about(requester, cancel.attempt, ctx);
         }
         ().into()
@@ -70,12 +77,15 @@ impl Handler<Acknowledge> for Node {
         if sabotage::has(Bug::LosesAcknowledgements) {
             return ().into();
         }
-        let row = self.books.allocation_of(ctx.sender(), acknowledge.attempt);
-        if let Some(row) = row.filter(|row| row.state.is_terminal() && !row.is_acknowledged) {
-            let allocation = row.id;
-            let event = Event::AllocationAcknowledged { allocation };
-            self.record(ctx, vec![event], move |node, _, _| {
-                node.parts.blobs.revoke(GrantId::Allocation(allocation))
+        let rows = self.books.allocations_of(ctx.sender(), acknowledge.attempt);
+        let rows: Vec<_> = rows.map(|row| (row.id, row.ended().is_some(), row.is_acknowledged)).collect();
+        // Of a pod that goes on nobody has all results.
+        let ended = rows.into_iter().filter(|(_, is_over, is_known)| *is_over && !is_known);
+        let ended: Vec<_> = ended.map(|(allocation, ..)| allocation).collect();
+        if !ended.is_empty() {
+            let events = ended.iter().map(|id| Event::AllocationAcknowledged { allocation: *id }).collect();
+            self.record(ctx, events, move |node, _, _| {
+                ended.into_iter().for_each(|id| node.parts.blobs.revoke(GrantId::Allocation(id)));
             });
         }
         ().into()

@@ -7,8 +7,8 @@ use std::time::Duration;
 use dms_actors::{Answer, Context, Did, Handler};
 use dms_messages::ability::REQUEST_BIDS;
 use dms_messages::{
-    Bid, BidId, BidRequest, BidRequestId, ContentId, Decline, DeclineReason, DocumentId, Millis, Retry,
-    Signed, Timestamp,
+    Bid, BidId, BidRequest, BidRequestId, ContentId, Decline, DeclineReason, DocumentId, Millis, Profile,
+    Retry, Signed, Timestamp,
 };
 use dms_storage::{Event, Lock, LockEnd};
 
@@ -16,7 +16,7 @@ use crate::capability::ledger::{self, LEASE_GRACE, Renewal};
 use crate::commands::NodeMode;
 use crate::network::{BID_REQUESTS, Heard};
 use crate::node::{Node, NotRecorded, OVERLOAD_PAUSE};
-use crate::orchestrator::matching::{self, Offer};
+use crate::orchestrator::matching::{self, Offer, Terms};
 use crate::signer::ANSWER_TTL;
 use crate::trust::conduct::Offence;
 use crate::word::{Addressed, Word};
@@ -191,7 +191,7 @@ impl Node {
         lock.map(|lock| lock.requester)
     }
 
-    pub(crate) fn decide(&self, requester: Did, request: &BidRequest) -> Result<Offer, DeclineReason> {
+    pub(crate) fn decide(&mut self, requester: Did, request: &BidRequest) -> Result<Offer, DeclineReason> {
         if !self.may_remember(requester) {
             return Err(DeclineReason::Busy { shortfalls: Vec::new() });
         }
@@ -201,7 +201,11 @@ impl Node {
             NodeMode::Serving if self.withdrawal.is_some() => return Err(DeclineReason::NotOnboarded),
             NodeMode::Serving => {}
         }
-        matching::decide(&self.books, requester, self.me(), request)
+        let preferences = self.preferences();
+        let reputation = self.preferences.history.requester(requester);
+        let room = self.room();
+        let terms = Terms { preferences: &preferences, reputation, room: &room };
+        matching::decide(&self.books, requester, self.me(), request, terms)
     }
 
     fn make_bid(
@@ -223,6 +227,7 @@ impl Node {
         self.record(ctx, vec![received, sent, seen], move |node, outcome, ctx| match outcome {
             Ok(()) if node.books.locks().contains_key(&id) => {
                 tracing::info!(%requester, bid = %id, "bid");
+                node.monitor.tally.bid();
                 node.say(ctx, vec![Addressed::new(requester, Word::Bid(signed))]);
             }
             // Its lock ended while it was written: a bid would promise what is not held.
@@ -250,6 +255,7 @@ impl Node {
         offer: Offer,
         lease: Duration,
     ) -> Option<(Signed<Bid>, Lock)> {
+        let profile = self.books.registered().map(|capability| Profile::of(capability, offer.load));
         let bid = Bid {
             id: BidId::from_random(self.parts.clock.random()),
             request: request.id,
@@ -257,6 +263,7 @@ impl Node {
             price: offer.price,
             score: offer.score,
             lease: Millis::from(lease),
+            profile: profile.unwrap_or_default(),
         };
         let lock = Lock {
             bid: bid.id,
@@ -285,6 +292,7 @@ impl Node {
         reason: DeclineReason,
         ctx: &mut Context<'_, Self>,
     ) {
+        self.monitor.tally.decline(&reason);
         let retry: Retry = reason.retry();
         if let Some(decline) = self.sign(Decline { request, reason, retry }, requester, ANSWER_TTL) {
             self.say(ctx, vec![Addressed::new(requester, Word::Decline(decline))]);

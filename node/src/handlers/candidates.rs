@@ -2,15 +2,21 @@
 //! directory lists.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dms_actors::{Context, Responder};
-use dms_messages::{CapabilityClass, Did};
+use dms_messages::{CapabilityClass, Did, JobId};
 
+use crate::handlers::preferences::{own_price, rejected_because};
 use crate::job::FindCandidates;
 use crate::node::Node;
+use crate::orchestrator::auction::Judge;
+use crate::orchestrator::comparator::{Candidate as Judged, Request};
 use crate::orchestrator::discovery::{self, LookUps};
 use crate::orchestrator::job_state::{Candidate, Candidates};
+use crate::orchestrator::matching;
+use crate::orchestrator::pricing::price_per_hour;
 
 /// Most candidates a job learns of at a time: five rounds of them.
 const MAX_CANDIDATES: usize = 80;
@@ -22,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct ClassLookUps {
     done: LookUps<CapabilityClass>,
     /// Those under way, and the jobs that wait for them; bounded by the number of jobs.
-    under_way: BTreeMap<CapabilityClass, Vec<Responder<Candidates>>>,
+    under_way: BTreeMap<CapabilityClass, Vec<(JobId, Responder<Candidates>)>>,
 }
 
 impl Node {
@@ -33,7 +39,7 @@ impl Node {
         responder: Responder<Candidates>,
         ctx: &mut Context<'_, Self>,
     ) {
-        let candidates = self.candidates();
+        let candidates = self.candidates(find.job);
         let me = self.me();
         let others = candidates.known.iter().filter(|candidate| candidate.did != me).count();
         if discovery::is_enough(others, find.wanted) {
@@ -42,15 +48,17 @@ impl Node {
         self.look_up(&find.class, ctx);
         match self.class_look_ups.under_way.get_mut(&find.class) {
             // Whoever knows somebody asks them meanwhile.
-            Some(waiting) if candidates.known.is_empty() => waiting.push(responder),
+            Some(waiting) if candidates.known.is_empty() => waiting.push((find.job, responder)),
             _ => responder.reply(candidates),
         }
     }
 
-    /// Who can be asked now: the cheapest offers first, then those with the most memory free. Hints; the bids
-    /// decide.
-    fn candidates(&self) -> Candidates {
+    /// Who can be asked now: the cheapest offers first, then those with the most memory free; or by the owner's
+    /// preferences. Hints; the bids decide.
+    fn candidates(&mut self, job: JobId) -> Candidates {
         let now = self.now();
+        let preferences = self.preferences();
+        let history = Arc::clone(&self.preferences.history);
         let mut known: Vec<_> = self
             .adverts
             .current(now)
@@ -63,9 +71,42 @@ impl Node {
         known.sort_by_key(|(did, advert)| {
             (advert.prices.core_hour, std::cmp::Reverse(advert.available.memory), *did)
         });
+        let row = self.books.jobs().get(&job).filter(|_| preferences.has_requester_rules);
+        let mut rejected = Vec::new();
+        let mut takes_me = true;
+        if let Some(job) = row.map(|row| &row.job) {
+            let requirement = &job.pods[0].requirement;
+            let request = Request { requirement, run_time: job.pods[0].run_time(), max_price: job.max_price };
+            let chain = &preferences.requester;
+            let mut judged = Vec::with_capacity(known.len());
+            for (did, advert) in known {
+                let price = price_per_hour(&advert.prices, requirement);
+                let candidate = Judged::of_advert(did, advert, price, history.provider(did));
+                match chain.judge_advert(&request, &candidate) {
+                    Ok(scores) => judged.push((did, advert, scores)),
+                    Err(refusal) if rejected.len() < MAX_CANDIDATES => {
+                        rejected.push(rejected_because(did, &refusal));
+                    }
+                    Err(_) => {}
+                }
+            }
+            // Of equals those whom their adverts make most promising, as without preferences.
+            judged.sort_by(|(_, _, a), (_, _, b)| a.compare(b));
+            known = judged.into_iter().map(|(did, advert, _)| (did, advert)).collect();
+            if let Some(capability) = self.books.registered() {
+                let (price, load) =
+                    (own_price(&self.books, &preferences, requirement), matching::load(&self.books));
+                let (me, free) = (self.me(), self.books.available());
+                let mine = Judged::of_capability(me, capability, free, price, load, history.provider(me));
+                let refusal = chain.judge_advert(&request, &mine).err();
+                takes_me = refusal.is_none();
+                rejected.extend(refusal.map(|refusal| rejected_because(me, &refusal)));
+            }
+        }
         let known =
             known.into_iter().map(|(did, advert)| Candidate { did, addresses: advert.addresses.clone() });
-        let me = self.books.registered().map(|_| Candidate { did: self.me(), addresses: Vec::new() });
+        let me = self.books.registered().filter(|_| takes_me);
+        let me = me.map(|_| Candidate { did: self.me(), addresses: Vec::new() });
         Candidates {
             // This node last, and never cut off.
             known: known.take(MAX_CANDIDATES).chain(me).collect(),
@@ -73,6 +114,8 @@ impl Node {
             own_addresses: self.network.own_addresses(),
             resting: self.turns.resting(),
             credentials: self.parts.gate.own(),
+            rejected,
+            judge: Judge { comparator: Arc::clone(&preferences.requester), history },
         }
     }
 
@@ -115,7 +158,7 @@ impl Node {
         });
     }
 
-    fn answer_waiting(&self, waiting: Vec<Responder<Candidates>>) {
-        waiting.into_iter().for_each(|responder| responder.reply(self.candidates()));
+    fn answer_waiting(&mut self, waiting: Vec<(JobId, Responder<Candidates>)>) {
+        waiting.into_iter().for_each(|(job, responder)| responder.reply(self.candidates(job)));
     }
 }

@@ -223,6 +223,13 @@ impl Node {
 
 impl Handler<GetStatus> for Node {
     fn handle(&mut self, _: GetStatus, ctx: &mut Context<'_, Self>) -> Answer<NodeStatus> {
+        self.node_status(ctx).into()
+    }
+}
+
+impl Node {
+    /// How the node stands, as far as it knows itself.
+    pub(super) fn node_status(&self, ctx: &Context<'_, Self>) -> NodeStatus {
         let now = self.now();
         let peers = self.peers.iter().map(|did| PeerStatus {
             did: *did,
@@ -242,6 +249,7 @@ impl Handler<GetStatus> for Node {
             is_offboarding: self.withdrawal.is_some(),
             peers: peers.collect(),
             is_private: self.parts.gate.pre_shared_key().is_some(),
+            mesh_size: self.estimated_mesh(),
             unreached_bootstraps: self.network.unreached_bootstraps(),
             addresses: self.network.addresses(),
             active_job_count: self.books.jobs().values().filter(|row| !row.phase.is_terminal()).count(),
@@ -256,7 +264,6 @@ impl Handler<GetStatus> for Node {
             started: self.started,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
-        .into()
     }
 }
 
@@ -274,7 +281,7 @@ impl Handler<GetCapability> for Node {
 }
 
 impl Node {
-    fn capability_view(&self) -> CapabilityView {
+    pub(super) fn capability_view(&self) -> CapabilityView {
         CapabilityView {
             registered: self.books.registered().cloned(),
             available: self.books.available().clone(),

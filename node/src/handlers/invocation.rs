@@ -1,5 +1,5 @@
-//! `Invocation`: a requester takes our bid. Its lock becomes an allocation in one batch with the
-//! countersigned contract; only then does the allocation's actor start and the acceptance leave.
+//! `Invocation`: a requester takes our bid. Its lock becomes an allocation for each task of the pod, in one batch with
+//! the countersigned contract; only then do the allocations' actors start and the acceptance leave.
 //!
 //! `Accepted` and `Refused`, our providers' answers, go to the job's actor.
 
@@ -62,9 +62,6 @@ impl Node {
         if let Err(error) = contract.check(&self.decode_context()) {
             return Err(RefusedReason::ContractDiffers { what: error.to_string() });
         }
-        if terms.pod.tasks.len() != 1 {
-            return Err(RefusedReason::ContractDiffers { what: "number of tasks".to_owned() });
-        }
         ledger::take(&self.books, requester, invocation, self.now()).map(|_| ())
     }
 
@@ -78,14 +75,18 @@ impl Node {
         let contract = invocation.value().contract.clone();
         let attempt = contract.value().attempt;
         let (requester, bid) = (contract.value().requester, contract.value().bid);
+        let contract_tasks = contract.value().pod.tasks.len();
         let allocation = AllocationId::from_random(self.parts.clock.random());
         let accepted = Accepted { attempt, contract: contract.content_id(), allocation };
         let Some(accepted) = self.sign(accepted, requester, RECORD_TTL) else { return };
         let superseded = self.books.newest_attempt_like(requester, attempt);
         let events = vec![Event::AllocationAccepted { allocation, contract, accepted: accepted.clone() }];
-        self.begin_accepting(allocation);
+        let task_count = u16::try_from(contract_tasks).unwrap_or(u16::MAX);
+        let pod: Vec<_> = (0..task_count).map(|task| allocation.of_task(task)).collect();
+        pod.iter().for_each(|id| self.begin_accepting(*id));
         self.record(ctx, events, move |node, outcome, ctx| {
-            let stop = node.end_accepting(allocation);
+            // A stop was wanted of all of them.
+            let stop = pod.iter().fold(None, |stop, id| stop.or(node.end_accepting(*id)));
             if let Some(responder) = responder {
                 responder.reply(match &outcome {
                     Ok(()) => Ok(accepted.clone()),
@@ -97,12 +98,12 @@ impl Node {
                 Ok(()) => {
                     tracing::info!(%requester, %attempt, %allocation, "invocation accepted");
                     if let Some(older) = superseded {
-                        node.stop_allocation(requester, older, StopCause::Superseded);
+                        node.stop_allocations(requester, older, StopCause::Superseded);
                     }
                     node.say(ctx, vec![Addressed::new(requester, Word::Accepted(accepted))]);
-                    node.spawn_allocation(ctx, allocation);
+                    pod.iter().for_each(|id| node.spawn_allocation(ctx, *id));
                     if let Some(cause) = stop {
-                        node.stop_allocation(requester, attempt, cause);
+                        node.stop_allocations(requester, attempt, cause);
                     }
                 }
                 Err(NotRecorded::Overloaded(_)) => {
@@ -134,12 +135,12 @@ impl Node {
         if let Some(accepted) = self.acceptance_of(requester, attempt) {
             self.say(ctx, vec![Addressed::new(requester, Word::Accepted(accepted))]);
         }
-        self.books.allocation_of(requester, attempt).is_some()
+        self.books.allocations_of(requester, attempt).next().is_some()
     }
 
     /// What was answered when an attempt started, as long as its contract is known.
     pub(crate) fn acceptance_of(&self, requester: Did, attempt: AttemptId) -> Option<Signed<Accepted>> {
-        let row = self.books.allocation_of(requester, attempt)?;
+        let row = self.books.allocations_of(requester, attempt).next()?;
         self.books.contracts().get(&row.contract)?.accepted.clone()
     }
 

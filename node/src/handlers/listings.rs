@@ -4,7 +4,9 @@ use dms_actors::{Answer, Context, Handler, Message};
 
 use crate::commands::CommandError;
 use crate::listings::bids::{self, ListBidRequests, ListBids};
-use crate::listings::contracts::{self, ListAllocations, ListContracts, ShowAllocation, ShowContract};
+use crate::listings::contracts::{
+    self, AllocationView, ListAllocations, ListContracts, ShowAllocation, ShowContract,
+};
 use crate::listings::past;
 use crate::node::Node;
 
@@ -49,7 +51,10 @@ impl Handler<ShowAllocation> for Node {
             Err(CommandError::UnknownId { .. }) => {
                 self.answer_from_archive(ctx, move |archive| past::allocation(archive, me, &show.id))
             }
-            known => known.into(),
+            known => {
+                let now = self.parts.clock.monotonic();
+                known.map(|view| AllocationView { usage: self.monitor.usage(view.id, now), ..view }).into()
+            }
         }
     }
 }

@@ -169,7 +169,7 @@ impl Node {
         }
         let running: Vec<_> = self.books.live_allocations().map(|row| (row.requester, row.attempt)).collect();
         for (requester, attempt) in running {
-            self.stop_allocation(requester, attempt, StopCause::Offboarding);
+            self.stop_allocations(requester, attempt, StopCause::Offboarding);
         }
         ctx.after(RETRY_PAUSE, |node, ctx| node.stop_if_forced(ctx));
     }

@@ -28,6 +28,7 @@ impl Handler<PeerChanged> for Node {
             PeerEvent::Down(peer) => {
                 tracing::info!(%peer, "peer down");
                 self.peers.remove(&peer);
+                self.mesh_size.disconnect(peer, self.parts.clock.monotonic());
                 self.tell_jobs(&Input::PeerDown(peer));
             }
         }
@@ -39,6 +40,7 @@ impl Node {
     /// Counts a peer as there, and greets it.
     pub(crate) fn peer_up(&mut self, peer: Did, ctx: &mut Context<'_, Self>) {
         if self.peers.insert(peer) {
+            self.mesh_size.connect(peer, self.knows(peer), self.parts.clock.monotonic());
             self.repeat_status();
             self.greet(peer, ctx);
         }

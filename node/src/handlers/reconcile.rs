@@ -94,7 +94,7 @@ impl Handler<Reconcile> for Node {
     fn handle(&mut self, word: Reconcile, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let peer = ctx.sender();
         for claim in &word.requested {
-            if let Some(actor) = self.route_to_allocation(peer, claim.attempt) {
+            for (_, actor) in self.route_to_allocations(peer, claim.attempt) {
                 // A sign of life; a mailbox that is full hears the next one.
                 let _ = actor.try_tell(allocation::Heard);
             }

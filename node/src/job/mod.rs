@@ -22,7 +22,8 @@ use crate::node::{Author, Commit, Node, NodeParts};
 use crate::orchestrator::job_state::{Candidate, Candidates, CollectFailure, Effect, Input, JobMachine};
 use crate::orchestrator::turns::RoundEnd;
 
-/// Most live output kept, of each stream: what a person can still read; the whole is in the result.
+/// Most live output kept, of each stream: what a person can still read; the whole is in the result. The tasks of a job
+/// share it.
 const MAX_LIVE_OUTPUT: usize = 1024 * 1024;
 /// Longest piece of live output in one answer.
 const OUTPUT_PIECE: usize = 256 * 1024;
@@ -106,6 +107,13 @@ enum Outgoing {
     RoundOver(RoundOver),
 }
 
+/// The live output of one task.
+#[derive(Debug, Clone, Default)]
+struct Live {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
 /// The actor.
 #[derive(Debug)]
 pub struct JobActor {
@@ -114,8 +122,8 @@ pub struct JobActor {
     row: JobRow,
     machine: JobMachine,
     attempt: Option<AttemptId>,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
+    /// Of each task.
+    live: Vec<Live>,
     outgoing: VecDeque<Outgoing>,
     is_sending: bool,
     is_finished: bool,
@@ -135,9 +143,8 @@ impl JobActor {
             machine,
             node,
             parts,
+            live: vec![Live::default(); row.job.pods[0].tasks.len()],
             row,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
             outgoing: VecDeque::new(),
             is_sending: false,
             is_finished: false,
@@ -184,34 +191,44 @@ impl JobActor {
             Effect::After(delay, timer) => {
                 ctx.after(delay, move |actor, ctx| actor.step(Input::Timer(timer), ctx));
             }
-            Effect::Collect { attempt, provider, result } => self.collect(attempt, provider, result, ctx),
+            Effect::Collect { attempt, provider, results } => self.collect(attempt, provider, results, ctx),
             Effect::ForgetOutput(attempt) => {
                 self.attempt = Some(attempt);
-                self.stdout.clear();
-                self.stderr.clear();
+                self.live.fill(Live::default());
             }
             Effect::Finish => self.flush(ctx),
         }
     }
 
-    /// Pulls a result, patiently: it is kept for us until we say that we have it.
+    /// Pulls every task's result, patiently: they are kept for us until we say that we have them.
     fn collect(
         &mut self,
         attempt: AttemptId,
         provider: Did,
-        result: AllocationResult,
+        results: Vec<(u16, AllocationResult)>,
         ctx: &mut Context<'_, Self>,
     ) {
         let blobs = Arc::clone(&self.parts.blobs);
         let transport = Arc::clone(&self.parts.network.transport);
-        let limit = self.row.job.pods.iter().map(|pod| pod.requirement.disk.bytes()).sum();
+        let pod = &self.row.job.pods[0];
+        let limited = results.into_iter().map(|(task, result)| {
+            let task = pod.tasks.get(usize::from(task));
+            (task.map_or(pod.requirement.disk, |task| task.disk_of(pod)).bytes(), result)
+        });
+        let results: Vec<(u64, AllocationResult)> = limited.collect();
         let pulled = self.parts.network.runtime.spawn(async move {
             let (mut pause, longest) = COLLECT_PAUSE;
             let mut failure =
                 CollectFailure::Provider(format!("not within {} s", COLLECT_DEADLINE.as_secs()));
             let tries = async {
+                let fetch = async || {
+                    for (limit, result) in &results {
+                        blobs.fetch_result(&*transport, provider, result, *limit).await?;
+                    }
+                    Ok(())
+                };
                 loop {
-                    match blobs.fetch_result(&*transport, provider, &result, limit).await {
+                    match fetch().await {
                         Ok(()) => return Ok(()),
                         Err(error) => match collect_failure(&error) {
                             CollectFailure::Unacceptable(text) => {
@@ -321,19 +338,21 @@ impl Handler<Output> for JobActor {
         if self.attempt != Some(output.attempt) {
             return ().into();
         }
+        let task = output.task;
+        let most = MAX_LIVE_OUTPUT / self.live.len().max(1);
+        let Some(live) = self.live.get_mut(usize::from(task)) else { return ().into() };
         let kept = match output.stream {
-            OutputStream::Stdout => &mut self.stdout,
-            OutputStream::Stderr => &mut self.stderr,
+            OutputStream::Stdout => &mut live.stdout,
+            OutputStream::Stderr => &mut live.stderr,
         };
         let Ok(offset) = usize::try_from(output.offset) else { return ().into() };
         // Pieces may repeat and overlap; one that would leave a gap is asked for again by the heartbeat.
         let known = kept.len();
-        if offset <= known && known < MAX_LIVE_OUTPUT {
-            kept.extend(output.bytes.into_iter().skip(known - offset).take(MAX_LIVE_OUTPUT - known));
+        if offset <= known && known < most {
+            kept.extend(output.bytes.into_iter().skip(known - offset).take(most - known));
         }
-        let input =
-            Input::OutputReceived { stdout: self.stdout.len() as u64, stderr: self.stderr.len() as u64 };
-        self.step(input, ctx);
+        let (stdout, stderr) = (live.stdout.len() as u64, live.stderr.len() as u64);
+        self.step(Input::OutputReceived { task, stdout, stderr }, ctx);
         ().into()
     }
 }
@@ -344,10 +363,11 @@ impl Handler<ReadOutput> for JobActor {
         read: ReadOutput,
         _: &mut Context<'_, Self>,
     ) -> Answer<<ReadOutput as Message>::Reply> {
-        let kept = match read.stream {
-            OutputStream::Stdout => &self.stdout,
-            OutputStream::Stderr => &self.stderr,
-        };
+        let live = self.live.get(usize::from(read.task));
+        let kept = live.map_or(&[][..], |live| match read.stream {
+            OutputStream::Stdout => &live.stdout,
+            OutputStream::Stderr => &live.stderr,
+        });
         let from = usize::try_from(read.offset).unwrap_or(usize::MAX).min(kept.len());
         let to = kept.len().min(from + OUTPUT_PIECE);
         Ok(OutputPiece { attempt: self.attempt, offset: from as u64, bytes: kept[from..to].to_vec() }).into()

@@ -531,7 +531,12 @@ mod tests {
     #[test]
     fn declines_are_listed_with_their_request_only_and_in_the_words_of_the_wire() {
         let (mut books, request, _) = asked();
-        let shortfall = Shortfall { dimension: dms_messages::Dimension::Memory, needed: 8192, had: 1024 };
+        let shortfall = Shortfall {
+            dimension: dms_messages::Dimension::Memory,
+            needed: 8192,
+            had: 1024,
+            is_owners: false,
+        };
         let reason = DeclineReason::TooBig { shortfalls: vec![shortfall] };
         apply(&mut books, Event::DeclineReceived { job: job().id, provider: did(3), reason });
         let reason = "gave no answer in time".to_owned();

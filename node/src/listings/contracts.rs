@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::past::Part;
 use super::{Entry, Noun, Page, Role, is_in, meant, only, page};
 use crate::commands::CommandError;
+use crate::monitor::AllocationUsage;
 
 /// Asks for the allocations, here and elsewhere.
 #[derive(Debug)]
@@ -70,6 +71,12 @@ pub struct AllocationView {
     pub provider: Did,
     /// Which attempt of which job.
     pub attempt: AttemptId,
+    /// Which task of the pod, from 0.
+    #[serde(default)]
+    pub task: u16,
+    /// The task's name, where there are several and the contract is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_name: Option<String>,
     /// Under which contract.
     pub contract: ContentId,
     /// By which bid, while the contract is known.
@@ -90,6 +97,9 @@ pub struct AllocationView {
     pub moved: Timestamp,
     /// True once the requester has the result; known at the provider only.
     pub is_acknowledged: Option<bool>,
+    /// What it uses now, while it runs; known at the provider only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<AllocationUsage>,
 }
 
 /// A contract in short.
@@ -119,7 +129,7 @@ pub struct ContractView {
     pub signed_at: Timestamp,
     /// When the provider countersigned; none if it did not.
     pub countersigned_at: Option<Timestamp>,
-    /// The provider's allocation, once countersigned.
+    /// The provider's allocation, once countersigned: the first task's.
     pub allocation: Option<AllocationId>,
     /// Until when it is to be shown; signatures hold beyond.
     pub expires_at: Timestamp,
@@ -143,14 +153,15 @@ pub struct ContractDocuments {
 #[derive(Clone, Copy)]
 enum Row<'a> {
     Here(&'a AllocationRow),
-    Elsewhere(AllocationId, &'a AttemptRow),
+    /// A task of an attempt that became allocations.
+    Elsewhere(AllocationId, u16, &'a AttemptRow),
 }
 
 impl Row<'_> {
     fn entry(self) -> Entry<AllocationId, Self> {
         let (at, id) = match self {
             Self::Here(row) => (row.accepted, row.id),
-            Self::Elsewhere(id, row) => (row.minted, id),
+            Self::Elsewhere(id, _, row) => (row.minted, id),
         };
         Entry { at, id, direction: None, row: self }
     }
@@ -160,7 +171,10 @@ impl Row<'_> {
 fn rows(books: &Books) -> impl Iterator<Item = Row<'_>> {
     let attempts = books.jobs().values().flat_map(|job| &job.attempts);
     let elsewhere = attempts
-        .filter_map(|attempt| Some(Row::Elsewhere(attempt.allocation?, attempt)))
+        .flat_map(|attempt| {
+            let terms = books.contracts().get(&attempt.contract).map(|row| row.contract.value());
+            task_ids(attempt, terms).map(move |(task, id)| Row::Elsewhere(id, task, attempt))
+        })
         .filter(|row| !books.allocations().contains_key(&row.entry().id));
     books.allocations().values().map(Row::Here).chain(elsewhere)
 }
@@ -201,13 +215,35 @@ pub fn allocation(books: &Books, me: Did, text: &str) -> Result<AllocationView, 
 fn allocation_view(books: &Books, me: Did, row: Row<'_>) -> AllocationView {
     let cid = match row {
         Row::Here(row) => row.contract,
-        Row::Elsewhere(_, row) => row.contract,
+        Row::Elsewhere(_, _, row) => row.contract,
     };
     let terms = books.contracts().get(&cid).map(|row| row.contract.value());
     match row {
         Row::Here(row) => view_here(me, row, terms),
-        Row::Elsewhere(id, row) => view_elsewhere(me, id, row, terms),
+        Row::Elsewhere(id, task, row) => view_elsewhere(me, id, task, row, terms),
     }
+}
+
+/// The tasks of an attempt, and the allocation of each; none if it was not accepted.
+pub(super) fn task_ids(
+    attempt: &AttemptRow,
+    terms: Option<&Contract>,
+) -> impl Iterator<Item = (u16, AllocationId)> + use<> {
+    let count = terms.map_or(attempt.tasks.len().max(1), |terms| terms.pod.tasks.len());
+    attempt.allocation.into_iter().flat_map(move |first| {
+        (0..u16::try_from(count).unwrap_or(u16::MAX)).map(move |task| (task, first.of_task(task)))
+    })
+}
+
+/// The name of a task, where there are several.
+fn task_name(terms: Option<&Contract>, task: u16) -> Option<String> {
+    let pod = &terms.filter(|terms| !terms.pod.is_single())?.pod;
+    pod.tasks.get(usize::from(task)).map(|task| task.name.clone())
+}
+
+/// How long a task may run.
+fn run_time(terms: &Contract, task: u16) -> Millis {
+    terms.pod.tasks.get(usize::from(task)).map_or(Millis(0), |task| task.timeout)
 }
 
 /// An allocation that runs or ran here.
@@ -218,16 +254,19 @@ pub(super) fn view_here(me: Did, row: &AllocationRow, terms: Option<&Contract>) 
         requester: row.requester,
         provider: me,
         attempt: row.attempt,
+        task: row.task,
+        task_name: task_name(terms, row.task),
         contract: row.contract,
         bid: Some(row.bid),
         resources: Some(row.resources.clone()),
         price: terms.map(|terms| terms.price),
-        run_time: terms.map(|terms| terms.pod.run_time()),
+        run_time: terms.map(|terms| run_time(terms, row.task)),
         state: AttemptState::Observed { state: row.state.clone() },
         result: row.result.clone(),
         began: row.accepted,
         moved: row.moved,
         is_acknowledged: Some(row.is_acknowledged),
+        usage: None,
     }
 }
 
@@ -235,25 +274,37 @@ pub(super) fn view_here(me: Did, row: &AllocationRow, terms: Option<&Contract>) 
 pub(super) fn view_elsewhere(
     me: Did,
     id: AllocationId,
+    task: u16,
     row: &AttemptRow,
     terms: Option<&Contract>,
 ) -> AllocationView {
+    let share = |terms: &Contract| terms.pod.shares(&terms.resources)?.into_iter().nth(usize::from(task));
+    // What was not heard of a task is what is known of its pod.
+    let (state, result, moved) = match row.tasks.get(usize::from(task)) {
+        Some(task) => (AttemptState::Observed { state: task.state.clone() }, task.result.clone(), task.moved),
+        None => (row.state.clone(), row.result.clone(), row.moved),
+    };
+    // One that was not heard of to the end shares the end of its attempt.
+    let state = if row.state.is_over() && !state.is_over() { row.state.clone() } else { state };
     AllocationView {
         id,
         role: if row.provider == me { Role::Both } else { Role::Requester },
         requester: me,
         provider: row.provider,
         attempt: row.id,
+        task,
+        task_name: task_name(terms, task),
         contract: row.contract,
         bid: terms.map(|terms| terms.bid),
-        resources: terms.map(|terms| terms.resources.clone()),
+        resources: terms.and_then(share),
         price: terms.map(|terms| terms.price),
-        run_time: terms.map(|terms| terms.pod.run_time()),
-        state: row.state.clone(),
-        result: row.result.clone(),
+        run_time: terms.map(|terms| run_time(terms, task)),
+        state,
+        result,
         began: row.minted,
-        moved: row.moved,
+        moved,
         is_acknowledged: None,
+        usage: None,
     }
 }
 
@@ -318,14 +369,20 @@ fn find_contract<'a>(books: &'a Books, text: &str) -> Result<(ContentId, &'a Con
     let allocations = meant::<AllocationId>(text);
     let is_meant = |(cid, row): &(ContentId, &ContractRow)| {
         let terms = row.contract.value();
-        let allocation = row.accepted.as_ref().map(|accepted| accepted.value().allocation);
         is_in(&cids, cid)
             || is_in(&bids, &terms.bid)
             || is_in(&jobs, &terms.attempt.job)
-            || allocation.is_some_and(|allocation| is_in(&allocations, &allocation))
+            || allocation_ids(row).any(|allocation| is_in(&allocations, &allocation))
     };
     let rows = books.contracts().iter().map(|(cid, row)| (*cid, row));
     only(rows, is_meant, Noun::Contract, text)
+}
+
+/// The allocations under a contract, in the order of its tasks; none if it was not countersigned.
+pub(super) fn allocation_ids(row: &ContractRow) -> impl Iterator<Item = AllocationId> + use<> {
+    let first = row.accepted.as_ref().map(|accepted| accepted.value().allocation);
+    let count = u16::try_from(row.contract.value().pod.tasks.len()).unwrap_or(u16::MAX);
+    first.into_iter().flat_map(move |first| (0..count).map(move |task| first.of_task(task)))
 }
 
 pub(super) fn contract_view(me: Did, cid: ContentId, row: &ContractRow) -> ContractView {

@@ -15,12 +15,12 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use dms_messages::{AllocationId, ContentId, JobId, Timestamp};
-use dms_storage::books::{ContractRow, JobRow};
+use dms_storage::books::{AttemptRow, ContractRow, JobRow};
 use dms_storage::rows::archive::ArchiveId;
 use dms_storage::rows::archive_by_time::ArchiveTime;
 use dms_storage::{Archive, RowError};
 
-use super::contracts::{self, AllocationView, ContractDocuments, ContractView};
+use super::contracts::{self, AllocationView, ContractDocuments, ContractView, allocation_ids};
 use super::meant::{Shortened, is_in, meant};
 use super::{Entry, Noun, PAGE_LIMIT, Page, last_place, shortened};
 use crate::commands::CommandError;
@@ -236,20 +236,21 @@ impl Part<AllocationId, AllocationView> {
                 {
                     return Ok(vec![(row.first, id)]);
                 }
-                let is_meant = |_: &ContentId, row: &ContractRow| {
-                    allocation_of(row).is_some_and(|id| range.contains(&id))
-                };
+                let is_meant =
+                    |_: &ContentId, row: &ContractRow| allocation_ids(row).any(|id| range.contains(&id));
                 let found = find_contracts(archive, &sought(Noun::Allocation, text, Some(range)), is_meant)?;
-                Ok(found.into_iter().filter_map(|(_, row)| Some((row.first, allocation_of(&row)?))).collect())
+                let ids = found.iter().flat_map(|(_, row)| allocation_ids(row).map(|id| (row.first, id)));
+                Ok(ids.filter(|(_, id)| range.contains(id)).collect())
             },
             |before| {
-                let page = archive.contracts(before, CHUNK)?;
-                page.into_iter()
-                    .map(|(time, row)| {
-                        let view = allocation_view(archive, me, cid_of(&time, &row), &row)?;
-                        Ok((time, view.map(|view| (view.id, view))))
-                    })
-                    .collect()
+                let mut placed = Vec::new();
+                for (time, row) in archive.contracts(before, CHUNK)? {
+                    let views = allocation_views(archive, me, cid_of(&time, &row), &row)?;
+                    let is_none = views.is_empty();
+                    placed.extend(views.into_iter().map(|view| (time, Some((view.id, view)))));
+                    placed.extend(is_none.then_some((time, None)));
+                }
+                Ok(placed)
             },
         )
     }
@@ -268,27 +269,33 @@ fn cid_of(time: &ArchiveTime, row: &ContractRow) -> ContentId {
     }
 }
 
-fn allocation_of(row: &ContractRow) -> Option<AllocationId> {
-    row.accepted.as_ref().map(|accepted| accepted.value().allocation)
-}
-
-/// The archived allocation under an archived contract, if there is one.
-fn allocation_view(
+/// The archived allocations under an archived contract, in the order of its tasks.
+fn allocation_views(
     archive: &Archive,
     me: Did,
     cid: ContentId,
     row: &ContractRow,
-) -> Result<Option<AllocationView>, RowError> {
-    let Some(id) = allocation_of(row) else { return Ok(None) };
+) -> Result<Vec<AllocationView>, RowError> {
     let terms = row.contract.value();
-    if terms.provider == me
-        && let Some(here) = archive.allocation(id)?
-    {
-        return Ok(Some(contracts::view_here(me, &here, Some(terms))));
+    let mut views = Vec::new();
+    if terms.provider == me {
+        for id in allocation_ids(row) {
+            views.extend(archive.allocation(id)?.map(|here| contracts::view_here(me, &here, Some(terms))));
+        }
     }
-    let job = if terms.requester == me { archive.job(terms.attempt.job)? } else { None };
-    let attempt = job.and_then(|job| job.attempts.into_iter().find(|it| it.contract == cid));
-    Ok(attempt.map(|attempt| contracts::view_elsewhere(me, id, &attempt, Some(terms))))
+    if terms.requester == me && views.is_empty() && row.accepted.is_some() {
+        let job = archive.job(terms.attempt.job)?;
+        let attempt = job.and_then(|job| job.attempts.into_iter().find(|it| it.contract == cid));
+        let first = row.accepted.as_ref().map(|accepted| accepted.value().allocation);
+        views.extend(attempt.into_iter().flat_map(|attempt| {
+            let attempt = AttemptRow { allocation: attempt.allocation.or(first), ..attempt };
+            let tasks = contracts::task_ids(&attempt, Some(terms));
+            tasks
+                .map(|(task, id)| contracts::view_elsewhere(me, id, task, &attempt, Some(terms)))
+                .collect::<Vec<_>>()
+        }));
+    }
+    Ok(views)
 }
 
 /// The only id of a range that has only one.
@@ -394,12 +401,16 @@ pub(crate) fn allocation(archive: &Archive, me: Did, text: &str) -> Result<Alloc
         let contract = archive.contract(here.contract)?;
         return Ok(contracts::view_here(me, &here, contract.as_ref().map(|row| row.contract.value())));
     }
-    let is_meant =
-        |_: &ContentId, row: &ContractRow| allocation_of(row).is_some_and(|id| range.contains(&id));
+    let is_meant = |_: &ContentId, row: &ContractRow| allocation_ids(row).any(|id| range.contains(&id));
     let found = find_contracts(archive, &sought(Noun::Allocation, text, Some(&range)), is_meant)?;
     let (cid, row) = one(found, Noun::Allocation, text)?;
-    allocation_view(archive, me, cid, &row)?
-        .ok_or_else(|| CommandError::UnknownId { noun: Noun::Allocation, id: shortened(text) })
+    let views = allocation_views(archive, me, cid, &row)?;
+    let mut meant = views.into_iter().filter(|view| range.contains(&view.id));
+    let (first, second) = (meant.next(), meant.next());
+    if second.is_some() {
+        return Err(CommandError::AmbiguousId { noun: Noun::Allocation, id: shortened(text) });
+    }
+    first.ok_or_else(|| CommandError::UnknownId { noun: Noun::Allocation, id: shortened(text) })
 }
 
 /// The one archived contract that a person means, with its documents.
@@ -423,7 +434,7 @@ pub(crate) fn contract(archive: &Archive, me: Did, text: &str) -> Result<Contrac
             is_in(&cids, cid)
                 || is_in(&bids, &terms.bid)
                 || is_in(&jobs, &terms.attempt.job)
-                || allocation_of(row).is_some_and(|allocation| is_in(&allocations, &allocation))
+                || allocation_ids(row).any(|allocation| is_in(&allocations, &allocation))
         })?
     };
     let (cid, row) = one(found, Noun::Contract, text)?;

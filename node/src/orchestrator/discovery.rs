@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dms_messages::{
-    Advert, Did, MAX_ADDRESSES, NodeRole, NodeStatus, ResourceSummary, Resources, ServingMode,
+    Advert, Did, MAX_ADDRESSES, NodeRole, NodeStatus, Profile, ResourceSummary, Resources, ServingMode,
 };
 
 /// Most providers looked up at a time: as many as are asked in one round.
@@ -195,6 +195,7 @@ pub fn is_material(put: &Advert, now: &Advert) -> bool {
         || put.executors != now.executors
         || put.prices != now.prices
         || put.available.gpus != now.available.gpus
+        || Profile { load: None, ..put.profile.clone() } != Profile { load: None, ..now.profile.clone() }
         || before.into_iter().zip(after).any(|(before, after)| differs(before, after))
 }
 
@@ -239,6 +240,7 @@ mod tests {
             prices: PriceList::default(),
             sequence,
             credentials: Default::default(),
+            profile: Default::default(),
         }
     }
 

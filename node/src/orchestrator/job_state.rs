@@ -19,13 +19,13 @@ use dms_messages::{
     Accepted, Acknowledge, AllocationResult, AllocationState, AllocationStatus, AllocationStatusRequest,
     AttemptId, Bid, BidRequest, BidRequestId, Cancel, Contract, Credentials, DeclineReason, Did,
     FailureCause, Invocation, Job, JobEnd, JobFailure, JobPhase, Millis, RefusedReason, Release,
-    ReleaseCause, Retry, Signed, StopCause,
+    ReleaseCause, Retry, Signed, StopCause, bounded_text,
 };
 use dms_storage::Event;
-use dms_storage::books::{AttemptState, JobRow};
+use dms_storage::books::{AttemptRow, AttemptState, JobRow};
 use dms_storage::sabotage::{self, Bug};
 
-use super::auction::{Auction, BidVerdict};
+use super::auction::{Auction, BidVerdict, Judge};
 use super::turns::RoundEnd;
 use crate::signer::{ANSWER_TTL, RECORD_TTL, Signer};
 use crate::word::{Addressed, Word};
@@ -94,6 +94,10 @@ pub struct Candidates {
     pub resting: usize,
     /// What lets this node ask whoever hears it by gossip.
     pub credentials: Credentials,
+    /// Known providers that the owner's preferences keep from being asked, and why.
+    pub rejected: Vec<(Did, String)>,
+    /// By what the bids are judged.
+    pub judge: Judge,
 }
 
 /// A timer of the machine; one that fires late, for a round or attempt that is over, does nothing.
@@ -177,6 +181,8 @@ pub enum Input {
     Status(Signed<AllocationStatus>),
     /// How much live output was received; kept for the next heartbeat.
     OutputReceived {
+        /// Of which task of the pod, from 0.
+        task: u16,
         /// Bytes of standard output.
         stdout: u64,
         /// Bytes of standard error.
@@ -232,14 +238,14 @@ pub enum Effect {
     Gossip(Signed<BidRequest>),
     /// Let a timer fire.
     After(Duration, Timer),
-    /// Pull a result's contents from the provider.
+    /// Pull the contents of every task's result from the provider.
     Collect {
         /// Whose.
         attempt: AttemptId,
         /// From whom.
         provider: Did,
-        /// What.
-        result: AllocationResult,
+        /// What, by task.
+        results: Vec<(u16, AllocationResult)>,
     },
     /// Forget live output: another attempt begins.
     ForgetOutput(AttemptId),
@@ -257,9 +263,12 @@ struct Current {
     /// When it was last heard of, on the monotonic clock.
     heard: Duration,
     is_accepted: bool,
+    /// How the pod stands.
     state: AllocationState,
-    /// The last report, while its contents are pulled.
-    collecting: Option<AllocationStatus>,
+    /// How each of its tasks does, and what it left.
+    tasks: Vec<(AllocationState, Option<AllocationResult>)>,
+    /// How the pod ended, while the contents of its results are pulled.
+    collecting: Option<AllocationState>,
     /// True once the heartbeat goes round.
     is_beating: bool,
     /// When it was first known to run, on the monotonic clock.
@@ -341,7 +350,8 @@ pub struct JobMachine {
     is_hopeless: bool,
     /// What the last round's candidates were.
     candidates: Candidates,
-    output: (u64, u64),
+    /// How much live output of each task is here.
+    output: Vec<(u64, u64)>,
     /// An attempt that is out since before a restart.
     resumed: Option<Candidate>,
 }
@@ -356,6 +366,7 @@ impl JobMachine {
             .map(|attempt| (attempt.provider, attempt.id.number))
             .collect();
         let live = row.current_attempt().filter(|attempt| !attempt.state.is_over());
+        let task_count = row.job.pods[0].tasks.len();
         let stage = match live {
             _ if row.phase.is_terminal() => Stage::Done,
             Some(attempt) => Stage::Attempt(Current {
@@ -367,6 +378,7 @@ impl JobMachine {
                     AttemptState::Observed { state } => state.clone(),
                     _ => AllocationState::Accepted,
                 },
+                tasks: resumed_tasks(attempt, task_count),
                 collecting: None,
                 is_beating: false,
                 since: now,
@@ -398,7 +410,7 @@ impl JobMachine {
             is_cancel_wanted: row.is_cancel_wanted,
             is_hopeless: false,
             candidates: Candidates::default(),
-            output: (0, 0),
+            output: vec![(0, 0); task_count],
             resumed: live
                 .map(|attempt| Candidate { did: attempt.provider, addresses: attempt.addresses.clone() }),
         }
@@ -433,7 +445,9 @@ impl JobMachine {
             Input::Accepted(accepted) => self.accepted(accepted, signer),
             Input::Refused { from, attempt, reason } => self.refused(from, attempt, reason, signer),
             Input::Status(status) => self.status(&status, signer),
-            Input::OutputReceived { stdout, stderr } => self.output_received((stdout, stderr), signer),
+            Input::OutputReceived { task, stdout, stderr } => {
+                self.output_received(task, (stdout, stderr), signer)
+            }
             Input::Collected { attempt, outcome } => self.collected(attempt, outcome, signer),
             Input::AskNow => self.ask_now(signer),
             Input::Differs(attempt) => self.differs(attempt),
@@ -479,10 +493,14 @@ impl JobMachine {
         let not_asked = candidates.known.split_off(candidates.known.len().min(self.rules.max_asked));
         self.has_more = !not_asked.is_empty() || !left_out.is_empty();
         let is_gossip = candidates.known.is_empty();
+        let rejected = std::mem::take(&mut candidates.rejected);
+        let rejected = rejected.into_iter().map(|(did, why)| (did, format!("not asked: {why}")));
         self.candidates = candidates;
         self.is_hopeless = have_all_said_no;
         if is_gossip && !self.candidates.can_gossip {
-            return if have_all_said_no { self.nobody_can() } else { self.fruitless_round(signer) };
+            let mut effects: Vec<Effect> = self.note_not_asked(rejected).into_iter().collect();
+            effects.extend(if have_all_said_no { self.nobody_can() } else { self.fruitless_round(signer) });
+            return effects;
         }
         for candidate in &self.candidates.known {
             *self.asked.entry(candidate.did).or_insert(0) += 1;
@@ -493,16 +511,16 @@ impl JobMachine {
         let left_out = left_out.into_iter().map(|(did, number)| {
             (did, format!("not asked: it lost attempt {number} of this job, and others may yet take it"))
         });
-        let notes = left_out.chain(enough).map(|(provider, reason)| Event::NotAsked {
-            job: self.job.id,
-            provider,
-            reason,
-        });
-        let notes: Vec<Event> = notes.take(64).collect();
-        if !notes.is_empty() {
-            effects.push(Effect::Record { events: notes, words: Vec::new() });
-        }
+        effects.extend(self.note_not_asked(left_out.chain(rejected).chain(enough)));
         effects
+    }
+
+    /// What is recorded of those who could have been asked and were not.
+    fn note_not_asked(&self, of: impl Iterator<Item = (Did, String)>) -> Option<Effect> {
+        let note =
+            |(provider, reason)| Event::NotAsked { job: self.job.id, provider, reason: bounded_text(reason) };
+        let events: Vec<Event> = of.map(note).take(64).collect();
+        (!events.is_empty()).then_some(Effect::Record { events, words: Vec::new() })
     }
 
     /// Takes those out of `known` that lost an attempt, while somebody else there may yet take the job: whoever has
@@ -554,7 +572,9 @@ impl JobMachine {
         }
         effects.push(Effect::After(self.rules.auction, Timer::Auction(self.round)));
         let last = self.lost.keys().copied().collect();
-        let auction = Auction::open(request, asked, is_gossip).with_last_choice(last);
+        let auction = Auction::open(request, asked, is_gossip)
+            .with_last_choice(last)
+            .judged_by(self.candidates.judge.clone());
         self.stage = Stage::Auction { auction, sent: signer.monotonic() };
         effects
     }
@@ -573,9 +593,20 @@ impl JobMachine {
         if auction.request().id != bid.value().request {
             return let_go(ReleaseCause::TooLate);
         }
+        let is_first = !auction.has_answer_of(bidder);
         match auction.enter(bid) {
             BidVerdict::Repeated => Vec::new(),
-            BidVerdict::NotAcceptable(_) => let_go(ReleaseCause::NotAcceptable),
+            // Told once a round: nobody fills the log with what is not taken.
+            BidVerdict::NotAcceptable(_) if !is_first => let_go(ReleaseCause::NotAcceptable),
+            BidVerdict::NotAcceptable(refusal) => {
+                self.silent.remove(&bidder);
+                let word = Word::Release(Release { bid: id, cause: ReleaseCause::NotAcceptable });
+                let reason = bounded_text(format!("made a bid that is not acceptable: {refusal}"));
+                let events = vec![Event::NotAsked { job: self.job.id, provider: bidder, reason }];
+                let mut effects = vec![Effect::Record { events, words: vec![Addressed::new(bidder, word)] }];
+                effects.extend(self.close_if_decided(signer));
+                effects
+            }
             BidVerdict::Surplus => let_go(ReleaseCause::NotChosen),
             BidVerdict::Entered => {
                 self.silent.remove(&bidder);
@@ -779,13 +810,15 @@ impl JobMachine {
             self.last_attempt = attempt.number;
         }
         self.phase = JobPhase::Invoking;
-        self.output = (0, 0);
+        let task_count = self.output.len();
+        self.output = vec![(0, 0); task_count];
         self.stage = Stage::Attempt(Current {
             id: attempt,
             provider,
             heard: signer.monotonic(),
             is_accepted: false,
             state: AllocationState::Accepted,
+            tasks: vec![(AllocationState::Accepted, None); task_count],
             collecting: None,
             is_beating: false,
             since: signer.monotonic(),
@@ -886,40 +919,58 @@ impl JobMachine {
         if current.collecting.is_some() {
             return Vec::new();
         }
-        let is_new = report.state.rank() > current.state.rank() || !current.is_accepted;
-        if report.state.is_terminal() {
+        let is_several = current.tasks.len() > 1;
+        let Some((known, left)) = current.tasks.get_mut(usize::from(report.task)) else { return Vec::new() };
+        let is_further = report.state.rank() > known.rank();
+        if !known.is_terminal() && (is_further || !current.is_accepted) {
+            (*known, *left) = (report.state.clone(), report.result.clone());
+        }
+        let state = AllocationState::of_pod(current.tasks.iter().map(|(state, _)| state));
+        // The last of several may have been heard of before a restart.
+        if !is_further && current.is_accepted && !state.is_terminal() {
+            return Vec::new();
+        }
+        let task = report.task;
+        let of_task =
+            Event::TaskObserved { attempt, task, state: report.state.clone(), result: report.result.clone() };
+        let mut events: Vec<Event> = (is_several && is_further).then_some(of_task).into_iter().collect();
+        if state.is_terminal() {
             // What another attempt will do again is not worth fetching, least of all from a provider that stops. How
             // long it ran is known all the same.
-            let result = report.result.clone().filter(|_| report.state.is_kept());
-            current.collecting = Some(report.clone());
-            let mut effects: Vec<Effect> =
-                self.repeat_invocation(signer).map(|word| say(vec![word])).into_iter().collect();
-            match result {
-                Some(result) => effects.push(Effect::Collect { attempt, provider, result }),
-                None => effects.extend(self.collected(attempt, Ok(()), signer)),
+            let left = (0..).zip(&current.tasks).filter(|_| state.is_kept());
+            let results: Vec<_> =
+                left.filter_map(|(task, (_, result))| Some((task, result.clone()?))).collect();
+            current.collecting = Some(state);
+            let words: Vec<Addressed> = self.repeat_invocation(signer).into_iter().collect();
+            let mut effects = Vec::new();
+            if !events.is_empty() || !words.is_empty() {
+                effects.push(Effect::Record { events, words });
+            }
+            match results.is_empty() {
+                false => effects.push(Effect::Collect { attempt, provider, results }),
+                true => effects.extend(self.collected(attempt, Ok(()), signer)),
             }
             return effects;
         }
-        if !is_new {
-            return Vec::new();
-        }
         // A status of an attempt whose countersignature was lost on the way proves that it runs.
-        current.is_accepted = true;
-        current.state = report.state.clone();
+        let is_moved = !std::mem::replace(&mut current.is_accepted, true) || state != current.state;
+        current.state = state.clone();
         self.phase = JobPhase::Running;
-        let event = Event::AttemptObserved { attempt, state: report.state.clone(), result: None };
+        events.extend(is_moved.then_some(Event::AttemptObserved { attempt, state, result: None }));
         let words = self.repeat_invocation(signer).into_iter().collect();
-        let mut effects = vec![Effect::Record { events: vec![event], words }];
+        let mut effects = vec![Effect::Record { events, words }];
         effects.extend(self.begin_heartbeat(attempt.number));
         effects
     }
 
     /// Output is a sign of life; every so often the provider learns how much of it is here.
-    fn output_received(&mut self, output: (u64, u64), signer: &Signer) -> Vec<Effect> {
-        self.output = output;
+    fn output_received(&mut self, task: u16, output: (u64, u64), signer: &Signer) -> Vec<Effect> {
+        let Some(known) = self.output.get_mut(usize::from(task)) else { return Vec::new() };
+        *known = output;
         let Stage::Attempt(current) = &mut self.stage else { return Vec::new() };
         current.heard = signer.monotonic();
-        let sum = output.0.saturating_add(output.1);
+        let both = self.output.iter().map(|(stdout, stderr)| stdout.saturating_add(*stderr));
+        let sum = both.fold(0, u64::saturating_add);
         if sum.saturating_sub(current.output_told) < OUTPUT_REPORT {
             return Vec::new();
         }
@@ -948,8 +999,13 @@ impl JobMachine {
             current.is_collected = true;
             return vec![Effect::After(self.rules.invocation, Timer::Countersignature(attempt.number))];
         }
-        let Some(report) = current.collecting.take() else { return Vec::new() };
+        let Some(state) = current.collecting.take() else { return Vec::new() };
         let provider = current.provider;
+        // Those of several were recorded as they came.
+        let result = match current.tasks.as_mut_slice() {
+            [(_, result)] => result.take(),
+            _ => None,
+        };
         match outcome {
             Ok(()) => {}
             Err(CollectFailure::Provider(reason)) => {
@@ -961,7 +1017,7 @@ impl JobMachine {
                     CollectFailure::Local(text) | CollectFailure::Provider(text) => (text, false),
                 };
                 let cause = FailureCause::OutputRefused { text: dms_messages::bounded_text(text) };
-                let observed = Event::AttemptObserved { attempt, state: report.state, result: None };
+                let observed = Event::AttemptObserved { attempt, state, result: None };
                 // The only copy of a result that may be wanted still is not thrown away.
                 let acknowledge = Addressed::new(provider, Word::Acknowledge(Acknowledge { attempt }));
                 let words = is_let_go.then_some(acknowledge).into_iter().collect();
@@ -969,9 +1025,9 @@ impl JobMachine {
                 return self.finish(JobEnd::Failed { failure }, vec![observed], words);
             }
         }
-        let observed = Event::AttemptObserved { attempt, state: report.state.clone(), result: report.result };
+        let observed = Event::AttemptObserved { attempt, state: state.clone(), result };
         let words = vec![Addressed::new(provider, Word::Acknowledge(Acknowledge { attempt }))];
-        let end = match report.state {
+        let end = match state {
             AllocationState::Succeeded => JobEnd::Succeeded,
             AllocationState::Failed { cause } if cause.is_programs_own() => {
                 JobEnd::Failed { failure: JobFailure::Program { cause } }
@@ -1201,9 +1257,21 @@ impl JobMachine {
     }
 
     fn status_request(&self, attempt: AttemptId) -> Word {
-        let (stdout_offset, stderr_offset) = self.output;
-        Word::AllocationStatusRequest(AllocationStatusRequest { attempt, stdout_offset, stderr_offset })
+        let (stdout_offset, stderr_offset) = self.output.first().copied().unwrap_or_default();
+        let others = self.output.get(1..).unwrap_or_default().to_vec();
+        let request = AllocationStatusRequest { attempt, stdout_offset, stderr_offset, others };
+        Word::AllocationStatusRequest(request)
     }
+}
+
+/// How the tasks of an attempt stood when the books were written.
+fn resumed_tasks(attempt: &AttemptRow, count: usize) -> Vec<(AllocationState, Option<AllocationResult>)> {
+    let unheard = match &attempt.state {
+        AttemptState::Observed { state } if count == 1 => state.clone(),
+        _ => AllocationState::Accepted,
+    };
+    let known = attempt.tasks.iter().map(|row| (row.state.clone(), row.result.clone()));
+    known.chain(std::iter::repeat((unheard, None))).take(count).collect()
 }
 
 /// Words about which nothing needs to be recorded.

@@ -1,10 +1,15 @@
 //! Whether this node bids on a request, and what it offers. A decision over the books; nothing is changed.
 
+use std::collections::BTreeSet;
+
 use dms_messages::{BidRequest, CpuInfo, DeclineReason, Did, Dimension, Price, Requirement, Resources};
 use dms_storage::Books;
 
+use crate::capability::headroom::Room;
 use crate::capability::ledger;
-use crate::orchestrator::pricing::price_per_hour;
+use crate::orchestrator::comparator::{Candidate, Reputation, Request};
+use crate::orchestrator::preferences::Preferences;
+use crate::orchestrator::pricing::{self, Loads, price_per_hour};
 
 /// What a bid would say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +20,29 @@ pub struct Offer {
     pub price: Price,
     /// How well it fits, 0 to 1000: the share of the machine that stays free.
     pub score: u16,
+    /// How much of the machine was taken before, 0 to 1000.
+    pub load: u16,
+}
+
+/// By what the owner wants requests answered, and what is known of who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The owner's preferences.
+    pub preferences: &'a Preferences,
+    /// How the requester has behaved here.
+    pub reputation: Reputation,
+    /// What the machine's owner leaves.
+    pub room: &'a Room,
 }
 
 /// Decides on a request: first what can never change, then what may.
-pub fn decide(books: &Books, requester: Did, me: Did, request: &BidRequest) -> Result<Offer, DeclineReason> {
+pub fn decide(
+    books: &Books,
+    requester: Did,
+    me: Did,
+    request: &BidRequest,
+    terms: Terms<'_>,
+) -> Result<Offer, DeclineReason> {
     let capability = books.registered().ok_or(DeclineReason::NotOnboarded)?;
     let need: &Requirement = &request.requirement;
     if !capability.executors.contains(&need.executor) {
@@ -36,18 +60,52 @@ pub fn decide(books: &Books, requester: Did, me: Did, request: &BidRequest) -> R
     }
     check_processor(&capability.cpu_info, need)?;
     // The price of what is asked, before it is known whether it is free: dear stays dear.
-    let asked = Resources { cpu: need.cpu, memory: need.memory, disk: need.disk, ..Resources::default() };
-    let lowest = price_per_hour(&capability.prices, &asked);
+    let surcharge = &terms.preferences.surcharge;
+    let lowest = price_per_hour(&capability.prices, need).max(surcharge.minimum);
     if request.max_price.is_some_and(|limit| lowest > limit) {
         return Err(DeclineReason::TooExpensive { price: lowest });
     }
+    // By what is taken before: the price does not rise with what is asked for.
+    let loads = Loads::of(&capability.resources, books.available());
+    let price = pricing::price_at(&capability.prices, surcharge, &loads, need);
+    let load = u16::try_from(loads.highest()).unwrap_or(u16::MAX);
+    // The owner's own jobs are welcome, whatever is said of others.
+    if requester != me {
+        let wanted =
+            Resources { cpu: need.cpu, memory: need.memory, disk: need.disk, ..Resources::default() };
+        let executors = BTreeSet::from([need.executor]);
+        let asker = Candidate {
+            did: requester,
+            resources: &wanted,
+            price,
+            fit: 0,
+            executors: Some(&executors),
+            location: None,
+            labels: &need.labels,
+            benchmark: capability.benchmark,
+            load: Some(load),
+            reputation: terms.reputation,
+        };
+        terms.preferences.provider.judge(&Request::of(request), &asker).map_err(|refusal| {
+            DeclineReason::Preference { rule: refusal.rule, retry: refusal.rejection.retry }
+        })?;
+    }
     let resources = ledger::hold(books, requester, me, need)?;
-    let price = price_per_hour(&capability.prices, &resources);
+    // What this node asks of itself is its owner's own work.
+    if requester != me {
+        terms.room.admit(books.accounts(), &resources)?;
+    }
     if request.max_price.is_some_and(|limit| price > limit) {
-        return Err(DeclineReason::TooExpensive { price });
+        return Err(DeclineReason::DearNow { price, lowest });
     }
     let score = score(books.available(), &resources, &capability.resources);
-    Ok(Offer { resources, price, score })
+    Ok(Offer { resources, price, score, load })
+}
+
+/// How much of this machine is taken, 0 to 1000: of the dimension of which most is.
+pub fn load(books: &Books) -> u16 {
+    let loads = books.registered().map(|capability| Loads::of(&capability.resources, books.available()));
+    u16::try_from(loads.unwrap_or_default().highest()).unwrap_or(u16::MAX)
 }
 
 /// What no waiting changes: how the processor is made.

@@ -66,9 +66,13 @@ pub fn shared(books: &Books, is_peer: impl Fn(Did) -> bool) -> BTreeMap<Did, Vec
             pages.add(attempt.provider, |page| page.requested.push(requested));
         }
     }
-    for row in books.allocations().values() {
-        if is_peer(row.requester) && (!row.state.is_terminal() || !row.is_acknowledged) {
-            let provided = ProvidedAttempt { attempt: row.attempt, stage: AttemptStage::from(&row.state) };
+    // A pod is spoken of as a whole, with its first task's row.
+    for row in books.allocations().values().filter(|row| row.task == 0) {
+        if is_peer(row.requester)
+            && (row.ended().is_none() || !row.is_acknowledged)
+            && let Some(state) = books.pod_state(row.requester, row.attempt)
+        {
+            let provided = ProvidedAttempt { attempt: row.attempt, stage: AttemptStage::from(&state) };
             pages.add(row.requester, |page| page.provided.push(provided));
         }
     }
@@ -78,7 +82,7 @@ pub fn shared(books: &Books, is_peer: impl Fn(Did) -> bool) -> BTreeMap<Did, Vec
 /// The requesters whose results wait here to be acknowledged.
 pub fn requesters_waited_for(books: &Books) -> BTreeSet<Did> {
     let rows = books.allocations().values();
-    rows.filter(|row| row.state.is_terminal() && !row.is_acknowledged).map(|row| row.requester).collect()
+    rows.filter(|row| row.ended().is_some() && !row.is_acknowledged).map(|row| row.requester).collect()
 }
 
 /// Goes round in a set that changes, a few of it at a time.
@@ -125,7 +129,7 @@ fn stage_of(attempt: &AttemptRow) -> Option<AttemptStage> {
 /// What `requester` says of an attempt that it wants us to run, against our books.
 pub fn as_provider(books: &Books, requester: Did, claim: &RequestedAttempt) -> Option<Difference> {
     let RequestedAttempt { attempt, stage: there, is_countersigned } = *claim;
-    let here = books.allocation_of(requester, attempt).map(|row| AttemptStage::from(&row.state));
+    let here = books.pod_state(requester, attempt).map(|state| AttemptStage::from(&state));
     let mend = match here {
         None => Mend::Disown,
         // One that has heard nothing learns by the countersignature that it is accepted.

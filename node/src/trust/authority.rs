@@ -28,7 +28,7 @@ const MAX_VERIFIED: usize = 8_192;
 #[error("it needs {ability}{}", on(.topic.as_deref()))]
 pub struct Missing {
     /// The ability.
-    pub ability: &'static str,
+    pub ability: String,
     /// On which topic, if it was gossiped.
     pub topic: Option<String>,
 }
@@ -232,13 +232,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Missing`], with what it lacks.
-    pub fn may(
-        &self,
-        who: Did,
-        ability: &'static str,
-        topic: Option<&str>,
-        now: Timestamp,
-    ) -> Result<(), Missing> {
+    pub fn may(&self, who: Did, ability: &str, topic: Option<&str>, now: Timestamp) -> Result<(), Missing> {
         let is_common = || self.is_open && [REQUEST, PROVIDE].iter().any(|common| covers(common, ability));
         let is_named = || self.root(who).any(|root| any_covers(&root.abilities, ability));
         let is_proven = || {
@@ -251,7 +245,7 @@ impl Authority {
         if who == self.me || is_common() || is_named() || is_proven() {
             return Ok(());
         }
-        Err(Missing { ability, topic: topic.map(str::to_owned) })
+        Err(Missing { ability: ability.to_owned(), topic: topic.map(str::to_owned) })
     }
 
     /// As what somebody is trusted by name.

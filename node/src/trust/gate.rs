@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dms_actors::clock::SharedClock;
 use dms_actors::{ActorPath, Did, Kind, Policy, Refusal, RefusalCode};
-use dms_messages::ability::REQUEST_BIDS;
-use dms_messages::{Credentials, PreSharedKey, Role, from_canonical, to_canonical};
+use dms_messages::ability::{self, REQUEST_BIDS};
+use dms_messages::{AllocationId, Credentials, PreSharedKey, Role, from_canonical, to_canonical};
 use dms_storage::Books;
 use dms_storage::books::Root;
 use tokio::sync::mpsc;
@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use super::Trust;
 use super::authority::{Authority, Missing, ShowError};
 use super::conduct::{Conduct, Measure, Offence, Standing};
-use super::needs::{self, Need};
+use super::needs::{self, Need, Place};
+use crate::paths::allocation_at;
 
 /// Most peers with whom something is shared that are remembered; more than contracts can be current.
 const MAX_PARTIES: usize = 65_536;
@@ -27,6 +28,8 @@ struct State {
     authority: Authority,
     /// Whoever is party to a contract that is kept.
     parties: BTreeSet<Did>,
+    /// Whose the live allocations are; as many as there are.
+    allocations: BTreeMap<AllocationId, Did>,
     /// What this node shows.
     own: Credentials,
 }
@@ -46,7 +49,7 @@ pub struct Gate {
     conduct: Arc<Mutex<Conduct>>,
     measures: mpsc::Sender<(Did, Measure)>,
     measures_end: Arc<Mutex<Option<Measures>>>,
-    needs: Arc<BTreeMap<Kind, Need>>,
+    needs: Arc<BTreeMap<Kind, (Place, Need)>>,
     clock: SharedClock,
     pre_shared_key: Option<PreSharedKey>,
 }
@@ -58,14 +61,21 @@ impl Gate {
         let root = Root { abilities: Role::Member.abilities(), depth: 0 };
         let given = trust.peers.iter().map(|did| (*did, root.clone())).collect();
         let authority = Authority::new(me, network, trust.is_open, given);
-        let state = State { authority, parties: BTreeSet::new(), own: Credentials::default() };
+        let state = State {
+            authority,
+            parties: BTreeSet::new(),
+            allocations: BTreeMap::new(),
+            own: Credentials::default(),
+        };
         let (measures, measures_end) = mpsc::channel(MEASURES);
         Self {
             state: Arc::new(RwLock::new(state)),
             conduct: Arc::default(),
             measures,
             measures_end: Arc::new(Mutex::new(Some(measures_end))),
-            needs: Arc::new(needs::table().into_iter().map(|word| (word.kind, word.need)).collect()),
+            needs: Arc::new(
+                needs::table().into_iter().map(|word| (word.kind, (word.place, word.need))).collect(),
+            ),
             clock,
             pre_shared_key: trust.pre_shared_key,
         }
@@ -161,6 +171,21 @@ impl Gate {
         }
     }
 
+    /// No allocation is live: the node begins.
+    pub fn forget_allocations(&self) {
+        self.write().allocations.clear();
+    }
+
+    /// An allocation is live from now on: it can be addressed.
+    pub fn add_allocation(&self, id: AllocationId, requester: Did) {
+        self.write().allocations.insert(id, requester);
+    }
+
+    /// It is no more.
+    pub fn remove_allocation(&self, id: AllocationId) {
+        self.write().allocations.remove(&id);
+    }
+
     /// Takes what somebody has shown.
     pub fn show(&self, holder: Did, credentials: &Credentials) {
         if credentials.is_empty() {
@@ -186,7 +211,7 @@ impl Gate {
     ///
     /// # Errors
     /// [`Missing`], with what it lacks.
-    pub fn may(&self, who: Did, ability: &'static str, topic: Option<&str>) -> Result<(), Missing> {
+    pub fn may(&self, who: Did, ability: &str, topic: Option<&str>) -> Result<(), Missing> {
         self.read().authority.may(who, ability, topic, self.clock.now())
     }
 
@@ -224,33 +249,53 @@ impl Gate {
         is_paced
     }
 
-    /// Whether a word of this kind is taken from `sender`.
-    fn check(&self, sender: Did, kind: &Kind) -> Result<(), Refusal> {
+    /// Whether something is shared with `sender`.
+    fn check_acquaintance(&self, sender: Did) -> Result<(), Refusal> {
+        let state = self.read();
+        if state.parties.contains(&sender) || state.authority.is_known(sender, self.clock.now()) {
+            return Ok(());
+        }
+        Err(Refusal::new(RefusalCode::NotTrusted, "there is nothing between us"))
+    }
+
+    /// Whether a word of this kind is taken from `sender` at this path.
+    fn check(&self, sender: Did, path: &ActorPath, kind: &Kind) -> Result<(), Refusal> {
         let refused = |text: String| Err(Refusal::new(RefusalCode::NotTrusted, text));
-        match self.needs.get(kind) {
-            Some(Need::Nothing) => Ok(()),
-            Some(Need::Ability(ability)) => match self.may(sender, ability, None) {
+        let need = match self.needs.get(kind) {
+            Some((place, need)) if *place == Place::of(path) => need,
+            // Also what is said where it has no meaning: nothing at that place was written to be told so.
+            _ => return refused("nobody may say this here".to_owned()),
+        };
+        match need {
+            Need::Nothing => Ok(()),
+            Need::Ability(ability) => match self.may(sender, ability, None) {
                 Ok(()) if *ability == REQUEST_BIDS && !self.is_paced(sender) => {
                     Err(Refusal::new(RefusalCode::Busy, "a stranger asks so often only with a token"))
                 }
                 Ok(()) => Ok(()),
                 Err(missing) => refused(missing.to_string()),
             },
-            Some(Need::Acquaintance) => {
-                let state = self.read();
-                if state.parties.contains(&sender) || state.authority.is_known(sender, self.clock.now()) {
-                    return Ok(());
+            Need::Acquaintance => self.check_acquaintance(sender),
+            Need::Allocation => {
+                let id = allocation_at(path);
+                let requester = id.and_then(|id| self.read().allocations.get(&id).copied());
+                match (id, requester) {
+                    (_, Some(requester)) if requester == sender => Ok(()),
+                    (Some(id), Some(_)) => match self.may(sender, ability::allocation(id).as_str(), None) {
+                        Ok(()) => Ok(()),
+                        Err(missing) => refused(format!("the allocation is another's; {missing}")),
+                    },
+                    // Nobody is there, or not any more, and whoever may know that much is told so.
+                    _ => self.check_acquaintance(sender),
                 }
-                refused("there is nothing between us".to_owned())
             }
-            None => refused("nobody may say this here".to_owned()),
         }
     }
 }
 
 impl Policy for Gate {
-    fn admit(&self, sender: Did, _: &ActorPath, kind: &Kind) -> Result<(), Refusal> {
-        self.check(sender, kind)
+    fn admit(&self, sender: Did, path: &ActorPath, kind: &Kind) -> Result<(), Refusal> {
+        self.check(sender, path, kind)
     }
 
     fn credentials(&self) -> Vec<u8> {
@@ -297,7 +342,7 @@ mod tests {
     use dms_storage::{Entry, Event};
 
     use super::*;
-    use crate::network::NODE_PATH;
+    use crate::paths::{NODE_PATH, path_of};
     use crate::testing::tokens::{NETWORK, NOW, Sign};
     use crate::testing::{StillClock, did};
 
@@ -318,7 +363,7 @@ mod tests {
     const SENDERS: [&str; 6] = ["stranger", "requester", "provider", "member", "admin", "party"];
 
     /// Which senders are let say it: in the order of [`SENDERS`], `y` for yes.
-    const MATRIX: [(&str, &str); 22] = [
+    const MATRIX: [(&str, &str); 26] = [
         ("dms.advert/1", "yyyyyy"),
         ("dms.bid-request/1", ".y.yy."),
         ("dms.bid/1", "..yyy."),
@@ -332,7 +377,12 @@ mod tests {
         ("dms.allocation-output/1", ".yyyyy"),
         ("dms.acknowledge/1", ".yyyyy"),
         ("dms.cancel/1", ".yyyyy"),
+        // To an allocation, by whoever asked for it: see below.
+        ("dms.allocation-message/1", "......"),
+        ("dms.allocation-check/1", ".yyyyy"),
         ("dms.reconcile/1", ".yyyyy"),
+        ("dms.census/1", "yyyyyy"),
+        ("dms.census-reply/1", "yyyyyy"),
         ("dms.join/1", "yyyyyy"),
         ("dms.renew/1", "yyyyyy"),
         ("dms.admitted/1", "yyyyyy"),
@@ -373,6 +423,67 @@ mod tests {
         }
         let refusal = admits(&gate, did(10), "dms.bid-request/1").unwrap_err();
         assert_eq!(refusal.text, "it needs /dms/request/bids");
+    }
+
+    /// Who speaks to an allocation of node 20's, beside [`SENDERS`].
+    const SPEAKERS: [&str; 4] = ["its requester", "another's requester", "its ability", "another ability"];
+
+    /// The same for what is said to a live allocation, by [`SENDERS`] and then by [`SPEAKERS`]; and to one that is none.
+    const ALLOCATION_MATRIX: [(&str, &str, &str); 4] = [
+        ("dms.allocation-message/1", "....y.y.y.", ".yyyyyyyyy"),
+        // Said where it has no meaning.
+        ("dms.cancel/1", "..........", ".........."),
+        ("dms.bid-request/1", "..........", ".........."),
+        ("actor.watch/1", "..........", ".........."),
+    ];
+
+    #[test]
+    fn an_allocation_is_spoken_to_by_whom_the_matrix_says_and_by_nobody_else() {
+        let of = |seed: u8| AllocationId::from_random([seed; 16]);
+        let path = |id: AllocationId| -> ActorPath { path_of(id).parse().unwrap() };
+        for is_open in [false, true] {
+            let gate = gate(is_open);
+            for (name, seed) in SENDERS.into_iter().zip(10..) {
+                if let Ok(role) = name.parse::<Role>() {
+                    gate.show(did(seed), &Credentials::of([&Sign::new(1, seed).role(role).sign()]));
+                }
+                if name == "party" {
+                    gate.add_party(did(seed));
+                }
+            }
+            for (seed, id) in [(16, of(1)), (17, of(2))] {
+                gate.add_party(did(seed));
+                gate.add_allocation(id, did(seed));
+            }
+            for (seed, id) in [(18, of(1)), (19, of(2))] {
+                let token = Sign::new(1, seed).abilities(&[ability::allocation(id).as_str()]).sign();
+                gate.show(did(seed), &Credentials::of([&token]));
+            }
+            let names = SENDERS.into_iter().chain(SPEAKERS);
+            for (kind, live, none) in ALLOCATION_MATRIX {
+                for (place, row) in [(of(1), live), (of(3), none)] {
+                    for ((seed, name), cell) in (10..).zip(names.clone()).zip(row.chars()) {
+                        // On an open node everybody is known well enough to be told that nobody is there.
+                        let is_let = cell == 'y' || (is_open && none.contains('y') && place == of(3));
+                        let outcome = gate.admit(did(seed), &path(place), &self::kind(kind));
+                        assert_eq!(
+                            outcome.is_ok(),
+                            is_let,
+                            "{kind} from {name}, open {is_open}: {outcome:?}"
+                        );
+                    }
+                }
+            }
+            let refusal = gate.admit(did(12), &path(of(1)), &kind("dms.allocation-message/1")).unwrap_err();
+            assert_eq!(refusal.code, RefusalCode::NotTrusted);
+            let needed = format!("the allocation is another's; it needs /dms/allocation/{}", of(1));
+            assert_eq!(refusal.text, needed);
+            // It has ended, and then the node begins anew.
+            gate.remove_allocation(of(1));
+            assert!(gate.admit(did(17), &path(of(1)), &kind("dms.allocation-message/1")).is_ok());
+            gate.forget_allocations();
+            assert!(gate.admit(did(16), &path(of(2)), &kind("dms.allocation-message/1")).is_ok());
+        }
     }
 
     #[test]

@@ -74,6 +74,11 @@ pub enum Event {
     },
     /// The machine's owner offers nothing any more.
     CapabilityWithdrawn,
+    /// The machine's owner said by what this node chooses, and at what price it offers.
+    PreferencesSet {
+        /// The preferences, as the owner wrote them (TOML); empty for those that a node begins with.
+        text: String,
+    },
     /// A request for bids was put out for a job of ours.
     BidRequestSent {
         /// The request.
@@ -136,9 +141,10 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A bid of ours was invoked: its lock became an allocation, under the countersigned contract.
+    /// A bid of ours was invoked: its lock became an allocation for each task of the pod, under the countersigned
+    /// contract.
     AllocationAccepted {
-        /// The allocation.
+        /// The first task's allocation; the others' follow from it ([`AllocationId::of_task`]).
         allocation: AllocationId,
         /// The requester's contract.
         contract: Signed<Contract>,
@@ -152,7 +158,8 @@ pub enum Event {
         /// Its new state.
         state: AllocationState,
     },
-    /// An allocation ended; its capacity is available again.
+    /// An allocation ended; its capacity is available again. What its pod's tasks share (ports, GPUs, the slot) goes on to
+    /// one of them that has not ended, if there is one.
     AllocationEnded {
         /// The allocation.
         allocation: AllocationId,
@@ -210,6 +217,18 @@ pub enum Event {
     AttemptObserved {
         /// The attempt.
         attempt: AttemptId,
+        /// The state reported.
+        state: AllocationState,
+        /// What it left; none of a pod of several tasks ([`Event::TaskObserved`] has theirs).
+        result: Option<AllocationResult>,
+    },
+    /// The provider reported a change of one of several tasks; how the pod stands with it is an
+    /// [`Event::AttemptObserved`].
+    TaskObserved {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Which task of the pod, from 0.
+        task: u16,
         /// The state reported.
         state: AllocationState,
         /// What it left.
@@ -278,6 +297,7 @@ impl Event {
             | Self::AttemptAccepted { .. }
             | Self::JobMoved { .. }
             | Self::AllocationMoved { .. }
+            | Self::TaskObserved { .. }
             | Self::Settled { .. }
             | Self::Pruned { .. } => Durability::Unsynced,
             Self::AttemptObserved { state, .. } if !state.is_terminal() => Durability::Unsynced,
@@ -291,6 +311,7 @@ impl Event {
             Self::NodeNamed { .. } => "node_named",
             Self::CapabilityRegistered { .. } => "capability_registered",
             Self::CapabilityWithdrawn => "capability_withdrawn",
+            Self::PreferencesSet { .. } => "preferences_set",
             Self::BidRequestSent { .. } => "bid_request_sent",
             Self::BidRequestReceived { .. } => "bid_request_received",
             Self::BidSent { .. } => "bid_sent",
@@ -310,6 +331,7 @@ impl Event {
             Self::AttemptAccepted { .. } => "attempt_accepted",
             Self::AttemptRefused { .. } => "attempt_refused",
             Self::AttemptObserved { .. } => "attempt_observed",
+            Self::TaskObserved { .. } => "task_observed",
             Self::AttemptLost { .. } => "attempt_lost",
             Self::JobEnded { .. } => "job_ended",
             Self::DocumentSeen { .. } => "document_seen",

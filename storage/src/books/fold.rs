@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use dms_messages::{
-    AllocationId, AllocationState, AttemptId, BidId, ContentId, Did, JobId, JobPhase, Timestamp,
+    AllocationId, AllocationState, AttemptId, BidId, ContentId, Did, JobId, JobPhase, Resources, Timestamp,
 };
 
 use super::accounts::AccountsError;
@@ -13,7 +13,7 @@ use super::archived::{Archived, Change};
 use super::event::{Entry, Event, Lock, LockEnd};
 use super::rows::{
     AllocationRow, AttemptRow, AttemptState, BidReceivedRow, BidRequestReceivedRow, BidRequestSentRow,
-    BidSentRow, ContractRow, JobRow, LockState, NodeAnswer, StartedRow,
+    BidSentRow, ContractRow, JobRow, LockState, NodeAnswer, StartedRow, TaskRow,
 };
 use super::{Books, BooksError};
 use crate::rows::Row;
@@ -65,6 +65,10 @@ impl Books {
                 // Whoever's lock the owner took back could not use it: with a new offer everybody begins anew.
                 let forgiven = self.accounts.forgive_all().into_iter().map(Row::Standing);
                 Ok([Row::Registered, Row::Available].into_iter().chain(forgiven).collect())
+            }
+            Event::PreferencesSet { text } => {
+                self.preferences = Some(text.as_str().into());
+                Ok(vec![Row::Preferences])
             }
             Event::BidRequestSent { request, expires } => {
                 let row = BidRequestSentRow { request: request.clone(), at, expires: *expires };
@@ -140,30 +144,41 @@ impl Books {
                 if self.allocation_of.contains_key(&(terms.requester, terms.attempt)) {
                     return Err(out_of_order(&terms.attempt));
                 }
-                if self.allocations.contains_key(allocation) {
-                    return Err(out_of_order(allocation));
+                let granted = self.accounts.locks().get(&terms.bid).ok_or_else(|| unknown(&terms.bid))?;
+                // All of the pod's tasks or none: the lock is theirs together.
+                let shares = terms.pod.shares(&granted.resources);
+                let shares = shares.ok_or(BooksError::Overcommitted { event: name })?;
+                let task_count = u16::try_from(shares.len()).map_err(|_| out_of_order(&terms.attempt))?;
+                let tasks: Vec<AllocationId> = (0..task_count).map(|task| allocation.of_task(task)).collect();
+                if let Some(known) = tasks.iter().find(|id| self.allocations.contains_key(id)) {
+                    return Err(out_of_order(known));
                 }
                 let lock = self.accounts.take(terms.bid, at).map_err(refused(name, &terms.bid))?;
                 let contract_id = contract.content_id();
-                let row = AllocationRow {
-                    id: *allocation,
-                    attempt: terms.attempt,
-                    requester: terms.requester,
-                    contract: contract_id,
-                    bid: terms.bid,
-                    resources: lock.resources.clone(),
-                    state: AllocationState::Accepted,
-                    result: None,
-                    accepted: at,
-                    moved: at,
-                    is_acknowledged: false,
-                };
                 if let Some(row) = self.bids_sent.get_mut(&terms.bid) {
                     row.lock = LockState::Ended(LockEnd::Taken);
                     row.started = Some(StartedRow { attempt: terms.attempt, allocation: *allocation });
                 }
-                self.allocations.insert(*allocation, row);
-                self.live.insert(*allocation);
+                for ((task, id), resources) in (0..).zip(&tasks).zip(shares) {
+                    let row = AllocationRow {
+                        id: *id,
+                        attempt: terms.attempt,
+                        task,
+                        task_count,
+                        requester: terms.requester,
+                        contract: contract_id,
+                        bid: terms.bid,
+                        resources,
+                        state: AllocationState::Accepted,
+                        result: None,
+                        accepted: at,
+                        moved: at,
+                        pod_ended: None,
+                        is_acknowledged: false,
+                    };
+                    self.allocations.insert(*id, row);
+                    self.live.insert(*id);
+                }
                 self.allocation_of.insert((terms.requester, terms.attempt), *allocation);
                 // A node that invokes itself recorded the contract when it minted the attempt.
                 let known = self.contracts.get(&contract_id);
@@ -178,11 +193,8 @@ impl Books {
                 self.contracts.insert(contract_id, contract_row);
                 self.note_contract(contract_id);
                 let mut rows = lock_rows(&lock);
-                rows.extend([
-                    Row::Allocated(*allocation),
-                    Row::Allocation(*allocation),
-                    Row::Contract(contract_id),
-                ]);
+                rows.extend(tasks.iter().flat_map(|id| [Row::Allocated(*id), Row::Allocation(*id)]));
+                rows.push(Row::Contract(contract_id));
                 rows.extend(peers.map(|peer| contract_by_peer(peer, contract_id)));
                 Ok(rows)
             }
@@ -196,19 +208,48 @@ impl Books {
                 Ok(vec![Row::Allocation(*allocation)])
             }
             Event::AllocationEnded { allocation, state, result } => {
-                let row = self.allocations.get_mut(allocation).ok_or_else(|| unknown(allocation))?;
+                let row = self.allocations.get(allocation).ok_or_else(|| unknown(allocation))?;
                 if row.state.is_terminal() || !state.is_terminal() {
                     return Err(out_of_order(allocation));
                 }
+                let pod: Vec<AllocationId> = match row.task_count {
+                    1 => vec![*allocation],
+                    _ => self.allocations_of(row.requester, row.attempt).map(|row| row.id).collect(),
+                };
+                let heir = pod.iter().find(|id| *id != allocation && self.live.contains(id)).copied();
+                let (freed, common) = match heir {
+                    Some(_) => divided(&row.resources),
+                    None => (row.resources.clone(), Resources::default()),
+                };
                 if !sabotage::has(Bug::LosesRelease) {
-                    self.accounts.release(&row.resources).map_err(refused(name, allocation))?;
+                    self.accounts.release(&freed).map_err(refused(name, allocation))?;
                 }
-                row.state = state.clone();
-                row.result.clone_from(result);
-                row.moved = at;
+                let mut rows = Vec::new();
+                if let Some(heir) = heir.filter(|_| !common.is_empty())
+                    && let Some(heir) = self.allocations.get_mut(&heir)
+                {
+                    heir.resources =
+                        heir.resources.checked_add(&common).expect("parts of one grant do not overlap");
+                    rows.extend([Row::Allocated(heir.id), Row::Allocation(heir.id)]);
+                }
+                if let Some(row) = self.allocations.get_mut(allocation) {
+                    row.resources = freed;
+                    row.state = state.clone();
+                    row.result.clone_from(result);
+                    row.moved = at;
+                }
                 self.live.remove(allocation);
-                self.ended_allocations.insert((at, *allocation));
-                Ok(vec![Row::Allocated(*allocation), Row::Allocation(*allocation), Row::Available])
+                if heir.is_none() {
+                    let is_several = pod.len() > 1;
+                    for id in pod {
+                        let row = self.allocations.get_mut(&id).filter(|_| is_several);
+                        row.into_iter().for_each(|row| row.pod_ended = Some(at));
+                        self.ended_allocations.insert((at, id));
+                        rows.extend((id != *allocation).then_some(Row::Allocation(id)));
+                    }
+                }
+                rows.extend([Row::Allocated(*allocation), Row::Allocation(*allocation), Row::Available]);
+                Ok(rows)
             }
             Event::AllocationAcknowledged { allocation } => {
                 let row = self.allocations.get_mut(allocation).ok_or_else(|| unknown(allocation))?;
@@ -263,6 +304,7 @@ impl Books {
                     allocation: None,
                     state: AttemptState::Invoked,
                     result: None,
+                    tasks: Vec::new(),
                     minted: at,
                     running: None,
                     moved: at,
@@ -320,6 +362,23 @@ impl Books {
                     job.phase = JobPhase::Running;
                     job.moved = at;
                 }
+                Ok(vec![Row::Job(attempt.job)])
+            }
+            Event::TaskObserved { attempt, task, state, result } => {
+                let pod = self.jobs.get(&attempt.job).and_then(|row| row.job.pods.first());
+                let count = pod.map_or(0, |pod| pod.tasks.len());
+                let task = usize::from(*task);
+                let row = self.attempt(*attempt, name)?;
+                let is_behind =
+                    |known: &TaskRow| known.state.is_terminal() || known.state.rank() > state.rank();
+                if task >= count || row.tasks.get(task).is_some_and(is_behind) {
+                    return Err(out_of_order(attempt));
+                }
+                // Which of them is heard of first is chance.
+                let unheard = || TaskRow { state: AllocationState::Accepted, result: None, moved: at };
+                row.tasks.resize_with(row.tasks.len().max(task + 1), unheard);
+                row.tasks[task] = TaskRow { state: state.clone(), result: result.clone(), moved: at };
+                row.moved = at;
                 Ok(vec![Row::Job(attempt.job)])
             }
             Event::JobEnded { job, end } => {
@@ -472,9 +531,9 @@ impl Books {
     fn is_contract_current(&self, id: &ContentId) -> bool {
         let Some(row) = self.contracts.get(id) else { return false };
         let terms = row.contract.value();
-        let allocation = self.allocation_of(terms.requester, terms.attempt);
+        let mut allocations = self.allocations_of(terms.requester, terms.attempt);
         let job = self.jobs.get(&terms.attempt.job);
-        allocation.is_some_and(|row| row.contract == *id)
+        allocations.any(|row| row.contract == *id)
             || job.is_some_and(|job| job.attempts.iter().any(|attempt| attempt.contract == *id))
     }
 }
@@ -496,6 +555,13 @@ fn lock_by_expiry(expires: Timestamp, bid: BidId) -> Row {
 
 fn contract_by_peer(peer: Did, contract: ContentId) -> Row {
     Row::ContractByPeer(PeerContract { peer, contract })
+}
+
+/// What is a task's own, and what the tasks of its pod have in common: the latter is needed until the last of them ends.
+fn divided(resources: &Resources) -> (Resources, Resources) {
+    let Resources { cpu, memory, disk, gpus, ports, slots } = resources.clone();
+    let own = Resources { cpu, memory, disk, ..Resources::default() };
+    (own, Resources { gpus, ports, slots, ..Resources::default() })
 }
 
 /// What the accounts refused, in the words of the books.

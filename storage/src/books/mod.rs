@@ -20,10 +20,11 @@ mod rows;
 mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dms_messages::{
-    AllocationId, AllocationResult, AttemptId, BidId, BidRequestId, Capability, ContentId, Did, DocumentId,
-    JobId, NodeCard, Pod, Resources, Signed, Timestamp,
+    AllocationId, AllocationResult, AllocationState, AttemptId, BidId, BidRequestId, Capability, ContentId,
+    Did, DocumentId, JobId, NodeCard, Pod, Resources, Signed, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,7 @@ pub use archived::{Archived, ArchivedRow, Change};
 pub use event::{Entry, Event, Lock, LockEnd};
 pub use rows::{
     AllocationRow, AttemptRow, AttemptState, BidReceivedRow, BidRequestReceivedRow, BidRequestSentRow,
-    BidSentRow, ContractRow, JobRow, LockState, NodeAnswer, StartedRow,
+    BidSentRow, ContractRow, JobRow, LockState, NodeAnswer, StartedRow, TaskRow,
 };
 pub use trust::{Grant, InviteRow, JoinRow, Root, SuccessionRow, TokenRow, TrustBooks, TrustEvent, TrustRow};
 
@@ -70,14 +71,16 @@ pub enum BooksError {
 pub struct Books {
     card: Option<Signed<NodeCard>>,
     registered: Option<Capability>,
+    preferences: Option<Arc<str>>,
     accounts: Accounts,
     allocations: BTreeMap<AllocationId, AllocationRow>,
     /// Those that have not ended: whoever walks over them must not be slowed down by ended ones.
     live: BTreeSet<AllocationId>,
     /// The others by when they ended: what settles first is the first here.
     ended_allocations: BTreeSet<(Timestamp, AllocationId)>,
-    /// Attempts are named by their requester: nobody can take another's numbers. Holds what `allocations` holds and
-    /// what the rows of `bids_sent` remember of allocations that are there no more.
+    /// The first task's allocation of each attempt. Attempts are named by their requester: nobody can take another's
+    /// numbers. Holds what `allocations` holds and what the rows of `bids_sent` remember of allocations that are there
+    /// no more.
     allocation_of: BTreeMap<(Did, AttemptId), AllocationId>,
     requests_sent: BTreeMap<BidRequestId, BidRequestSentRow>,
     requests_received: BTreeMap<BidRequestId, BidRequestReceivedRow>,
@@ -103,6 +106,13 @@ impl Books {
     #[doc(alias = "getRegisteredCapability")]
     pub fn registered(&self) -> Option<&Capability> {
         self.registered.as_ref()
+    }
+
+    /// By what the owner wants this node to choose, as written; none if nothing was ever said. The same allocation for
+    /// as long as nothing else is said.
+    #[doc(alias = "getPreferences")]
+    pub fn preferences(&self) -> Option<&Arc<str>> {
+        self.preferences.as_ref()
     }
 
     /// What is neither locked nor allocated.
@@ -180,9 +190,20 @@ impl Books {
         self.allocation_of.get(&(requester, attempt)).copied()
     }
 
-    /// The allocation that runs or ran an attempt, if it is in memory.
-    pub fn allocation_of(&self, requester: Did, attempt: AttemptId) -> Option<&AllocationRow> {
-        self.allocations.get(self.allocation_of.get(&(requester, attempt))?)
+    /// The allocations that run or ran an attempt, in the order of its tasks, as far as they are in memory.
+    pub fn allocations_of(&self, requester: Did, attempt: AttemptId) -> impl Iterator<Item = &AllocationRow> {
+        // A pod leaves the memory as one: where the first task's row is, the others' are.
+        let first = self.allocation_of.get(&(requester, attempt)).and_then(|id| self.allocations.get(id));
+        first.into_iter().flat_map(|first| {
+            (0..first.task_count).filter_map(|task| self.allocations.get(&first.id.of_task(task)))
+        })
+    }
+
+    /// How the pod of an attempt stands here; none if nothing of it is in memory.
+    pub fn pod_state(&self, requester: Did, attempt: AttemptId) -> Option<AllocationState> {
+        let states: Vec<&AllocationState> =
+            self.allocations_of(requester, attempt).map(|row| &row.state).collect();
+        (!states.is_empty()).then(|| AllocationState::of_pod(states))
     }
 
     /// True if an allocation for `requester` is remembered: it has invoked a bid here.
@@ -295,7 +316,8 @@ pub struct LiveContents {
 impl LiveContents {
     fn add_job(&mut self, row: &JobRow) {
         row.job.pods.iter().for_each(|pod| self.add_pod(pod));
-        row.attempts.iter().for_each(|attempt| self.add(attempt.result.as_ref()));
+        let results = row.attempts.iter().flat_map(AttemptRow::results);
+        results.for_each(|(_, result)| self.add(Some(result)));
     }
 
     fn add_pod(&mut self, pod: &Pod) {

@@ -8,8 +8,8 @@ use super::Books;
 use crate::rows::{
     Index, RowError, allocations::Allocations, bid_requests_received::BidRequestsReceived,
     bid_requests_sent::BidRequestsSent, bids_received::BidsReceived, bids_sent::BidsSent, card::Card,
-    contracts::Contracts, jobs::Jobs, locked::Locked, registered::Registered, seen_ids::SeenIds,
-    standing::Standing, trust::Trust,
+    contracts::Contracts, jobs::Jobs, locked::Locked, preferences::Preferences, registered::Registered,
+    seen_ids::SeenIds, standing::Standing, trust::Trust,
 };
 use crate::schema::Family;
 
@@ -50,6 +50,9 @@ impl Books {
         let unfit = |_| RowError::Value { family: family.name(), source: None };
         let own = |is_own: bool| if is_own { Ok(()) } else { Err(RowError::Key { family: family.name() }) };
         match family {
+            Family::Meta if Preferences::key(key).is_ok() => {
+                self.preferences = Some(read::<Preferences>(key, value)?.1.into());
+            }
             Family::Meta => self.card = Some(read::<Card>(key, value)?.1),
             Family::Registered => {
                 let (_, capability) = read::<Registered>(key, value)?;
@@ -93,13 +96,16 @@ impl Books {
             Family::Allocations => {
                 let (id, row) = read::<Allocations>(key, value)?;
                 own(row.id == id)?;
-                if row.state.is_terminal() {
-                    self.ended_allocations.insert((row.moved, id));
-                } else {
+                if let Some(ended) = row.ended() {
+                    self.ended_allocations.insert((ended, id));
+                }
+                if !row.state.is_terminal() {
                     self.accounts.restore_allocated(&row.resources).map_err(unfit)?;
                     self.live.insert(id);
                 }
-                self.allocation_of.insert((row.requester, row.attempt), id);
+                if row.task == 0 {
+                    self.allocation_of.insert((row.requester, row.attempt), id);
+                }
                 self.allocations.insert(id, row);
             }
             Family::Contracts => {

@@ -83,20 +83,40 @@ pub struct BidReceivedRow {
     pub at: Timestamp,
 }
 
-/// An allocation that was ever started here.
+/// True for the first task, which rows do not say: most pods have no other.
+fn is_first(task: &u16) -> bool {
+    *task == 0
+}
+
+fn is_one(count: &u16) -> bool {
+    *count == 1
+}
+
+fn one() -> u16 {
+    1
+}
+
+/// An allocation that was ever started here: one task of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllocationRow {
     /// The allocation.
     pub id: AllocationId,
     /// Which attempt it runs.
     pub attempt: AttemptId,
+    /// Which task of the pod, from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub task: u16,
+    /// How many tasks the pod has.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub task_count: u16,
     /// For whom.
     pub requester: Did,
     /// Under which contract.
     pub contract: ContentId,
     /// By which bid.
     pub bid: BidId,
-    /// What is granted.
+    /// What is granted: its share of the pod's. What the tasks have in common (ports, GPUs, the slot) is with one of
+    /// those that have not ended.
     pub resources: Resources,
     /// How it stands.
     pub state: AllocationState,
@@ -106,6 +126,9 @@ pub struct AllocationRow {
     pub accepted: Timestamp,
     /// When it last moved.
     pub moved: Timestamp,
+    /// When the last of several tasks ended: until then none of them is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_ended: Option<Timestamp>,
     /// True once the requester has the result.
     pub is_acknowledged: bool,
 }
@@ -116,12 +139,21 @@ const KEEP_RESULTS: Duration = Duration::from_secs(24 * 3600);
 impl AllocationRow {
     /// From when on it is over, if it has ended: its requester has the result, or did not come for it in time.
     pub fn settles_after(&self) -> Timestamp {
-        if self.is_acknowledged { self.moved } else { self.moved.saturating_add(KEEP_RESULTS) }
+        let ended = self.pod_ended.unwrap_or(self.moved);
+        if self.is_acknowledged { ended } else { ended.saturating_add(KEEP_RESULTS) }
+    }
+
+    /// When its pod ended; none while one of its tasks has not.
+    pub fn ended(&self) -> Option<Timestamp> {
+        match self.task_count {
+            1 => self.state.is_terminal().then_some(self.moved),
+            _ => self.pod_ended,
+        }
     }
 
     /// True if it ended before `before` and is over: its requester has the result, or did not come for it in time.
     pub(crate) fn is_over(&self, before: Timestamp) -> bool {
-        self.state.is_terminal() && self.settles_after() < before
+        self.ended().is_some() && self.settles_after() < before
     }
 }
 
@@ -173,6 +205,18 @@ impl AttemptState {
     }
 }
 
+/// How one of several tasks of an attempt stands, as far as we know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRow {
+    /// How it stands.
+    pub state: AllocationState,
+    /// What it left, as its provider says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<AllocationResult>,
+    /// When it last moved.
+    pub moved: Timestamp,
+}
+
 /// One try to run a job of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRow {
@@ -187,12 +231,16 @@ pub struct AttemptRow {
     /// For how much an hour, as the contract says.
     #[serde(default)]
     pub price: Price,
-    /// The provider's allocation, once accepted.
+    /// The provider's allocation, once accepted: the first task's.
     pub allocation: Option<AllocationId>,
     /// How it stands.
     pub state: AttemptState,
-    /// What it left, as its provider says; the contents are here only if the job may end with `state`.
+    /// What it left, as its provider says; the contents are here only if the job may end with `state`. None of a pod
+    /// of several tasks: `tasks` has theirs.
     pub result: Option<AllocationResult>,
+    /// How its tasks stand, in their order, if there are several; as many as were reported on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskRow>,
     /// When it was minted.
     pub minted: Timestamp,
     /// When its provider's report that it runs arrived, if one did.
@@ -200,6 +248,15 @@ pub struct AttemptRow {
     pub running: Option<Timestamp>,
     /// When it last moved.
     pub moved: Timestamp,
+}
+
+impl AttemptRow {
+    /// What every task left, with which task it was, in their order.
+    pub fn results(&self) -> impl Iterator<Item = (u16, &AllocationResult)> {
+        let several = self.tasks.iter().map(|task| task.result.as_ref());
+        let all = (0..).zip(self.result.iter().map(Some).chain(several));
+        all.filter_map(|(task, result)| Some((task, result?)))
+    }
 }
 
 /// Why one node does not run a job of ours.

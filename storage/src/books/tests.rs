@@ -13,6 +13,8 @@ use crate::schema::Family;
 use crate::store::{Store, StoreError};
 use crate::{Batch, Durability};
 
+mod pods;
+
 const PROVIDER: [u8; 32] = [1; 32];
 const REQUESTER: [u8; 32] = [2; 32];
 
@@ -55,6 +57,7 @@ fn job() -> Job {
         stdin: None,
         input: None,
         timeout: Millis(1000),
+        resources: None,
     };
     Job {
         id: JobId::from_random([1; 16]),
@@ -76,6 +79,7 @@ fn bid_sent(id: u8, cpu: u64) -> Event {
         price: Price(1),
         score: 1,
         lease: Millis(10_000),
+        profile: Default::default(),
     };
     let lock = Lock {
         bid: bid.id,
@@ -329,7 +333,8 @@ fn long_story() -> Vec<Event> {
     let bid = |id| BidId::from_random([id; 16]);
     let declined = Some(DeclineReason::LockShare);
     let Event::BidSent { bid: received, .. } = bid_sent(9, 10) else { unreachable!("it is a bid") };
-    let mut events = vec![Event::NodeNamed { card: signed(card, &PROVIDER, 250) }];
+    let preferences = Event::PreferencesSet { text: "[pricing]\nminimum = \"1\"\n".to_owned() };
+    let mut events = vec![Event::NodeNamed { card: signed(card, &PROVIDER, 250) }, preferences];
     events.extend(story());
     events.extend([
         Event::BidRequestSent { request: request.clone(), expires: Timestamp(100) },
@@ -611,7 +616,7 @@ fn an_attempt_that_settled_starts_no_second_time_while_its_bid_is_remembered() {
         apply(&mut books, event).unwrap();
     }
     apply(&mut books, Event::Settled { ended_before: Timestamp(6) }).unwrap();
-    assert!(books.allocation_of(requester, attempt(1)).is_none(), "not in memory");
+    assert!(books.allocations_of(requester, attempt(1)).next().is_none(), "not in memory");
     assert_eq!(books.started(requester, attempt(1)), Some(allocation(1)));
     assert_eq!(books.newest_attempt_like(requester, attempt(2)), Some(attempt(1)));
     apply(&mut books, bid_sent(7, 1000)).unwrap();

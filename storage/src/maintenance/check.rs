@@ -19,7 +19,7 @@ use crate::log::EventLog;
 use crate::migration;
 use crate::replay::{FIRST_SEQUENCE, replay};
 use crate::rows::archive_by_time::ArchiveByTime;
-use crate::rows::{self, Index, OrderedKey};
+use crate::rows::{self, Index, OrderedKey, Row};
 use crate::schema::{Family, SCHEMA_VERSION};
 use crate::snapshot::{self, SnapshotMark};
 use crate::store::StoreError;
@@ -288,7 +288,8 @@ fn check_snapshot(engine: &dyn Engine, report: &mut CheckReport) -> Result<(), S
     for_each_row::<EngineError>(engine, Family::Snapshot, |key, value| {
         report.snapshot_rows += 1;
         let signed = match key.first().copied().and_then(Family::from_tag) {
-            Some(Family::Meta | Family::BidsSent | Family::BidsReceived) => 1,
+            Some(Family::Meta) => u64::from(key[1..] == Row::Card.key()),
+            Some(Family::BidsSent | Family::BidsReceived) => 1,
             Some(Family::Contracts) => decode_row::<ContractRow>(Family::Contracts, &value)
                 .map_or(0, |row| 1 + u64::from(row.accepted.is_some())),
             _ => 0,

@@ -19,7 +19,8 @@ use crate::rows::{
     bid_requests_received::BidRequestsReceived, bid_requests_sent::BidRequestsSent,
     bids_received::BidsReceived, bids_sent::BidsSent, card::Card, contracts::Contracts,
     contracts_by_peer::ContractsByPeer, jobs::Jobs, locked::Locked, locks_by_expiry::LocksByExpiry,
-    page_range, registered::Registered, seen_ids::SeenIds, standing::Standing, trust::Trust,
+    page_range, preferences::Preferences, registered::Registered, seen_ids::SeenIds, standing::Standing,
+    trust::Trust,
 };
 use crate::schema::{Family, SCHEMA_VERSION_KEY};
 
@@ -43,6 +44,8 @@ pub enum AnyRow {
     SchemaVersion(u32),
     /// `meta`: the node's card.
     Card(Signed<NodeCard>),
+    /// `meta`: by what the node chooses.
+    Preferences(String),
     /// `events`.
     Event(Box<Entry>),
     /// `registered`.
@@ -143,6 +146,9 @@ fn read(family: Family, key: &[u8], value: &[u8]) -> Result<(String, AnyRow), Ro
             Ok((text_or_hex(key), AnyRow::SchemaVersion(version)))
         }
         Family::Meta if Card::key(key).is_ok() => typed::<Card>(key, value, |_, row| AnyRow::Card(row)),
+        Family::Meta if Preferences::key(key).is_ok() => {
+            typed::<Preferences>(key, value, |_, text| AnyRow::Preferences(text))
+        }
         Family::Meta | Family::Notes => Ok((text_or_hex(key), AnyRow::Bytes(value.to_vec()))),
         Family::Events => {
             let (sequence, event) = EventLog::parse(key, value)?;

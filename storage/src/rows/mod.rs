@@ -6,7 +6,7 @@
 //!
 //! | file | family | rows |
 //! |---|---|---|
-//! | [`card`] | meta | the node's introduction |
+//! | [`card`], [`preferences`] | meta | the node's introduction; by what it chooses |
 //! | [`registered`], [`available`] | the same | one row each |
 //! | [`locked`], [`locks_by_expiry`] | the same | live locks; by when they end |
 //! | [`allocated`] | the same | what live allocations have |
@@ -37,6 +37,7 @@ pub mod contracts_by_peer;
 pub mod jobs;
 pub mod locked;
 pub mod locks_by_expiry;
+pub mod preferences;
 pub mod registered;
 pub mod seen_ids;
 pub mod standing;
@@ -56,6 +57,7 @@ use self::archive_by_time::{ArchiveByTime, ArchiveTime};
 use self::card::CardKey;
 use self::contracts_by_peer::{ContractsByPeer, PeerContract};
 use self::locks_by_expiry::LockExpiry;
+use self::preferences::PreferencesKey;
 use self::trust::TrustKey;
 use crate::books::{Archived, ArchivedRow, Books};
 use crate::engine::{Batch, Engine, EngineError, ScanRange};
@@ -213,6 +215,8 @@ pub trait Current: Index {
 pub enum Row {
     /// The node's card.
     Card,
+    /// By what the node chooses.
+    Preferences,
     /// What is registered.
     Registered,
     /// What is available.
@@ -252,6 +256,9 @@ macro_rules! with_index {
     ($row:expr, |$index:ident, $key:ident| $body:expr) => {
         match $row {
             Row::Card => with_index!(@ card::Card, &CardKey, $index, $key, $body),
+            Row::Preferences => {
+                with_index!(@ preferences::Preferences, &PreferencesKey, $index, $key, $body)
+            }
             Row::Registered => with_index!(@ registered::Registered, &Now, $index, $key, $body),
             Row::Available => with_index!(@ available::Available, &Now, $index, $key, $body),
             Row::Locked(id) => with_index!(@ locked::Locked, id, $index, $key, $body),
@@ -305,7 +312,7 @@ pub fn all_rows(books: &Books) -> Vec<Row> {
     fn of<I: Current>(books: &Books, row: fn(I::Key) -> Row) -> impl Iterator<Item = Row> {
         I::keys(books).into_iter().map(row)
     }
-    let one = [Row::Card, Row::Registered, Row::Available];
+    let one = [Row::Card, Row::Preferences, Row::Registered, Row::Available];
     one.into_iter()
         .filter(|row| row_value(books, row).is_some())
         .chain(of::<locked::Locked>(books, Row::Locked))

@@ -85,6 +85,7 @@ impl Story {
             stdin: None,
             input: None,
             timeout: Millis(1000),
+            resources: None,
         };
         Pod { requirement, tasks: vec![task] }
     }
@@ -219,6 +220,7 @@ impl Story {
             price: Price(1),
             score: 1,
             lease: Millis(10_000),
+            profile: Default::default(),
         };
         let lock = Lock {
             bid: bid.id,

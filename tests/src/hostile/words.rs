@@ -58,6 +58,7 @@ pub fn advert() -> Advert {
         prices: PriceList { core_hour: Price(250_000), ..PriceList::default() },
         sequence: 9,
         credentials: credentials(),
+        profile: Default::default(),
     }
 }
 
@@ -99,6 +100,7 @@ pub fn bid() -> Bid {
         price: Price(250_000),
         score: 900,
         lease: Millis(10_000),
+        profile: Default::default(),
     }
 }
 
@@ -122,6 +124,7 @@ pub fn allocation_status() -> AllocationStatus {
     AllocationStatus {
         attempt: attempt(),
         allocation: AllocationId::from_random([6; 16]),
+        task: 0,
         state: AllocationState::Failed { cause: FailureCause::Trapped { text: "unreachable".into() } },
         result: Some(AllocationResult {
             stdout: ContentId::of_bytes(b"out"),
@@ -179,7 +182,8 @@ pub fn payloads() -> Vec<(String, Vec<u8>)> {
         let payload = to_canonical(sign(value).value()).expect("an example has a form");
         (format!("{}/{}", T::KIND, T::VERSION), payload)
     }
-    let shortfalls = vec![Shortfall { dimension: Dimension::Memory, needed: 8192, had: 4096 }];
+    let shortfalls =
+        vec![Shortfall { dimension: Dimension::Memory, needed: 8192, had: 4096, is_owners: false }];
     let reason = DeclineReason::Busy { shortfalls };
     let decline = Decline { request: BidRequestId::from_random([2; 16]), reason, retry: Retry::Later };
     let contract_id = ContentId::of_bytes(b"contract");
@@ -215,15 +219,25 @@ pub fn bodies() -> Vec<(String, Vec<u8>)> {
         RequestedAttempt { attempt: attempt(), stage: AttemptStage::Invoked, is_countersigned: false };
     let provided = ProvidedAttempt { attempt: attempt(), stage: AttemptStage::Ended };
     let stream = OutputStream::Stderr;
+    let content = MessageContent::new("text/plain", "hello").expect("it is short");
     let secret = InviteSecret::from_random([7; 16]);
     let revocation = sign(Revocation { token: sign(token()).content_id() });
     vec![
         of(Release { bid: bid().id, cause: ReleaseCause::NotChosen }),
-        of(AllocationStatusRequest { attempt: attempt(), stdout_offset: 1, stderr_offset: 2 }),
+        of(AllocationStatusRequest {
+            attempt: attempt(),
+            stdout_offset: 1,
+            stderr_offset: 2,
+            others: Vec::new(),
+        }),
         of(Acknowledge { attempt: attempt() }),
         of(Cancel { attempt: attempt(), cause: StopCause::Cancelled }),
-        of(AllocationOutput { attempt: attempt(), stream, offset: 3, bytes: b"hi".to_vec() }),
+        of(AllocationMessage { content, wants_reply: true }),
+        of(AllocationCheck { allocation: AllocationId::from_random([6; 16]) }),
+        of(AllocationOutput { attempt: attempt(), task: 0, stream, offset: 3, bytes: b"hi".to_vec() }),
         of(Reconcile { requested: vec![requested; 3], provided: vec![provided; 2] }),
+        of(Census { question: 1, epoch: 2, digest: 3, sample: sample() }),
+        of(CensusReply { question: 1, epoch: 2, digest: 3, sample: sample() }),
         of(Join { secret }),
         of(Renew {}),
         of(Admitted { invite: Some(secret.invite()), credentials: credentials() }),
@@ -231,6 +245,11 @@ pub fn bodies() -> Vec<(String, Vec<u8>)> {
         of(Revocations { revocations: vec![revocation.bytes().to_vec().into()] }),
         of(successions()),
     ]
+}
+
+/// Two of whom somebody has heard.
+fn sample() -> Sample {
+    Sample::of([*issuer().did().public_key(), *reader().public_key()])
 }
 
 /// The reader is who the issuer was.

@@ -83,7 +83,7 @@ impl Executor for Machine {
         let (outcome_tx, outcome) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         if !self.lock().has_power {
-            return Execution { output, outcome, stop };
+            return Execution { output, outcome, stop, gauge: Default::default() };
         }
         let allocation = allocation_of(&workload);
         let number = |index: usize| workload.args.get(index).and_then(|text| text.parse::<u64>().ok());
@@ -118,6 +118,6 @@ impl Executor for Machine {
             let _ = outcome_tx.send(Outcome { exit, usage });
         });
         self.lock().running.insert(allocation, run.abort_handle());
-        Execution { output, outcome, stop }
+        Execution { output, outcome, stop, gauge: Default::default() }
     }
 }

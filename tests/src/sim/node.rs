@@ -15,6 +15,7 @@ use dms_actors::testing::{Chance, FaultyNetwork};
 use dms_actors::transport::Transport;
 use dms_actors::{ActorRef, ActorSystem, Keypair, Supervision, Workers};
 use dms_messages::{Capability, CpuMillis, Did, DiskMib, ExecutorKind, MemoryMib, Resources};
+use dms_node::benchmark::GivenMachine;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{CapabilityView, GetCapability, GetStatus, NodeStatus};
 use dms_node::directory::WordCheck;
@@ -358,11 +359,13 @@ impl LifeParts {
             job_rules: JobRules::default(),
             provider_rules: ProviderRules { lease: LEASE, max_output: 1 << 20 },
             max_jobs: 10_000,
+            monitoring: None,
             times: NodeTimes::default(),
             opener: self.opener,
             workers: Workers::inline(),
             blobs: self.blobs,
             executor: self.machine,
+            machine: Arc::new(GivenMachine::default()),
             network: network.clone(),
             opened: self.opened,
         };

@@ -224,7 +224,8 @@ impl Oracle {
             }
             Fact::RunBegan { allocation } => {
                 let recorded = promises::check_run(&self.model, node, *allocation);
-                let known = self.model.allocations().get(allocation).map(|known| known.attempt);
+                let known = self.model.allocations().get(allocation);
+                let known = known.map(|known| (known.attempt, known.pod.as_slice()));
                 first_of(recorded, self.runs.begin(moment.at, (node, life), *allocation, known))
             }
             Fact::RunEnded { allocation } => self.runs.end(moment.at, *allocation),

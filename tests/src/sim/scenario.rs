@@ -7,6 +7,7 @@
 use std::fmt;
 
 use dms_actors::testing::Chance;
+use dms_messages::Did;
 use serde::{Deserialize, Serialize};
 
 use super::facts::NodeIndex;
@@ -100,6 +101,10 @@ pub struct JobPlan {
     /// How the program ends.
     #[serde(default)]
     pub exit: i32,
+    /// How many tasks its pod has: they share what it needs, each runs for a part of the time, and the last one ends
+    /// as said.
+    #[serde(default = "one_task", skip_serializing_if = "is_one_task")]
+    pub tasks: u16,
     /// How many attempts it may have.
     #[serde(default = "attempts")]
     pub attempts: u32,
@@ -113,6 +118,14 @@ pub struct JobPlan {
 
 fn attempts() -> u32 {
     5
+}
+
+fn one_task() -> u16 {
+    1
+}
+
+fn is_one_task(count: &u16) -> bool {
+    *count == 1
 }
 
 fn wait() -> u64 {
@@ -195,6 +208,52 @@ pub enum Fault {
         /// Which.
         node: NodeIndex,
     },
+    /// A node's owner chooses otherwise for a while, and by the defaults afterwards.
+    Prefer {
+        /// Which.
+        node: NodeIndex,
+        /// How.
+        taste: Taste,
+        /// Whom that concerns, if it concerns anybody.
+        other: NodeIndex,
+    },
+}
+
+/// How an owner chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taste {
+    /// Never this one, as requester and as provider.
+    Shun,
+    /// This one alone runs its jobs, and it runs nobody else's.
+    Cling,
+    /// Dearer the more is taken.
+    Dear,
+    /// Whoever has done well comes first, and whoever has done badly is not taken.
+    Proven,
+    /// Only small pods.
+    Small,
+}
+
+impl Taste {
+    const ALL: [Self; 5] = [Self::Shun, Self::Cling, Self::Dear, Self::Proven, Self::Small];
+
+    /// The preferences, as an owner writes them.
+    pub fn text(self, other: Did) -> String {
+        match self {
+            Self::Shun => {
+                format!("[requester]\nexclude = [\"{other}\"]\n[provider]\nexclude = [\"{other}\"]\n")
+            }
+            Self::Cling => format!("[requester]\npin = [\"{other}\"]\n[provider]\npin = [\"{other}\"]\n"),
+            Self::Dear => "[pricing.full]\noverall = 5000\n".to_owned(),
+            Self::Proven => {
+                "[requester]\norder = [\"reputation\", \"price\", \"fit\"]\nmin_reputation = 300\n".to_owned()
+            }
+            Self::Small => {
+                "[[provider.expression]]\nname = \"small\"\ncel = \"needed_cores <= 1.0\"\n".to_owned()
+            }
+        }
+    }
 }
 
 impl Scenario {
@@ -214,9 +273,16 @@ impl Scenario {
         let job_count = draw.between(1, 6 * node_count as u64);
         let mut jobs: Vec<JobPlan> = (0..job_count).map(|_| draw.job(node_count, safety_ms)).collect();
         jobs.sort_by_key(|job| job.at_ms);
+        // Drawn apart, so that the rest of the story is what it was when every pod had one task.
+        let mut pods = Chance::of(seed, &[b"pods"]);
+        jobs.iter_mut().for_each(|job| job.tasks = [1, 1, 2, 3][pods.up_to(3) as usize]);
         let fault_count = draw.between(0, 3 * node_count as u64);
         let mut faults: Vec<FaultPlan> =
             (0..fault_count).map(|_| draw.fault(node_count, safety_ms)).collect();
+        // Drawn apart, so that a seed gives the world that it gave before there were preferences, but for them.
+        let mut tastes = Draw { chance: Chance::of(seed, &[b"preferences"]), is_long };
+        let taste_count = if tastes.chance.one_in(2) { tastes.between(1, node_count as u64) } else { 0 };
+        faults.extend((0..taste_count).map(|_| tastes.taste(node_count, safety_ms)));
         faults.sort_by_key(|fault| fault.at_ms);
         Self { seed, safety_ms, liveness_ms: LIVENESS_MS, network, nodes, jobs, faults }
     }
@@ -318,10 +384,19 @@ impl Draw {
                 false => self.pick(&[0, 200, 3_000, 20_000, 70_000, 130_000]),
             },
             exit: i32::from(self.chance.one_in(10)),
+            tasks: 1,
             attempts: self.between(1, 5) as u32,
             wait_ms: self.pick(&[5_000, 30_000, 60_000]),
             cancel_after_ms: self.chance.one_in(8).then(|| self.chance.up_to(20_000)),
         }
+    }
+
+    fn taste(&mut self, node_count: usize, safety_ms: u64) -> FaultPlan {
+        let at_ms = self.between(2_000, safety_ms - 2_000);
+        let for_ms = self.pick(&[1_000, 25_000, 70_000]);
+        let (node, other) = self.pair(node_count);
+        let taste = Taste::ALL[self.index(Taste::ALL.len())];
+        FaultPlan { at_ms, for_ms, what: Fault::Prefer { node, taste, other } }
     }
 
     fn fault(&mut self, node_count: usize, safety_ms: u64) -> FaultPlan {

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use dms_actors::AskError;
 use dms_actors::testing::{Chance, Faults, FaultyNetwork, Stall, VirtualClock, remember_proofs};
-use dms_messages::{ContentId, Did, Job, JobId, Millis, Timestamp};
+use dms_messages::{ContentId, Did, Job, JobId, Millis, Task, TaskResources, Timestamp};
 use dms_node::commands::{CancelJob, CommandError, Offboard, OffboardMode, Onboard, SubmitJob};
+use dms_node::preferences::SetPreferences;
 use futures::future::join_all;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
@@ -262,6 +263,20 @@ impl World {
         }
     }
 
+    /// Its owner chooses by these preferences from now on.
+    async fn prefer(&self, index: NodeIndex, text: String) {
+        let answer = self
+            .ask_until_answered(
+                index,
+                || SetPreferences { text: text.clone() },
+                |answer| !matches!(answer, Err(CommandError::ReadOnly(_) | CommandError::Busy)),
+            )
+            .await;
+        if let Err(error) = answer {
+            self.say(index, format!("does not take it: {error}"));
+        }
+    }
+
     /// Asks a node again and again until it gives an answer that counts.
     async fn ask_until_answered<M, T>(
         &self,
@@ -382,6 +397,12 @@ impl World {
                 self.until(ends).await;
                 self.offer(node, 1_000).await;
             }
+            Fault::Prefer { node, taste, other } => {
+                self.say(node, format!("its owner chooses otherwise: {taste:?}, of node {other}"));
+                self.prefer(node, taste.text(self.dids[other])).await;
+                self.until(ends).await;
+                self.prefer(node, String::new()).await;
+            }
             Fault::Halve { node } => {
                 self.say(node, "its owner offers half");
                 if let Some(capability) = self.nodes[node].try_borrow().ok().and_then(|it| it.capability(500))
@@ -491,8 +512,35 @@ fn job(id: JobId, plan: &JobPlan, now: Timestamp) -> Job {
     let pod = &mut job.pods[0];
     pod.requirement.cpu = dms_messages::CpuMillis(plan.cpu);
     pod.requirement.memory = dms_messages::MemoryMib(plan.memory);
-    let task = &mut pod.tasks[0];
-    task.module = ContentId::of_bytes(MODULE);
-    task.args = machine::arguments(Duration::from_millis(plan.run_ms), plan.exit);
+    let count = plan.tasks.max(1);
+    let whole = TaskResources {
+        cpu: pod.requirement.cpu,
+        memory: pod.requirement.memory,
+        disk: pod.requirement.disk,
+    };
+    let one = pod.tasks[0].clone();
+    pod.tasks = (0..count)
+        .map(|task| {
+            let run = Duration::from_millis(plan.run_ms) / u32::from(task + 1);
+            let exit = if task + 1 == count { plan.exit } else { 0 };
+            Task {
+                name: if count == 1 { one.name.clone() } else { format!("task-{task}") },
+                module: ContentId::of_bytes(MODULE),
+                args: machine::arguments(run, exit),
+                resources: (count > 1).then(|| part(whole, u64::from(count), task == 0)),
+                ..one.clone()
+            }
+        })
+        .collect();
     job
+}
+
+/// An equal part of what a pod needs; the first has what is left over, too.
+fn part(whole: TaskResources, count: u64, is_first: bool) -> TaskResources {
+    let of = |amount: u64| amount / count + if is_first { amount % count } else { 0 };
+    TaskResources {
+        cpu: dms_messages::CpuMillis(of(whole.cpu.0)),
+        memory: dms_messages::MemoryMib(of(whole.memory.0)),
+        disk: dms_messages::DiskMib(of(whole.disk.0)),
+    }
 }

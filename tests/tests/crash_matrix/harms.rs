@@ -71,7 +71,8 @@ impl Party {
             log: logs.join(number.to_string()),
             oracle: SharedOracle::default(),
         };
-        let onboard = ["onboard", "--yes", "--cpu", "2", "--memory", "1GiB", "--disk", "256MiB"];
+        let onboard =
+            ["onboard", "--yes", "--skip-benchmark", "--cpu", "2", "--memory", "1GiB", "--disk", "256MiB"];
         let run = party.command().args(onboard).output().expect("the program can be run");
         assert!(run.status.success(), "{run:?}");
         party
@@ -89,6 +90,7 @@ impl Party {
 
     async fn start(&self) -> Life {
         let mut command = self.command();
+        command.env("DMS_OWNER_FIRST", "false");
         command.args(["run", "--open", "--listen", &format!("/ip4/127.0.0.1/tcp/{}", self.port)]);
         command.args(self.bootstrap.iter().flat_map(|address| ["--bootstrap", address]));
         Life::of(command, &self.data, &self.log).await.unwrap_or_else(|status| {
@@ -131,7 +133,7 @@ async fn feed(client: ApiClient, oracle: SharedOracle, pods: Vec<Pod>, stop: Arc
             (0, Some(job)) => commands.spawn(async move { cancel(&client, &oracle, job).await }),
             (1, Some(job)) => commands.spawn(async move { show(&client, &oracle, job).await }),
             (number, _) => {
-                let pod = pods[usize::from(number == 2)].clone();
+                let pod = in_tasks(pods[usize::from(number == 2)].clone(), 1 + random.below(3));
                 let name = format!("job {}", random.below(u64::MAX));
                 commands.spawn(async move { submit(&client, &oracle, name, pod).await })
             }

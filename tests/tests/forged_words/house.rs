@@ -13,6 +13,7 @@ use dms_actors::mesh::{Mesh, Topic, Verdict};
 use dms_actors::transport::memory::MemoryNetwork;
 use dms_actors::{ActorPath, ActorRef, ActorSystem, Kind, Policy, Refusal, Supervision, Workers};
 use dms_messages::{Credentials, Did, Document, Keypair, ResourceSummary, Resources, Signed, to_canonical};
+use dms_node::benchmark::GivenMachine;
 use dms_node::blobs::BlobStore;
 use dms_node::commands::{CapabilityView, GetCapability, GetStatus, NodeStatus};
 use dms_node::network::{self, NetworkParts};
@@ -157,11 +158,13 @@ impl World {
             },
             provider_rules: ProviderRules { lease: HOURS, max_output: 1024 },
             max_jobs: 10,
+            monitoring: None,
             times: NodeTimes { reconcile: HOURS, housekeeping: HOURS, ..NodeTimes::default() },
             opener: BooksOpener::default(),
             workers: Workers::threads(tokio::runtime::Handle::current()),
             blobs,
             executor: Arc::<HeldExecutor>::clone(&executor),
+            machine: Arc::new(GivenMachine::default()),
             network: NetworkParts {
                 connections: watch::channel(Vec::new()).1,
                 transport_status: watch::channel(Default::default()).1,

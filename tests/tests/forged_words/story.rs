@@ -126,6 +126,7 @@ pub(crate) fn bid(request: BidRequestId, number: usize) -> dms_messages::Bid {
         price: Price(1),
         score: 1,
         lease: Millis(3_600_000),
+        profile: Default::default(),
     }
 }
 
@@ -154,6 +155,7 @@ pub(crate) fn advert(sequence: u64) -> dms_messages::Advert {
         prices: PriceList::default(),
         sequence,
         credentials: Credentials::default(),
+        profile: Default::default(),
     }
 }
 
@@ -396,7 +398,7 @@ impl House {
         let accepted = dms_messages::Accepted { attempt, contract: terms.content_id(), allocation };
         self.say(Who::Provider, Word::Accepted, accepted).await;
         let state = AllocationState::Running;
-        let status = dms_messages::AllocationStatus { attempt, allocation, state, result: None };
+        let status = dms_messages::AllocationStatus { attempt, allocation, task: 0, state, result: None };
         self.say(Who::Provider, Word::AllocationStatus, status).await;
     }
 }

@@ -298,6 +298,8 @@ words! {
     Acknowledge => "dms.acknowledge",
     Cancel => "dms.cancel",
     Reconcile => "dms.reconcile",
+    Census => "dms.census",
+    CensusReply => "dms.census-reply",
     Join => "dms.join",
     Renew => "dms.renew",
     Admitted => "dms.admitted",

@@ -3,6 +3,8 @@
 use dms_actors::clock::Timestamp;
 use dms_messages::{Capability, Credentials, Invite, JobId, Millis};
 use dms_node::api::types::{JobDefaults, NewBackup, NewJob};
+use dms_node::orchestrator::preferences::{OwnRules, Preferences};
+use dms_node::preferences::SetPreferences;
 use dms_node::trust::commands::{BeginJoin, GrantToken, KeepTokens, MakeInvite, TrustPeer};
 use dms_tests::hand_made;
 use dms_tests::hostile::issuer;
@@ -48,6 +50,7 @@ fn with(value: &Value, place: &str, new: Value) -> Vec<u8> {
 pub(super) fn family(table: &mut Table) {
     jobs(table);
     capabilities(table);
+    preferences(table);
     forms(table);
     trust(table);
 }
@@ -67,12 +70,19 @@ fn jobs(table: &mut Table) {
     let many = |item: &Value, count: usize| Value::from(vec![item.clone(); count]);
     let text = |length: usize| Value::from("x".repeat(length));
     let cases: Vec<(&str, &str, Value, &str)> = vec![
-        ("no pod", "/pods", json!([]), "0 pods and 0 tasks"),
-        ("two pods", "/pods", many(&pod, 2), "2 pods and 2 tasks"),
-        ("a thousand pods", "/pods", many(&pod, 1000), "1000 pods and 1000 tasks"),
+        ("no pod", "/pods", json!([]), "jobs of exactly one pod; this one has 0"),
+        ("two pods", "/pods", many(&pod, 2), "jobs of exactly one pod; this one has 2"),
+        ("a thousand pods", "/pods", many(&pod, 1000), "jobs of exactly one pod; this one has 1000"),
         ("pods that are a number", "/pods", json!(7), "invalid type"),
-        ("no task", "/pods/0/tasks", json!([]), "1 pods and 0 tasks"),
-        ("two tasks", "/pods/0/tasks", many(&task, 2), "1 pods and 2 tasks"),
+        ("no task", "/pods/0/tasks", json!([]), "1 to 16 tasks; this one has 0"),
+        ("two tasks of one name", "/pods/0/tasks", many(&task, 2), "two tasks are called"),
+        ("17 tasks", "/pods/0/tasks", many(&task, 17), "1 to 16 tasks; this one has 17"),
+        (
+            "a task that says more than its pod",
+            "/pods/0/tasks/0/resources",
+            json!({"cpu": 1, "memory": 1, "disk": u64::MAX}),
+            "not the sums",
+        ),
         ("a name without an end", "/name", text(513), "name: name is longer"),
         ("a name that is a number", "/name", json!(1), "invalid type"),
         ("no bids", "/wanted", json!(0), "wanted: must be 1 to 64"),
@@ -164,6 +174,25 @@ fn capabilities(table: &mut Table) {
     for (name, place, value, reason) in cases {
         add(table, format!("a capability: {name}"), with(&good, place, value), reason, check);
     }
+}
+
+fn preferences(table: &mut Table) {
+    let set = |set: SetPreferences| told(Preferences::parse(&set.text, &OwnRules::none()));
+    let rule = |cel: &str| format!("[[requester.expression]]\nname = \"own\"\ncel = '''{cel}'''\n");
+    let cases: Vec<(&str, String, &str)> = vec![
+        ("of an unknown key", "colour = 1".to_owned(), "unknown field `colour`"),
+        ("without an end", "x".repeat(20_000), "more than 16384 bytes"),
+        ("of tables in tables", format!("a = {}", "{ a = ".repeat(2_000)), "line 1"),
+        ("with a loop", rule("[1, 2].all(x, [1, 2].all(y, true))"), "loops"),
+        ("with a regular expression", rule("location.matches('(a*)*b')"), "not offered"),
+        ("with brackets without an end", rule(&"(".repeat(500)), "not an expression in CEL"),
+        ("with more signs than anybody needs", rule(&"-".repeat(600)), "at most 512 bytes"),
+    ];
+    for (name, text, reason) in cases {
+        add(table, format!("preferences {name}"), json!({"text": text}).to_string(), reason, set);
+    }
+    add(table, "preferences by a number", json!({"text": 1}).to_string(), "invalid type", set);
+    add(table, "preferences and more", json!({"text": "", "x": 1}).to_string(), "unknown field `x`", set);
 }
 
 /// What is no JSON of any route.

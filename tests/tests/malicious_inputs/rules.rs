@@ -62,6 +62,23 @@ fn bids(table: &mut Table) {
     for (name, resources, reason) in broken_resources() {
         add(table, name, reason, Bid { resources, ..words::bid() });
     }
+    for (name, profile, reason) in broken_profiles() {
+        add(table, name, reason, Bid { profile, ..words::bid() });
+    }
+}
+
+/// Machines that cannot be, with the reason.
+fn broken_profiles() -> Vec<(&'static str, Profile, &'static str)> {
+    let long = "x".repeat(MAX_PROFILE_TEXT + 1);
+    let labels = (0..=MAX_PROFILE_LABELS).map(|n| (n.to_string(), String::new())).collect();
+    let nothing = Profile::default;
+    vec![
+        ("17 labels", Profile { labels, ..nothing() }, "more than 16 labels"),
+        ("a long label", Profile { labels: [(long.clone(), "x".into())].into(), ..nothing() }, "64 bytes"),
+        ("a long value", Profile { labels: [("x".into(), long.clone())].into(), ..nothing() }, "64 bytes"),
+        ("a long location", Profile { location: Some(long), ..nothing() }, "64 bytes"),
+        ("more than all taken", Profile { load: Some(1001), ..nothing() }, "1000 thousandths"),
+    ]
 }
 
 fn requests(table: &mut Table) {
@@ -185,6 +202,15 @@ fn contracts(table: &mut Table) {
     for (name, change, reason) in tasks {
         add(table, name, reason, with_task(change));
     }
+    let share = TaskResources { cpu: CpuMillis(u64::MAX), memory: MemoryMib(1), disk: DiskMib(0) };
+    let mut greedy = contract();
+    let task = Task { resources: Some(share), ..greedy.pod.tasks[0].clone() };
+    greedy.pod.tasks = vec![task.clone(), Task { name: "b".into(), ..task }];
+    add(table, "tasks that need more than there are numbers for", "not the sums", greedy.clone());
+    greedy.pod.tasks[1].name = "../up".into();
+    add(table, "a task whose name leads elsewhere", "name: a task's name has", greedy.clone());
+    greedy.pod.tasks.clear();
+    add(table, "a pod of nothing", "1 to 16 tasks", greedy);
     let mut poor = contract();
     poor.pod.requirement.cpu = CpuMillis(0);
     add(table, "a pod without cpu", "resources: a pod needs some cpu", poor);
@@ -199,6 +225,7 @@ fn reports(table: &mut Table) {
         "only a terminal state has a result",
         AllocationStatus { state: running, ..status() },
     );
+    add(table, "a task beyond all", "no pod has so many tasks", AllocationStatus { task: 16, ..status() });
     let accepted = AllocationState::Accepted;
     let early = AllocationStatus { state: accepted, ..status() };
     add(table, "a result before it runs", "only a terminal state has a result", early);
@@ -244,6 +271,9 @@ fn introductions(table: &mut Table) {
     add(table, "an address without an end", "address is longer", Advert { addresses, ..words::advert() });
     for (name, available, reason) in broken_resources() {
         add(table, name, reason, Advert { available, ..words::advert() });
+    }
+    for (name, profile, reason) in broken_profiles() {
+        add(table, name, reason, Advert { profile, ..words::advert() });
     }
 }
 

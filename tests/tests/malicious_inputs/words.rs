@@ -1,7 +1,10 @@
 //! Bodies of words that are told without a signature: for the decoder that a link gives each kind to.
 
 use ciborium::Value;
-use dms_messages::{MAX_RECONCILED, MAX_REVOCATIONS, MAX_SHOWN_TOKENS, MAX_TOKEN_LENGTH};
+use dms_messages::{
+    MAX_MESSAGE_LENGTH, MAX_MESSAGE_TYPE_LENGTH, MAX_RECONCILED, MAX_REVOCATIONS, MAX_SHOWN_TOKENS,
+    MAX_TOKEN_LENGTH,
+};
 use dms_node::trust::needs;
 use dms_tests::hostile::{context, plain, words};
 
@@ -64,6 +67,23 @@ pub(super) fn family(table: &mut Table) {
     amounts(table);
     variants(table);
     lists(table);
+    messages(table);
+}
+
+fn messages(table: &mut Table) {
+    let message = "dms.allocation-message/1";
+    for length in [MAX_MESSAGE_LENGTH + 1, 200_000] {
+        let body = within(message, "content", "body", bytes(length));
+        add(table, message, &format!("a body of {length} bytes"), body, "a message has at most 65536 bytes");
+    }
+    let long = "x".repeat(MAX_MESSAGE_TYPE_LENGTH + 1);
+    for content_type in ["", "text plain", "a\n", "\u{1b}[2J", "ä", &long] {
+        let body = within(message, "content", "type", content_type);
+        add(table, message, &format!("the type {content_type:?}"), body, "the type of a message is");
+    }
+    add(table, message, "a wish that is a number", with(message, "wants_reply", 1), "Decode");
+    let check = "dms.allocation-check/1";
+    add(table, check, "an id of 15 bytes", with(check, "allocation", bytes(15)), "Decode");
 }
 
 fn ids(table: &mut Table) {

@@ -1,4 +1,4 @@
-//! The routes of lists and of what they list: peers, bid requests, bids, allocations, contracts.
+//! The routes of lists and of what they list: peers, the graph, bid requests, bids, allocations, contracts.
 
 use axum::Json;
 use axum::Router;
@@ -9,6 +9,7 @@ use axum::routing::get;
 use serde::Deserialize;
 
 use super::{Failure, Shared};
+use crate::graph::view::GetGraph;
 use crate::listings::bids::{ListBidRequests, ListBids};
 use crate::listings::contracts::{ListAllocations, ListContracts, ShowAllocation, ShowContract};
 use crate::listings::{Direction, PAGE_LIMIT, Page};
@@ -18,6 +19,7 @@ use crate::peers::GetPeers;
 pub(super) fn routes(router: Router<Shared>) -> Router<Shared> {
     router
         .route("/v1/peers", get(list_peers))
+        .route("/v1/graph", get(show_graph))
         .route("/v1/bid-requests", get(list_bid_requests))
         .route("/v1/bids", get(list_bids))
         .route("/v1/allocations", get(list_allocations))
@@ -64,6 +66,10 @@ async fn list_peers(
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
     Ok(Json(shared.ask(GetPeers { limit: query.limit() }).await?).into_response())
+}
+
+async fn show_graph(State(shared): State<Shared>) -> Result<Response, Failure> {
+    Ok(Json(shared.ask(GetGraph).await?).into_response())
 }
 
 #[derive(Debug, Deserialize)]

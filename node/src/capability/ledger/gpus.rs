@@ -27,7 +27,12 @@ pub(super) fn pick(
     if served == demands.len() {
         Ok(given.into_keys().collect())
     } else {
-        Err(Shortfall { dimension: Dimension::Gpu, needed: demands.len() as u64, had: served as u64 })
+        Err(Shortfall {
+            dimension: Dimension::Gpu,
+            needed: demands.len() as u64,
+            had: served as u64,
+            is_owners: false,
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! What may be held, taken and registered, as tables; the law of the books under any sequence.
 
 mod flood;
+mod nunet_allocator;
+mod nunet_resource_manager;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -122,10 +124,10 @@ fn whether_all_gpus_can_be_served_does_not_depend_on_who_comes_first() {
     for demands in [[any.clone(), amd.clone()], [amd.clone(), any.clone()]] {
         assert_eq!(gpus::pick(&offer, &offer.resources.gpus, &demands), both, "the small one is left to amd");
     }
-    let short = Shortfall { dimension: Dimension::Gpu, needed: 3, had: 2 };
+    let short = Shortfall { dimension: Dimension::Gpu, needed: 3, had: 2, is_owners: false };
     assert_eq!(gpus::pick(&offer, &offer.resources.gpus, &[any.clone(), amd, any]), Err(short));
     let model = GpuRequirement { model: Some("x2".into()), ..GpuRequirement::default() };
-    let short = Shortfall { dimension: Dimension::Gpu, needed: 1, had: 0 };
+    let short = Shortfall { dimension: Dimension::Gpu, needed: 1, had: 0, is_owners: false };
     assert_eq!(gpus::pick(&offer, &offer.resources.gpus, &[model]), Err(short));
 }
 
@@ -138,7 +140,7 @@ fn ports_are_given_by_number_and_slots_only_where_they_are_limited() {
     apply(&mut books, Event::CapabilityRegistered { capability: offer.clone() });
     let ask =
         |books: &Books, ports| hold(books, me.me(), me.me(), &Requirement { ports, ..requirement(1, 1) });
-    let lacks = |dimension, needed, had| vec![Shortfall { dimension, needed, had }];
+    let lacks = |dimension, needed, had| vec![Shortfall { dimension, needed, had, is_owners: false }];
     assert_eq!(ask(&books, 0), Ok(resources(1, 1)), "no limit, no slot");
     assert_eq!(ask(&books, 1), Err(DeclineReason::TooBig { shortfalls: lacks(Dimension::Ports, 1, 0) }));
 

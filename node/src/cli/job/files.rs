@@ -8,10 +8,11 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use dms_messages::{ContentId, DiskMib, FileEntry, FileTree, RelativePath};
+use dms_messages::{ContentId, DiskMib, FileEntry, FileTree, RelativePath, check_task_name};
 
 use crate::api::MAX_BLOB_BYTES;
 use crate::api::client::ApiClient;
+use crate::api::types::JobView;
 use crate::cli::error::{BAD_JOB, CANNOT_WRITE, CliError};
 
 /// Most files that are sent, as many as a tree may have.
@@ -144,8 +145,33 @@ pub(super) fn check_directory(directory: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Writes the files of a job into `directory`, those of several tasks below their names; gives their paths in it.
+pub(super) async fn download_all(
+    client: &ApiClient,
+    job: &JobView,
+    directory: &Path,
+) -> Result<Vec<String>, CliError> {
+    if job.tasks.is_empty() {
+        return download(client, job.output, directory).await;
+    }
+    fs::create_dir_all(directory).map_err(|error| cannot("make", directory, error))?;
+    let mut written = Vec::new();
+    for task in job.tasks.iter().filter(|task| task.output.is_some()) {
+        // Checked by whoever accepted the job, and here again: it becomes a path.
+        check_task_name(&task.name).map_err(CliError::failed)?;
+        let below = directory.join(&task.name);
+        if fs::symlink_metadata(&below).is_ok_and(|metadata| !metadata.is_dir()) {
+            let message = format!("{} is in the way: it is not a directory", below.display());
+            return Err(CliError::Plain { code: CANNOT_WRITE, message });
+        }
+        let files = download(client, task.output, &below).await?;
+        written.extend(files.into_iter().map(|file| format!("{}/{file}", task.name)));
+    }
+    Ok(written)
+}
+
 /// Writes the files of a tree into `directory`; gives their paths in it. No tree, no files.
-pub(super) async fn download(
+async fn download(
     client: &ApiClient,
     tree: Option<ContentId>,
     directory: &Path,

@@ -2,7 +2,7 @@
 //!
 //! While the job runs, output comes in pieces by attempt and offset; when it has ended, the collected whole
 //! is fetched and only what was not printed yet is printed. A new attempt writes everything again: that is
-//! said, and its output printed from the beginning.
+//! said, and its output printed from the beginning. Of several tasks each line begins with the name of its task.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -80,14 +80,103 @@ impl Printed {
     }
 }
 
+/// Longest part of a line that is held back until its end is there, so that lines of several tasks do not mix.
+const MAX_LINE: usize = 64 * 1024;
+
+/// Puts a task's name before each of its lines. Pure: says which bytes to print.
+#[derive(Debug)]
+struct Lines {
+    prefix: String,
+    /// The beginning of a line that has not ended.
+    open: Vec<u8>,
+}
+
+impl Lines {
+    fn of(name: &str) -> Self {
+        Self { prefix: format!("{name} | "), open: Vec::new() }
+    }
+
+    /// The whole lines that there are with `bytes`.
+    fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.open.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.open.len() >= MAX_LINE {
+                lines.append(&mut self.rest());
+            }
+        }
+        lines
+    }
+
+    /// The line that has not ended, ended.
+    fn rest(&mut self) -> Vec<u8> {
+        if self.open.is_empty() {
+            return Vec::new();
+        }
+        let line = std::mem::take(&mut self.open);
+        let end: &[u8] = if line.ends_with(b"\n") { b"" } else { b"\n" };
+        [self.prefix.as_bytes(), &line, end].concat()
+    }
+}
+
+/// What of one task is printed.
+#[derive(Debug)]
+struct Watched {
+    /// Which task, from 0.
+    task: u16,
+    printed: Printed,
+    /// Of standard output and standard error, if the job has several tasks and all are watched.
+    lines: Option<(Lines, Lines)>,
+}
+
+impl Watched {
+    /// The tasks of a job that are watched: all of them, or the one that is wanted.
+    fn of(view: &JobView, wanted: Option<usize>) -> Vec<Self> {
+        let names: Vec<&str> = view.tasks.iter().map(|task| task.name.as_str()).collect();
+        if wanted.is_some() || names.len() < 2 {
+            let task = u16::try_from(wanted.unwrap_or(0)).unwrap_or(u16::MAX);
+            return vec![Self { task, printed: Printed::default(), lines: None }];
+        }
+        let watched = |(task, name): (u16, &str)| Self {
+            task,
+            printed: Printed::default(),
+            lines: Some((Lines::of(name), Lines::of(name))),
+        };
+        (0..).zip(names).map(watched).collect()
+    }
+
+    /// What is to be printed of new bytes.
+    fn shown(&mut self, stream: OutputStream, bytes: Vec<u8>) -> Vec<u8> {
+        match (&mut self.lines, stream) {
+            (None, _) => bytes,
+            (Some((stdout, _)), OutputStream::Stdout) => stdout.take(&bytes),
+            (Some((_, stderr)), OutputStream::Stderr) => stderr.take(&bytes),
+        }
+    }
+
+    /// What is left to be printed when nothing follows.
+    fn rest(&mut self, stream: OutputStream) -> Vec<u8> {
+        match (&mut self.lines, stream) {
+            (None, _) => Vec::new(),
+            (Some((stdout, _)), OutputStream::Stdout) => stdout.rest(),
+            (Some((_, stderr)), OutputStream::Stderr) => stderr.rest(),
+        }
+    }
+}
+
 /// Watches one job.
 #[derive(Debug)]
 pub(super) struct Follower<'a> {
     client: &'a ApiClient,
     session: &'a Session,
     id: JobId,
+    /// The only task that is watched, if not all are.
+    wanted: Option<usize>,
     streams: Streams,
-    printed: Printed,
+    /// None before the job was looked at.
+    watched: Vec<Watched>,
+    /// The attempt of which it was said that the output starts again.
+    said_again: Option<u32>,
     said: String,
 }
 
@@ -96,9 +185,10 @@ pub(super) async fn to_end(
     client: &ApiClient,
     session: &Session,
     id: JobId,
+    task: Option<usize>,
     streams: Streams,
 ) -> Result<Option<JobView>, CliError> {
-    let mut follower = Follower::new(client, session, id, streams);
+    let mut follower = Follower::new(client, session, id, task, streams);
     tokio::select! {
         biased;
         _ = tokio::signal::ctrl_c() => Ok(None),
@@ -107,8 +197,24 @@ pub(super) async fn to_end(
 }
 
 impl<'a> Follower<'a> {
-    pub(super) fn new(client: &'a ApiClient, session: &'a Session, id: JobId, streams: Streams) -> Self {
-        Self { client, session, id, streams, printed: Printed::default(), said: String::new() }
+    pub(super) fn new(
+        client: &'a ApiClient,
+        session: &'a Session,
+        id: JobId,
+        wanted: Option<usize>,
+        streams: Streams,
+    ) -> Self {
+        let (watched, said) = (Vec::new(), String::new());
+        Self { client, session, id, wanted, streams, watched, said_again: None, said }
+    }
+
+    /// How the job stands.
+    async fn look(&mut self) -> Result<JobView, ClientError> {
+        let view = self.client.job(self.id).await?;
+        if self.watched.is_empty() {
+            self.watched = Watched::of(&view, self.wanted);
+        }
+        Ok(view)
     }
 
     async fn until_end(&mut self) -> Result<JobView, CliError> {
@@ -146,7 +252,7 @@ impl<'a> Follower<'a> {
 
     /// Looks once: says what changed, prints what is new.
     async fn step(&mut self) -> Result<JobView, CliError> {
-        let view = self.client.job(self.id).await?;
+        let view = self.look().await?;
         if !view.is_terminal {
             self.say(&view);
             self.live().await?;
@@ -162,13 +268,14 @@ impl<'a> Follower<'a> {
 
     /// Prints everything that there is by now, without a word about the job.
     pub(super) async fn catch_up(&mut self) -> Result<(), CliError> {
-        let view = self.client.job(self.id).await?;
+        let view = self.look().await?;
         if view.is_terminal {
             return self.whole(&view).await;
         }
         loop {
             if self.live().await? == 0 {
-                return Ok(());
+                // The rest of a line may come later; what there is by now is wanted now.
+                return self.rest();
             }
         }
     }
@@ -184,32 +291,59 @@ impl<'a> Follower<'a> {
     /// Prints new live output; gives how many bytes there were.
     async fn live(&mut self) -> Result<usize, CliError> {
         let mut printed = 0;
-        for (stream, is_error) in self.streams.list() {
-            let offset = *self.printed.offset(*stream);
-            let piece = self.client.output(self.id, *stream, offset).await?;
-            self.begin(piece.attempt);
-            let new = self.printed.take(*stream, piece.offset, &piece.bytes);
-            write(new, *is_error)?;
-            printed += new.len();
+        for index in 0..self.watched.len() {
+            for (stream, is_error) in self.streams.list() {
+                let watched = &mut self.watched[index];
+                let offset = *watched.printed.offset(*stream);
+                let piece = self.client.output(self.id, watched.task, *stream, offset).await?;
+                self.begin(index, piece.attempt)?;
+                let watched = &mut self.watched[index];
+                let new = watched.printed.take(*stream, piece.offset, &piece.bytes).to_vec();
+                printed += new.len();
+                write(&watched.shown(*stream, new), *is_error)?;
+            }
         }
         Ok(printed)
     }
 
     /// Prints the rest of the collected output of a job that has ended.
     async fn whole(&mut self, view: &JobView) -> Result<(), CliError> {
-        for (stream, is_error) in self.streams.list() {
-            let Some(content) = content(view, *stream) else { continue };
-            let bytes = self.client.blob(&content).await?;
-            self.begin(Some(view.attempt_count));
-            write(self.printed.take(*stream, 0, &bytes), *is_error)?;
+        for index in 0..self.watched.len() {
+            for (stream, is_error) in self.streams.list() {
+                let Some(content) = content(view, self.watched[index].task, *stream) else { continue };
+                let bytes = self.client.blob(&content).await?;
+                self.begin(index, Some(view.attempt_count))?;
+                let watched = &mut self.watched[index];
+                let new = watched.printed.take(*stream, 0, &bytes).to_vec();
+                write(&watched.shown(*stream, new), *is_error)?;
+            }
+        }
+        self.rest()
+    }
+
+    /// Prints what was held back of lines that have not ended.
+    fn rest(&mut self) -> Result<(), CliError> {
+        for watched in &mut self.watched {
+            for (stream, is_error) in self.streams.list() {
+                write(&watched.rest(*stream), *is_error)?;
+            }
         }
         Ok(())
     }
 
-    fn begin(&mut self, attempt: Option<u32>) {
-        if self.printed.begin(attempt) {
+    fn begin(&mut self, index: usize, attempt: Option<u32>) -> Result<(), CliError> {
+        if !self.watched[index].printed.begin(attempt) {
+            return Ok(());
+        }
+        // The line that the attempt before did not end is ended.
+        for (stream, is_error) in self.streams.list() {
+            write(&self.watched[index].rest(*stream), *is_error)?;
+        }
+        if self.said_again != attempt {
+            self.said_again = attempt;
             self.session.out.note("the output starts again: this is a new attempt");
         }
+        Ok(())
     }
 }
 
@@ -225,10 +359,14 @@ fn is_passing(error: &ClientError) -> bool {
     }
 }
 
-fn content(view: &JobView, stream: OutputStream) -> Option<ContentId> {
+fn content(view: &JobView, task: u16, stream: OutputStream) -> Option<ContentId> {
+    let (stdout, stderr) = match view.tasks.get(usize::from(task)) {
+        Some(task) => (task.stdout, task.stderr),
+        None => (view.stdout, view.stderr),
+    };
     match stream {
-        OutputStream::Stdout => view.stdout,
-        OutputStream::Stderr => view.stderr,
+        OutputStream::Stdout => stdout,
+        OutputStream::Stderr => stderr,
     }
 }
 
@@ -252,40 +390,80 @@ fn write(bytes: &[u8], is_error: bool) -> Result<(), CliError> {
 /// The collected output of a job, for programs.
 #[derive(Debug, Serialize)]
 pub(super) struct Collected {
-    /// Standard output as text; what is not UTF-8 is replaced. The bytes are under the job's `stdout`.
+    /// Standard output as text; what is not UTF-8 is replaced. The bytes are under the job's `stdout`. Of several tasks
+    /// one's after another's.
     stdout: String,
     /// Standard error, likewise.
+    stderr: String,
+    /// Of each task, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tasks: Vec<CollectedTask>,
+}
+
+/// The collected output of one of several tasks.
+#[derive(Debug, Serialize)]
+struct CollectedTask {
+    name: String,
+    stdout: String,
     stderr: String,
 }
 
 impl Collected {
     /// What was written, as text.
     pub(super) fn of(stdout: &[u8], stderr: &[u8]) -> Self {
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        Self { stdout: text(stdout), stderr: text(stderr) }
+        Self { stdout: text(stdout), stderr: text(stderr), tasks: Vec::new() }
     }
 }
 
-/// Everything that a job has written: collected if it has ended, live until now if not.
-pub(super) async fn collected(client: &ApiClient, view: &JobView) -> Result<Collected, CliError> {
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Everything that a job, or one task of it, has written: collected if it has ended, live until now if not.
+pub(super) async fn collected(
+    client: &ApiClient,
+    view: &JobView,
+    wanted: Option<usize>,
+) -> Result<Collected, CliError> {
+    if wanted.is_some() || view.tasks.is_empty() {
+        let [stdout, stderr] = written(client, view, wanted.unwrap_or(0)).await?;
+        return Ok(Collected::of(&stdout, &stderr));
+    }
+    let mut all = Collected::of(b"", b"");
+    for (index, task) in view.tasks.iter().enumerate() {
+        let [stdout, stderr] = written(client, view, index).await?.map(|bytes| text(&bytes));
+        all.stdout.push_str(&stdout);
+        all.stderr.push_str(&stderr);
+        all.tasks.push(CollectedTask { name: task.name.clone(), stdout, stderr });
+    }
+    Ok(all)
+}
+
+/// Both streams of one task.
+async fn written(client: &ApiClient, view: &JobView, task: usize) -> Result<[Vec<u8>; 2], CliError> {
+    let task = u16::try_from(task).unwrap_or(u16::MAX);
     let mut streams = [Vec::new(), Vec::new()];
     for (bytes, stream) in streams.iter_mut().zip([OutputStream::Stdout, OutputStream::Stderr]) {
-        *bytes = match content(view, stream) {
+        *bytes = match content(view, task, stream) {
             Some(content) => client.blob(&content).await?.to_vec(),
             None if view.is_terminal => Vec::new(),
-            None => live_so_far(client, view.id, stream).await?,
+            None => live_so_far(client, view.id, task, stream).await?,
         };
     }
-    let [stdout, stderr] = streams;
-    Ok(Collected::of(&stdout, &stderr))
+    Ok(streams)
 }
 
-async fn live_so_far(client: &ApiClient, id: JobId, stream: OutputStream) -> Result<Vec<u8>, CliError> {
+async fn live_so_far(
+    client: &ApiClient,
+    id: JobId,
+    task: u16,
+    stream: OutputStream,
+) -> Result<Vec<u8>, CliError> {
     let mut printed = Printed::default();
     let mut bytes = Vec::new();
     loop {
         let offset = *printed.offset(stream);
-        let piece = client.output(id, stream, offset).await?;
+        let piece = client.output(id, task, stream, offset).await?;
         if printed.begin(piece.attempt) {
             bytes.clear();
         }
@@ -326,5 +504,18 @@ mod tests {
         assert!(!printed.begin(Some(2)));
         assert_eq!(printed.take(OutputStream::Stdout, 5, b""), b"");
         assert_eq!(printed.take(OutputStream::Stdout, 0, b"second"), b"second");
+    }
+
+    #[test]
+    fn lines_of_several_tasks_are_told_apart_and_never_mixed() {
+        let mut lines = Lines::of("left");
+        assert_eq!(lines.take(b"one\ntw"), b"left | one\n");
+        assert_eq!(lines.take(b""), b"");
+        assert_eq!(lines.take(b"o\n\nthree"), b"left | two\nleft | \n");
+        assert_eq!(lines.rest(), b"left | three\n");
+        assert_eq!(lines.rest(), b"");
+        // One that never ends is not kept for ever.
+        let shown = lines.take(&vec![b'x'; MAX_LINE + 1]);
+        assert_eq!((shown.len(), lines.open.len()), ("left | \n".len() + MAX_LINE + 1, 0));
     }
 }

@@ -114,8 +114,13 @@ pub(super) async fn run(spec: JobSpec, session: &Session) -> Result<ExitCode, Cl
 /// Reads what the job names and lays out its directories; what a node would refuse is refused.
 fn prepare(spec: JobSpec) -> Result<Prepared, CliError> {
     super::run::check(&spec)?;
-    let module = files::read_named("wasm", &spec.wasm)?;
-    let stdin = spec.stdin.as_deref().map(|path| files::read_named("stdin", path)).transpose()?;
+    let [task] = spec.tasks.as_slice() else {
+        let message = "--local runs one program; this job has several, which only a node runs side by side";
+        return Err(CliError::Plain { code: BAD_JOB, message: message.to_owned() });
+    };
+    let task = task.clone();
+    let module = files::read_named("wasm", &task.wasm)?;
+    let stdin = task.stdin.as_deref().map(|path| files::read_named("stdin", path)).transpose()?;
     let work = tempfile::Builder::new()
         .prefix("dms-local-")
         .tempdir()
@@ -128,7 +133,7 @@ fn prepare(spec: JobSpec) -> Result<Prepared, CliError> {
     };
     let output = make("output")?;
     let (mut input, mut tree) = (None, None);
-    if let Some(directory) = &spec.input {
+    if let Some(directory) = &task.input {
         let path = make("input")?;
         let copied = copy_input(directory, &path)?;
         let blob = copied.to_blob().map_err(|error| CliError::Plain {
@@ -147,16 +152,18 @@ fn prepare(spec: JobSpec) -> Result<Prepared, CliError> {
         memory_bytes: requirement.memory.bytes(),
         cpu_millis: requirement.cpu.0,
         disk_bytes: requirement.disk.bytes(),
-        timeout: spec.timeout.duration(),
+        timeout: task.timeout.duration(),
         output_bytes: Settings::for_data_dir("").max_output,
     };
     let workload = Workload {
         module: module.into(),
-        args: spec.args.clone(),
-        env: spec.env.clone().into_iter().collect(),
+        args: task.args,
+        env: task.env.into_iter().collect(),
         stdin: stdin.unwrap_or_default(),
         input,
         output,
+        // Nobody could send it any messages.
+        inbox: None,
     };
     let (name, directory) = (spec.name.clone(), spec.output.clone());
     check(spec, uploads)?;
@@ -167,7 +174,8 @@ fn prepare(spec: JobSpec) -> Result<Prepared, CliError> {
 fn check(spec: JobSpec, uploads: Uploads) -> Result<(), CliError> {
     let now = SystemClock::shared().now();
     // The id is only there to make the job whole; nobody sees it.
-    let job = spec.into_new_job(uploads).into_job(JobId::from_random([0; 16]), now, &JobDefaults::default());
+    let job =
+        spec.into_new_job(vec![uploads]).into_job(JobId::from_random([0; 16]), now, &JobDefaults::default());
     job.check().map_err(|error| CliError::Plain {
         code: BAD_JOB,
         message: format!("the job is not acceptable: {error}"),
@@ -192,7 +200,7 @@ async fn watch(
     interrupts: &mut Interrupts,
     transcript: &mut Transcript,
 ) -> Result<Outcome, CliError> {
-    let Execution { mut output, outcome, stop } = execution;
+    let Execution { mut output, outcome, stop, .. } = execution;
     let mut stop = Some(stop);
     loop {
         tokio::select! {

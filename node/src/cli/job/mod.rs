@@ -20,7 +20,7 @@ use dms_messages::{FailureCause, JobEnd, JobFailure, JobId, JobPhase};
 use serde::Serialize;
 
 use self::follow::{Follower, Streams};
-pub(super) use self::run::{check, spec, upload};
+pub(super) use self::run::{check, spec, uploaded};
 use super::error::{CliError, FAILED, LATER, TIMED_OUT, UNAVAILABLE, USAGE};
 use super::{Session, output, small_runtime};
 use crate::api::client::{ApiClient, ClientError};
@@ -54,6 +54,9 @@ enum Command {
         /// The job, or the beginning of its id
         #[arg(value_name = "JOB")]
         job: String,
+        /// Print only what this task has written, without its name before each line
+        #[arg(long, value_name = "NAME")]
+        task: Option<String>,
         /// Go on until the job ends, and exit as the program did
         #[arg(long, short)]
         follow: bool,
@@ -106,8 +109,14 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
                 session.out.document(&job, |job| output::job(job, output::now()));
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Logs { job, follow, stderr } => {
-                logs(&client, session, find(&client, &job).await?, follow, stderr).await
+            Command::Logs { job, task, follow, stderr } => {
+                let id = find(&client, &job).await?;
+                let task = match task {
+                    Some(name) => Some(task_index(&client.job(id).await?, &name)?),
+                    None => None,
+                };
+                let streams = if stderr { Streams::StderrToStdout } else { Streams::Both };
+                logs(&client, session, id, task, follow, streams).await
             }
             Command::Cancel { job } => {
                 let id = find(&client, &job).await?;
@@ -152,32 +161,41 @@ async fn find(client: &ApiClient, text: &str) -> Result<JobId, CliError> {
     }
 }
 
+/// Which task of a job has this name.
+fn task_index(job: &JobView, name: &str) -> Result<usize, CliError> {
+    let tasks = job.row.job.pods.first().map(|pod| pod.tasks.as_slice()).unwrap_or_default();
+    tasks.iter().position(|task| task.name == name).ok_or_else(|| {
+        let names: Vec<String> = tasks.iter().map(|task| output::escaped(&task.name)).collect();
+        CliError::usage(format!("the job has no task {name:?}; it has {}", names.join(", ")))
+    })
+}
+
 /// `dms job logs`.
 async fn logs(
     client: &ApiClient,
     session: &Session,
     id: JobId,
+    task: Option<usize>,
     is_following: bool,
-    is_stderr_only: bool,
+    streams: Streams,
 ) -> Result<ExitCode, CliError> {
-    let streams = if is_stderr_only { Streams::StderrToStdout } else { Streams::Both };
     if session.out.is_json() {
         let view = if is_following {
-            follow::to_end(client, session, id, Streams::None).await?
+            follow::to_end(client, session, id, task, Streams::None).await?
         } else {
             Some(client.job(id).await?)
         };
         let Some(view) = view else { return Ok(detached(session, id)) };
-        let text = follow::collected(client, &view).await?;
+        let text = follow::collected(client, &view, task).await?;
         session.out.json(&text);
         return Ok(if is_following { exit_code(&view) } else { ExitCode::SUCCESS });
     }
     if !is_following {
-        let mut follower = Follower::new(client, session, id, streams);
+        let mut follower = Follower::new(client, session, id, task, streams);
         follower.catch_up().await?;
         return Ok(ExitCode::SUCCESS);
     }
-    match follow::to_end(client, session, id, streams).await? {
+    match follow::to_end(client, session, id, task, streams).await? {
         Some(view) => Ok(exit_code(&view)),
         None => Ok(detached(session, id)),
     }
@@ -216,7 +234,7 @@ async fn get(
         return Err(CliError::Plain { code: LATER, message });
     }
     let files =
-        files::download(client, job.output, directory).await.map_err(|error| elsewhere(error, job.id))?;
+        files::download_all(client, job, directory).await.map_err(|error| elsewhere(error, job.id))?;
     let got = Got { job: job.id, directory: directory.to_path_buf(), files };
     session.out.document(&got, |got| {
         if got.files.is_empty() {

@@ -14,14 +14,16 @@ use crate::cli::error::{CliError, INTERRUPTED};
 use crate::cli::{Session, output};
 use crate::config::key_value;
 use crate::job_file::{
-    Architecture, Attempts, Cpu, JobFile, JobResources, JobSpec, Memory, Name, Ports, Timeout, Uploads,
-    Wanted,
+    Architecture, Attempts, Cpu, JobFile, JobResources, JobSpec, Memory, Name, Ports, TaskSpec, Timeout,
+    Uploads, Wanted,
 };
 
 /// Run a program on some node of the mesh, and watch it
 ///
 /// The job comes from a YAML or JSON file, from flags, or from both: flags win. What the program writes comes
 /// out here as it is written; notes about the job go to standard error. Ctrl-C stops watching, not the job.
+/// Of several programs (`tasks`) each line begins with its task's name, and the files of each are in a directory of
+/// that name; the exit code is that of the first one that failed.
 /// With --json, one document with the job and its whole output is printed when it has ended.
 ///
 /// With --local the same job runs on this machine, under the same limits and with the same exit codes, and no
@@ -118,6 +120,7 @@ impl Args {
         let args: Vec<_> = self.arg.into_iter().chain(self.args).collect();
         let flags = JobFile {
             name: self.name,
+            tasks: None,
             wasm: self.wasm,
             args: (!args.is_empty()).then_some(args),
             env: (!self.env.is_empty()).then(|| self.env.into_iter().collect()),
@@ -187,25 +190,26 @@ pub(super) async fn run(args: Args, client: &ApiClient, session: &Session) -> Re
     }
     session.out.note(&format!("job {id}"));
     let streams = if session.out.is_json() { Streams::None } else { Streams::Both };
-    let Some(view) = follow::to_end(client, session, id, streams).await? else {
+    let Some(view) = follow::to_end(client, session, id, None, streams).await? else {
         return Ok(detached(session, id));
     };
     let files = match &directory {
         Some(directory) => {
-            let files = files::download(client, view.output, directory).await;
+            let files = files::download_all(client, &view, directory).await;
             files.map_err(|error| elsewhere(error, id))?
         }
         None => Vec::new(),
     };
     if session.out.is_json() {
-        let output = follow::collected(client, &view).await?;
+        let output = follow::collected(client, &view, None).await?;
         session.out.json(&Finished { job: &view, output, files });
     } else {
         for file in &files {
             let path = directory.as_deref().unwrap_or(Path::new("")).join(file);
             session.out.note(&format!("wrote {}", path.display()));
         }
-        if directory.is_none() && view.output.is_some() {
+        let has_files = view.output.is_some() || view.tasks.iter().any(|task| task.output.is_some());
+        if directory.is_none() && has_files {
             let words = format!("job get {} --output DIR", output::short_id(&id));
             session.out.note(&format!("the job left files: fetch them with `{}`", session.command(&words)));
         }
@@ -219,15 +223,23 @@ pub(in crate::cli) fn check(spec: &JobSpec) -> Result<(), CliError> {
     if let Some(directory) = &spec.output {
         files::check_directory(directory).map_err(|error| error.while_doing("output"))?;
     }
-    match &spec.input {
-        Some(directory) => files::check_input(directory, spec.requirement.disk),
-        None => Ok(()),
+    for task in &spec.tasks {
+        let disk = task.resources.map_or(spec.requirement.disk, |share| share.disk);
+        if let Some(directory) = &task.input {
+            files::check_input(directory, disk).map_err(|error| of_task(error, &spec.tasks, task))?;
+        }
     }
+    Ok(())
+}
+
+/// An error of one program; of several it says which.
+fn of_task(error: CliError, tasks: &[TaskSpec], task: &TaskSpec) -> CliError {
+    if tasks.len() > 1 { error.while_doing(format!("task {}", task.name)) } else { error }
 }
 
 /// Uploads what the job names, and hands it in.
 async fn submit(client: &ApiClient, spec: JobSpec) -> Result<JobId, CliError> {
-    Ok(client.submit(&upload(client, spec).await?).await?)
+    Ok(client.submit(&uploaded(client, spec).await?).await?)
 }
 
 /// The job that a file describes, complete.
@@ -236,19 +248,28 @@ pub(in crate::cli) fn spec(path: &Path) -> Result<JobSpec, CliError> {
 }
 
 /// Uploads what the job names.
-pub(in crate::cli) async fn upload(client: &ApiClient, spec: JobSpec) -> Result<NewJob, CliError> {
+pub(in crate::cli) async fn uploaded(client: &ApiClient, spec: JobSpec) -> Result<NewJob, CliError> {
     // Asked first, so that a person without a node does not wait for an upload to fail.
     client.status().await?;
-    let module = files::upload_file(client, "wasm", &spec.wasm).await?;
-    let stdin = match &spec.stdin {
+    let mut uploads = Vec::with_capacity(spec.tasks.len());
+    for task in &spec.tasks {
+        uploads.push(upload(client, task).await.map_err(|error| of_task(error, &spec.tasks, task))?);
+    }
+    Ok(spec.into_new_job(uploads))
+}
+
+/// Uploads what one program is given.
+async fn upload(client: &ApiClient, task: &TaskSpec) -> Result<Uploads, CliError> {
+    let module = files::upload_file(client, "wasm", &task.wasm).await?;
+    let stdin = match &task.stdin {
         Some(path) => Some(files::upload_file(client, "stdin", path).await?),
         None => None,
     };
-    let input = match &spec.input {
+    let input = match &task.input {
         Some(path) => Some(files::upload_directory(client, path).await?),
         None => None,
     };
-    Ok(spec.into_new_job(Uploads { module, stdin, input }))
+    Ok(Uploads { module, stdin, input })
 }
 
 /// Why nobody took a job, at once, and where to read more.
@@ -288,9 +309,9 @@ mod tests {
         let line = ["x", path, "--cpu", "0.5", "--env", "A=b=c", "--arg=-v", "--", "--top", "10"];
         let spec = Line::try_parse_from(line).unwrap().args.spec().unwrap();
         assert_eq!(spec.name, "filed");
-        assert_eq!(spec.wasm, directory.path().join("a.wasm"));
-        assert_eq!(spec.args, ["-v", "--top", "10"]);
-        assert_eq!(spec.env["A"], "b=c");
+        assert_eq!(spec.tasks[0].wasm, directory.path().join("a.wasm"));
+        assert_eq!(spec.tasks[0].args, ["-v", "--top", "10"]);
+        assert_eq!(spec.tasks[0].env["A"], "b=c");
         assert_eq!(spec.requirement.cpu.0, 500);
         let nothing = Line::try_parse_from(["x"]).unwrap().args.spec().unwrap_err().to_string();
         assert!(nothing.contains("FILE") && nothing.contains("--wasm"), "{nothing}");

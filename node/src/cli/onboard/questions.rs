@@ -124,6 +124,7 @@ mod tests {
             memory_total: MemoryMib(16_000),
             memory_available: MemoryMib(9000),
             disk_free: DiskMib(200_000),
+            gpus: Vec::new(),
         }
     }
 

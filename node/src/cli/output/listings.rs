@@ -4,6 +4,7 @@ use dms_messages::{ContentId, Did, GpuId, Millis, Resources, Timestamp};
 use dms_storage::books::AttemptState;
 
 use super::{age, attempt_state, cell, count, escaped, fields, short_id, span, table, yes};
+use crate::allocation::route::CheckedAllocation;
 use crate::listings::bids::{BidList, BidOutcome, BidRequestView, BidView, DeclineView};
 use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
 use crate::listings::{Direction, Role};
@@ -200,6 +201,7 @@ pub(in crate::cli) fn allocations(
             short_id(&view.id),
             view.role.to_string(),
             short_id(&view.attempt.job),
+            task_of(view),
             view.attempt.number.to_string(),
             peer_of(view.role, view.requester, view.provider),
             or_nothing(view.resources.as_ref().map(ToString::to_string)),
@@ -209,7 +211,13 @@ pub(in crate::cli) fn allocations(
         ]
     };
     let rows: Vec<_> = list.iter().map(row).collect();
-    table(&["ID", "ROLE", "JOB", "TRY", "PEER", "GRANTED", "AGE", "RAN", "STATE"], &rows)
+    table(&["ID", "ROLE", "JOB", "TASK", "TRY", "PEER", "GRANTED", "AGE", "RAN", "STATE"], &rows)
+}
+
+/// Which pod of its job, and which task of that, an allocation is: `0/left`, or `0/1` where the name is not known.
+fn task_of(view: &AllocationView) -> String {
+    let task = view.task_name.as_deref().map_or_else(|| view.task.to_string(), cell);
+    format!("{}/{task}", view.attempt.pod)
 }
 
 /// `dms alloc show`.
@@ -218,6 +226,8 @@ pub(in crate::cli) fn allocation(view: &AllocationView, now: Timestamp) -> Strin
         ("id", view.id.to_string()),
         ("state", escaped(&attempt_state(&view.state))),
         ("job", format!("{} (try {})", view.attempt.job, view.attempt.number)),
+        ("pod", view.attempt.pod.to_string()),
+        ("task", view.task_name.as_deref().map_or_else(|| view.task.to_string(), escaped)),
         ("requester", party(view.requester, matches!(view.role, Role::Requester | Role::Both))),
         ("provider", party(view.provider, matches!(view.role, Role::Provider | Role::Both))),
         ("contract", view.contract.to_string()),
@@ -236,6 +246,14 @@ pub(in crate::cli) fn allocation(view: &AllocationView, now: Timestamp) -> Strin
     }
     lines.push(("began", instant(view.began, now)));
     lines.push(("changed", instant(view.moved, now)));
+    if let Some(usage) = &view.usage {
+        let share =
+            format!("{} now, {} in all", super::watch::cores(usage.cpu), span(usage.cpu_time.duration()));
+        lines.push(("runs for", span(usage.run_time.duration())));
+        lines.push(("processor", share));
+        lines.push(("memory", format!("{} now, {} at most", usage.memory, usage.peak_memory)));
+        lines.push(("disk", usage.disk.to_string()));
+    }
     if let Some(result) = &view.result {
         lines.push(("ran", result.wall.to_string()));
         lines.push(("peak memory", result.peak_memory.to_string()));
@@ -251,6 +269,31 @@ pub(in crate::cli) fn allocation(view: &AllocationView, now: Timestamp) -> Strin
         let text = if is_acknowledged { "the requester has it" } else { "the requester has not come for it" };
         lines.push(("result", text.to_owned()));
     }
+    fields(&lines)
+}
+
+/// `dms alloc status`.
+pub(in crate::cli) fn checked_allocation(checked: &CheckedAllocation, now: Timestamp) -> String {
+    let CheckedAllocation { provider, role, is_asked, report } = checked;
+    let mut lines = vec![
+        ("id", report.allocation.to_string()),
+        ("state", escaped(&report.state.to_string())),
+        ("since", instant(report.since, now)),
+        ("job", format!("{} (try {})", report.attempt.job, report.attempt.number)),
+        ("provider", party(*provider, matches!(role, Some(Role::Provider | Role::Both)))),
+    ];
+    if let Some(usage) = &report.usage {
+        lines.push(("ran", usage.ran.to_string()));
+        lines.push(("output", format!("{} + {} bytes (stdout + stderr)", usage.stdout, usage.stderr)));
+        let (messages, waiting) = (usage.messages, usage.waiting_messages);
+        lines.push(("messages", format!("{messages} ({waiting} not read yet)")));
+    }
+    if let Some(result) = &report.result {
+        lines.push(("ran", result.wall.to_string()));
+        lines.push(("peak memory", result.peak_memory.to_string()));
+    }
+    let source = if *is_asked { "its provider, just now" } else { "this node's own books" };
+    lines.push(("says", source.to_owned()));
     fields(&lines)
 }
 

@@ -7,9 +7,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::executors::ExecutionFailure;
+use crate::executors::{ExecutionFailure, Gauge};
 
 /// Files, directories and links a guest may have in its output directory. Each one costs an inode and a
 /// step of every later walk.
@@ -31,11 +32,12 @@ pub(super) struct DiskWatch {
     directory: PathBuf,
     granted_bytes: u64,
     next_look: Instant,
+    gauge: Arc<Gauge>,
 }
 
 impl DiskWatch {
-    pub(super) fn new(directory: PathBuf, granted_bytes: u64) -> Self {
-        Self { directory, granted_bytes, next_look: Instant::now() + LOOK_INTERVAL }
+    pub(super) fn new(directory: PathBuf, granted_bytes: u64, gauge: Arc<Gauge>) -> Self {
+        Self { directory, granted_bytes, next_look: Instant::now() + LOOK_INTERVAL, gauge }
     }
 
     /// Looks if it is time to.
@@ -47,29 +49,29 @@ impl DiskWatch {
         if began < self.next_look {
             return Ok(());
         }
-        check(&self.directory, self.granted_bytes)?;
+        self.gauge.set_disk(check(&self.directory, self.granted_bytes)?);
         let ended = Instant::now();
         self.next_look = ended + LOOK_INTERVAL.max((ended - began) * LOOK_COST_FACTOR);
         Ok(())
     }
 }
 
-/// Measures `directory` once.
+/// Measures `directory` once: how many bytes it holds.
 ///
 /// # Errors
 /// `DiskExceeded` if it holds more than `granted_bytes`, more than [`ENTRIES_MAX`] entries, or directories
 /// too deep to measure; `Host` if it cannot be read.
-pub(super) fn check(directory: &Path, granted_bytes: u64) -> Result<(), ExecutionFailure> {
-    match is_exceeded(directory, granted_bytes) {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(ExecutionFailure::DiskExceeded { granted_bytes }),
+pub(super) fn check(directory: &Path, granted_bytes: u64) -> Result<u64, ExecutionFailure> {
+    match measure(directory, granted_bytes) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(ExecutionFailure::DiskExceeded { granted_bytes }),
         Err(error) => Err(ExecutionFailure::Host(format!("the output directory cannot be read: {error}"))),
     }
 }
 
-/// Walks without following links. Lengths are counted as they appear, so that a sparse file counts in full
+/// The bytes in `directory`; none if they are more than granted. Walks without following links. Lengths are counted as they appear, so that a sparse file counts in full
 /// and a file with two names twice: both are what a copy of the directory would take.
-fn is_exceeded(directory: &Path, granted_bytes: u64) -> io::Result<bool> {
+fn measure(directory: &Path, granted_bytes: u64) -> io::Result<Option<u64>> {
     let mut bytes = deleted_but_open_bytes(directory);
     let mut entry_count = 0;
     // Paths wait here, not handles: a wide tree must not cost the node its file descriptors.
@@ -80,31 +82,31 @@ fn is_exceeded(directory: &Path, granted_bytes: u64) -> io::Result<bool> {
             Err(error) if depth == 0 => return Err(error),
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             // What the guest made too long or too strange to measure is not granted.
-            Err(_) => return Ok(true),
+            Err(_) => return Ok(None),
         };
         for entry in entries {
             let entry = entry?;
             entry_count += 1;
             if entry_count > ENTRIES_MAX {
-                return Ok(true);
+                return Ok(None);
             }
             match entry.metadata() {
                 Ok(metadata) if metadata.is_dir() => {
                     if depth == DEPTH_MAX {
-                        return Ok(true);
+                        return Ok(None);
                     }
                     pending.push((entry.path(), depth + 1));
                 }
                 Ok(metadata) => bytes = bytes.saturating_add(metadata.len()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => return Ok(true),
+                Err(_) => return Ok(None),
             }
         }
         if bytes > granted_bytes {
-            return Ok(true);
+            return Ok(None);
         }
     }
-    Ok(bytes > granted_bytes)
+    Ok((bytes <= granted_bytes).then_some(bytes))
 }
 
 /// Bytes of files that were deleted from `directory` but are still open: they take disk and no walk finds
@@ -137,13 +139,17 @@ mod tests {
         tempfile::tempdir().unwrap()
     }
 
+    fn is_exceeded(directory: &Path, granted_bytes: u64) -> io::Result<bool> {
+        measure(directory, granted_bytes).map(|bytes| bytes.is_none())
+    }
+
     #[test]
     fn lengths_add_up_to_the_limit_and_not_over() {
         let directory = directory();
         fs::create_dir(directory.path().join("inner")).unwrap();
         fs::write(directory.path().join("a"), [0; 600]).unwrap();
         fs::write(directory.path().join("inner/b"), [0; 400]).unwrap();
-        assert!(!is_exceeded(directory.path(), 1000).unwrap());
+        assert_eq!(measure(directory.path(), 1000).unwrap(), Some(1000));
         assert!(is_exceeded(directory.path(), 999).unwrap());
     }
 

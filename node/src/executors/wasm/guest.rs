@@ -3,7 +3,6 @@
 //! [`super::Run`] calls [`run`]. The rights are built here and nowhere else, from an empty WASI context.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
@@ -12,6 +11,7 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::disk::DiskWatch;
+use super::messages::Messages;
 use super::output::Stdio;
 use super::prepare::{Prepared, START};
 use super::{Meter, one_line};
@@ -46,6 +46,7 @@ const PROGRAM_NAME: &str = "program";
 /// What a guest's store holds.
 pub(super) struct Guest {
     pub(super) wasi: WasiP1Ctx,
+    pub(super) messages: Messages,
     limiter: Limiter,
     disk: DiskWatch,
 }
@@ -87,9 +88,10 @@ pub(super) async fn run(
 /// Instantiates and calls the program, gives its exit code or how else it ended.
 async fn call(store: &mut Store<Guest>, prepared: Prepared) -> Result<i32, Exit> {
     match prepared {
-        Prepared::Module(module) => {
+        Prepared::Module { linked, is_listening } => {
+            store.data().messages.decide(is_listening);
             let instance =
-                module.instantiate_async(&mut *store).await.map_err(|error| before_start(&error))?;
+                linked.instantiate_async(&mut *store).await.map_err(|error| before_start(&error))?;
             let start = instance
                 .get_typed_func::<(), ()>(&mut *store, START)
                 .map_err(|error| before_start(&error))?;
@@ -97,6 +99,7 @@ async fn call(store: &mut Store<Guest>, prepared: Prepared) -> Result<i32, Exit>
             Ok(0)
         }
         Prepared::Component(component) => {
+            store.data().messages.decide(false);
             let command =
                 component.instantiate_async(&mut *store).await.map_err(|error| before_start(&error))?;
             match command.wasi_cli_run().call_run(store).await.map_err(|error| ending(&error))? {
@@ -119,6 +122,7 @@ fn guest(
     };
     // Its real name, because that is the one under which the system lists what is open in it.
     let output_directory = workload.output.canonicalize().map_err(|error| host("output", &error))?;
+    let gauge = Arc::clone(&meter.gauge);
     let stdio = |stream| Stdio::new(stream, output.clone(), limits.output_bytes, Arc::clone(&meter));
     let mut builder = WasiCtxBuilder::new();
     builder
@@ -144,8 +148,9 @@ fn guest(
     wasi.ctx().table.set_max_capacity(HANDLES_MAX);
     Ok(Guest {
         wasi,
+        messages: Messages::new(workload.inbox),
         limiter: Limiter::new(limits.memory_bytes, meter),
-        disk: DiskWatch::new(output_directory, limits.disk_bytes),
+        disk: DiskWatch::new(output_directory, limits.disk_bytes, gauge),
     })
 }
 
@@ -219,13 +224,14 @@ impl ResourceLimiter for Limiter {
         }
         self.taken_bytes = wanted;
         self.last_growth_bytes = growth;
-        self.meter.peak_memory_bytes.fetch_max(wanted, Ordering::Relaxed);
+        self.meter.gauge.set_memory(wanted);
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         tracing::warn!(%error, "the system refused memory that a guest was granted");
         self.taken_bytes -= std::mem::take(&mut self.last_growth_bytes);
+        self.meter.gauge.set_memory(self.taken_bytes);
         Ok(())
     }
 
@@ -280,11 +286,12 @@ mod tests {
             ending(&error),
             Exit::Failed(ExecutionFailure::MemoryExceeded { granted_bytes: 300 })
         ));
-        assert_eq!(meter.peak_memory_bytes.load(Ordering::Relaxed), 300);
+        assert_eq!(meter.gauge.read().peak_memory_bytes, 300);
 
         let mut limiter = Limiter::new(300, meter);
         assert!(limiter.memory_growing(0, 300, None).unwrap());
         limiter.memory_grow_failed(wasmtime::format_err!("no memory")).unwrap();
+        assert_eq!(limiter.meter.gauge.read().memory_bytes, 0);
         assert!(limiter.memory_growing(0, 300, None).unwrap());
         assert!(!limiter.memory_growing(300, 400, Some(300)).unwrap(), "the module's own maximum");
     }

@@ -2,7 +2,7 @@
 //!
 //! [`super::Run`] asks for it. Compiling cannot be interrupted, so it runs on a thread that a stopped guest
 //! leaves behind; how many such threads there are is bounded over the whole executor. A module that imports
-//! anything but WASI, or exports no command, is refused here.
+//! anything but WASI and `dms_v1`, or exports no command, is refused here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use wasmtime_wasi::p1;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::guest::Guest;
-use super::one_line;
+use super::{messages, one_line};
 use crate::executors::ExecutionFailure;
 
 /// Largest module taken, in bytes. Compiling takes tens of times as much memory.
@@ -39,7 +39,12 @@ pub(super) const START: &str = "_start";
 #[derive(Clone)]
 pub(super) enum Prepared {
     /// A core module, a WASI preview 1 command.
-    Module(InstancePre<Guest>),
+    Module {
+        /// The program.
+        linked: InstancePre<Guest>,
+        /// True if it takes messages.
+        is_listening: bool,
+    },
     /// A component, a WASI preview 2 command.
     Component(CommandPre<Guest>),
 }
@@ -75,6 +80,7 @@ impl Preparer {
             "proc_exit",
             |code: i32| -> wasmtime::Result<()> { Err(wasmtime_wasi::I32Exit(code).into()) },
         )?;
+        messages::add_to_linker(&mut module_linker)?;
         let mut component_linker = ComponentLinker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component_linker)?;
         Ok(Self {
@@ -139,7 +145,7 @@ impl Preparer {
             Some(wasmtime::ExternType::Func(start))
                 if start.params().len() == 0 && start.results().len() == 0 =>
             {
-                Ok(Prepared::Module(linked))
+                Ok(Prepared::Module { linked, is_listening: messages::is_imported_by(&module) })
             }
             _ => wasmtime::bail!("it is not a command: it exports no function `{START}` without parameters"),
         }

@@ -1,5 +1,7 @@
 //! The executor's promises, each with the guest that would break it.
 
+mod messages;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -107,6 +109,7 @@ impl Bench {
             stdin: Vec::new(),
             input: Some(self.input.path().into()),
             output: self.output.path().into(),
+            inbox: None,
         }
     }
 
@@ -133,7 +136,7 @@ impl Finished {
 
 /// Reads all output, then the outcome: in this order, because the output must end first.
 async fn finish(execution: Execution) -> Finished {
-    let Execution { mut output, outcome, stop } = execution;
+    let Execution { mut output, outcome, stop, .. } = execution;
     let finished = tokio::time::timeout(PATIENCE, async {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         while let Some(chunk) = output.recv().await {
@@ -228,9 +231,26 @@ async fn an_endless_loop_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn a_running_guest_shows_what_it_uses() {
+    let bench = Bench::new();
+    let Execution { mut output, outcome, stop, gauge } = bench.executor.start(bench.workload(SPIN), GENEROUS);
+    output.recv().await.expect("the guest speaks first");
+    let first = gauge.read();
+    assert!(first.memory_bytes > 0 && first.peak_memory_bytes >= first.memory_bytes, "{first:?}");
+    let grows = async {
+        while gauge.read().cpu < first.cpu + 2 * EPOCH {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, grows).await.expect("it is charged for what it computes");
+    stop.send(()).expect("it runs");
+    tokio::time::timeout(PATIENCE, outcome).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn dropping_the_stop_stops() {
     let bench = Bench::new();
-    let Execution { mut output, outcome, stop } = bench.executor.start(bench.workload(SPIN), GENEROUS);
+    let Execution { mut output, outcome, stop, .. } = bench.executor.start(bench.workload(SPIN), GENEROUS);
     output.recv().await.expect("the guest speaks first");
     drop(stop);
     let outcome = tokio::time::timeout(PATIENCE, outcome).await.unwrap().unwrap();
@@ -511,7 +531,7 @@ async fn a_reader_that_left_neither_kills_nor_hangs_the_guest() {
            (br_if $more (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 1000))))
          (call $proc_exit (i32.const 5))",
     );
-    let Execution { output, outcome, stop } = bench.executor.start(bench.workload(module), GENEROUS);
+    let Execution { output, outcome, stop, .. } = bench.executor.start(bench.workload(module), GENEROUS);
     drop(output);
     let outcome = tokio::time::timeout(PATIENCE, outcome).await.unwrap().unwrap();
     assert_eq!(outcome.exit, Exit::Code(5));

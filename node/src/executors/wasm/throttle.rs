@@ -9,13 +9,14 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::EPOCH;
+use crate::executors::Gauge;
 
 /// A whole core in thousandths; a guest has one thread and can never use more.
 const WHOLE_CORE_MILLIS: u64 = 1000;
 
 /// Drives `guest` so that it is busy for at most `cpu_millis` thousandths of the time. A share of 0 is
-/// taken as 1: it was granted something, or it would not run.
-pub(super) async fn throttled<F: Future>(cpu_millis: u64, guest: F) -> F::Output {
+/// taken as 1: it was granted something, or it would not run. The gauge is told how long it was busy.
+pub(super) async fn throttled<F: Future>(cpu_millis: u64, gauge: &Gauge, guest: F) -> F::Output {
     let mut guest = pin!(guest);
     let share = cpu_millis.clamp(1, WHOLE_CORE_MILLIS);
     let mut busy = Duration::ZERO;
@@ -23,7 +24,9 @@ pub(super) async fn throttled<F: Future>(cpu_millis: u64, guest: F) -> F::Output
         let ended = poll_fn(|context| {
             let since = Instant::now();
             let poll = guest.as_mut().poll(context);
-            busy += since.elapsed();
+            let spent = since.elapsed();
+            busy += spent;
+            gauge.add_cpu(spent);
             match poll {
                 Poll::Ready(output) => Poll::Ready(Some(output)),
                 Poll::Pending if share < WHOLE_CORE_MILLIS && busy >= EPOCH => Poll::Ready(None),
@@ -71,14 +74,17 @@ mod tests {
     #[tokio::test]
     async fn a_quarter_of_a_core_takes_four_times_as_long() {
         let since = Instant::now();
-        throttled(250, busy(10)).await;
+        let gauge = Gauge::default();
+        throttled(250, &gauge, busy(10)).await;
         assert!(since.elapsed() >= Duration::from_millis(390), "{:?}", since.elapsed());
+        let busy = gauge.read().cpu;
+        assert!(busy >= Duration::from_millis(99) && busy <= since.elapsed(), "{busy:?}");
     }
 
     #[tokio::test]
     async fn waiting_is_not_charged() {
         let since = Instant::now();
-        throttled(1, tokio::time::sleep(Duration::from_millis(200))).await;
+        throttled(1, &Gauge::default(), tokio::time::sleep(Duration::from_millis(200))).await;
         // Charged, it would be 200 s.
         assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
     }

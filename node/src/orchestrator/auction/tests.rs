@@ -96,7 +96,7 @@ fn bids_that_cannot_be_taken_are_named() {
     let mut smaller = request(&job());
     smaller.requirement.memory.0 -= 1;
     assert!(
-        matches!(auction.enter(bid(&smaller, 1, &bidder)), BidVerdict::NotAcceptable(why) if why.contains("less"))
+        matches!(auction.enter(bid(&smaller, 1, &bidder)), BidVerdict::NotAcceptable(why) if why.to_string().contains("less"))
     );
     let first = bid(&request(&job()), 1, &bidder);
     assert_eq!(auction.enter(first.clone()), BidVerdict::Entered);
@@ -106,7 +106,7 @@ fn bids_that_cannot_be_taken_are_named() {
     limited.max_price = Some(dms_messages::Price(3));
     let mut auction = Auction::open(limited.clone(), BTreeSet::new(), true);
     assert!(
-        matches!(auction.enter(bid(&limited, 4, &bidder)), BidVerdict::NotAcceptable(why) if why.contains("price"))
+        matches!(auction.enter(bid(&limited, 4, &bidder)), BidVerdict::NotAcceptable(why) if why.to_string().contains("price"))
     );
 }
 

@@ -1,5 +1,7 @@
 //! Whole lives of jobs, told as stories: every event a story records must fit the books.
 
+mod pods;
+
 use std::sync::Arc;
 
 use dms_messages::{AllocationId, ContentId, MemoryMib};
@@ -99,8 +101,13 @@ impl Story {
             peak_memory: MemoryMib(1),
             output_dropped: 0,
         });
-        let status =
-            AllocationStatus { attempt, allocation: AllocationId::from_random([seed; 16]), state, result };
+        let status = AllocationStatus {
+            attempt,
+            allocation: AllocationId::from_random([seed; 16]),
+            task: 0,
+            state,
+            result,
+        };
         self.step(Input::Status(signer(seed, &self.clock).sign(status, None, RECORD_TTL).unwrap()));
     }
 
@@ -474,9 +481,9 @@ fn output_is_a_sign_of_life_and_its_receipt_is_told() {
     story.run();
     story.said();
     story.clock.advance(Duration::from_secs(25));
-    story.step(Input::OutputReceived { stdout: 1000, stderr: 0 });
+    story.step(Input::OutputReceived { task: 0, stdout: 1000, stderr: 0 });
     assert_eq!(story.said(), []);
-    story.step(Input::OutputReceived { stdout: 70_000, stderr: 0 });
+    story.step(Input::OutputReceived { task: 0, stdout: 70_000, stderr: 0 });
     assert_eq!(story.said(), [(did(2), "status request")]);
     story.after(Duration::from_secs(10), Timer::Heartbeat(1));
     assert_eq!(story.row().phase, JobPhase::Running, "not silent");

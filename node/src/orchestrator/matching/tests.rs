@@ -8,6 +8,10 @@ use dms_storage::{Entry, Event};
 use super::*;
 use crate::testing::*;
 
+fn terms(preferences: &Preferences) -> Terms<'_> {
+    Terms { preferences, reputation: Reputation::default(), room: &Room::UNBOUNDED }
+}
+
 #[test]
 fn each_reason_to_decline_is_found_and_a_fit_is_offered_at_its_price() {
     let mut offer = capability(4000, 1024);
@@ -23,7 +27,7 @@ fn each_reason_to_decline_is_found_and_a_fit_is_offered_at_its_price() {
     let ask = |change: &dyn Fn(&mut BidRequest)| {
         let mut request = request(&job());
         change(&mut request);
-        decide(&books, did(2), did(1), &request)
+        decide(&books, did(2), did(1), &request, terms(&Preferences::default()))
     };
     let fit = ask(&|_| {}).unwrap();
     assert_eq!((fit.price, &fit.resources), (Price(100), &resources(1000, 64)));
@@ -47,7 +51,12 @@ fn each_reason_to_decline_is_found_and_a_fit_is_offered_at_its_price() {
         (
             &|r| r.requirement.ports = 1,
             DeclineReason::TooBig {
-                shortfalls: vec![dms_messages::Shortfall { dimension: Dimension::Ports, needed: 1, had: 0 }],
+                shortfalls: vec![dms_messages::Shortfall {
+                    dimension: Dimension::Ports,
+                    needed: 1,
+                    had: 0,
+                    is_owners: false,
+                }],
             },
         ),
         (&|r| r.max_price = Some(Price(99)), DeclineReason::TooExpensive { price: Price(100) }),
@@ -66,5 +75,151 @@ fn each_reason_to_decline_is_found_and_a_fit_is_offered_at_its_price() {
     }
     assert!(matches!(ask(&|r| r.requirement.memory.0 = 1025), Err(DeclineReason::TooBig { .. })));
     assert!(ask(&|r| r.requirement.locations = BTreeSet::from(["ch".into(), "us".into()])).is_ok());
-    assert_eq!(decide(&Books::default(), did(2), did(1), &request(&job())), Err(DeclineReason::NotOnboarded));
+    let nobody = decide(&Books::default(), did(2), did(1), &request(&job()), terms(&Preferences::default()));
+    assert_eq!(nobody, Err(DeclineReason::NotOnboarded));
+    let full = Room { memory: dms_messages::MemoryMib(63), ..Room::UNBOUNDED };
+    let preferences = Preferences::default();
+    let terms = Terms { room: &full, ..terms(&preferences) };
+    let busy = decide(&books, did(2), did(1), &request(&job()), terms).unwrap_err();
+    assert!(decide(&books, did(1), did(1), &request(&job()), terms).is_ok(), "the owner's own work");
+    assert!(busy.to_string().ends_with("have 63 MiB while the machine's owner uses it"), "{busy}");
+}
+
+/// Asks a machine of four cores that costs 100 an hour each, of which `taken` are taken, by these preferences.
+fn ask(
+    preferences: &str,
+    taken: u64,
+    requester: u8,
+    reputation: Reputation,
+    change: impl FnOnce(&mut BidRequest),
+) -> Result<Offer, DeclineReason> {
+    let mut offer = capability(4000, 1024);
+    offer.prices = PriceList { core_hour: Price(100), ..PriceList::default() };
+    let mut books = Books::default();
+    apply(&mut books, Event::CapabilityRegistered { capability: offer });
+    if taken > 0 {
+        let clock = std::sync::Arc::new(StillClock::default());
+        lock(&mut books, &signer(1, &clock), did(9), 3, resources(taken, 0));
+    }
+    let mut request = request(&job());
+    change(&mut request);
+    let preferences = Preferences::parse(preferences, &Default::default()).unwrap();
+    decide(
+        &books,
+        did(requester),
+        did(1),
+        &request,
+        Terms { preferences: &preferences, reputation, room: &Room::UNBOUNDED },
+    )
+}
+
+#[test]
+fn what_can_never_be_cheaper_is_told_as_the_lowest_price_and_what_is_dear_now_as_that() {
+    let rising = "[pricing.full]\noverall = 2000\n";
+    let minimum = "[pricing]\nminimum = \"0.0002\"\n[pricing.full]\ncpu = 2000\n";
+    let limit = |price| move |request: &mut BidRequest| request.max_price = Some(Price(price));
+    let ask = |preferences, taken, price| ask(preferences, taken, 2, Reputation::default(), limit(price));
+    assert_eq!(ask(rising, 0, 100).unwrap().price, Price(100));
+    assert_eq!(ask(rising, 2000, 150).map(|offer| (offer.price, offer.load)), Ok((Price(150), 500)));
+    let dear = DeclineReason::DearNow { price: Price(150), lowest: Price(100) };
+    assert_eq!(ask(rising, 2000, 149), Err(dear.clone()));
+    assert_eq!(dear.retry(), dms_messages::Retry::Later);
+    // Whatever becomes free, it never costs less than that: for good, however dear it is now.
+    let too_expensive = DeclineReason::TooExpensive { price: Price(100) };
+    assert_eq!(ask(rising, 2000, 99), Err(too_expensive.clone()));
+    assert_eq!(too_expensive.retry(), dms_messages::Retry::Final);
+    assert_eq!(ask(minimum, 2000, 199), Err(DeclineReason::TooExpensive { price: Price(200) }));
+    assert_eq!(ask(minimum, 2000, 200).unwrap().price, Price(200));
+    // Nothing is taken that would be enough: that is told, and not the price.
+    assert!(matches!(ask(rising, 3500, 100), Err(DeclineReason::Busy { .. })));
+}
+
+/// The rows of the conformance list's "Bid gate", in its words, as far as they are decided here. The others are decided
+/// before: a node does not hear its own broadcast (`handlers/bid_request`), what cannot be parsed is refused
+/// (`tests/tests/malicious_inputs.rs`), and a repeat has no second effect (`tests/tests/forged_words.rs`).
+mod nunet_bid_gate {
+    use dms_messages::Retry;
+
+    use super::*;
+
+    #[test]
+    fn not_onboarded_excluded_executor_missing_not_allowed_contract_and_own_request() {
+        let declined = |rule: &str, retry| DeclineReason::Preference { rule: rule.to_owned(), retry };
+        let good = Reputation { well: 9, badly: 0 };
+        let stranger = Reputation::default();
+        let exclude = format!("[provider]\nexclude = [\"{}\"]", did(2));
+        let pin = format!("[provider]\npin = [\"{}\"]", did(3));
+        type Row<'a> = (&'a str, &'a str, u8, Reputation, Result<(), DeclineReason>);
+        let table: [Row<'_>; 12] = [
+            ("first request answered", "", 2, stranger, Ok(())),
+            ("excluded peer", &exclude, 2, stranger, Err(declined("exclude", Retry::Final))),
+            ("another than the excluded peer", &exclude, 3, stranger, Ok(())),
+            ("peer that is not pinned", &pin, 2, stranger, Err(declined("pin", Retry::Final))),
+            ("pinned peer", &pin, 3, stranger, Ok(())),
+            // Nothing runs with privileges here; what a pod may have at most is what its owner limits.
+            (
+                "privileged not allowed",
+                "[provider.limit]\ncpu = \"0.5\"",
+                2,
+                stranger,
+                Err(declined("limit", Retry::Final)),
+            ),
+            ("allowed", "[provider.limit]\ncpu = \"1\"", 2, stranger, Ok(())),
+            // Every job has a contract; what can be required is that earlier ones were kept.
+            (
+                "contract required and missing",
+                "[provider]\nmin_reputation = 600",
+                2,
+                stranger,
+                Err(declined("reputation", Retry::Later)),
+            ),
+            ("contract required and kept", "[provider]\nmin_reputation = 600", 2, good, Ok(())),
+            ("contract rule waived for own request", "[provider]\nmin_reputation = 600", 1, stranger, Ok(())),
+            (
+                "too much of the machine taken",
+                "[provider]\nmax_load = 249",
+                2,
+                stranger,
+                Err(declined("load", Retry::Later)),
+            ),
+            (
+                "an expression that does not hold",
+                "[[provider.expression]]\nname = \"worth-it\"\ncel = \"price >= 1.0\"",
+                2,
+                stranger,
+                Err(declined("worth-it", Retry::Later)),
+            ),
+        ];
+        for (row, preferences, requester, reputation, expected) in table {
+            let found = ask(preferences, 1000, requester, reputation, |_| {});
+            assert_eq!(found.map(drop), expected, "{row}");
+        }
+        let nobody =
+            decide(&Books::default(), did(2), did(1), &request(&job()), terms(&Preferences::default()));
+        assert_eq!(nobody, Err(DeclineReason::NotOnboarded), "not onboarded");
+        let mut bare = capability(4000, 1024);
+        bare.executors.clear();
+        let mut books = Books::default();
+        apply(&mut books, Event::CapabilityRegistered { capability: bare });
+        let executor = decide(&books, did(2), did(1), &request(&job()), terms(&Preferences::default()));
+        assert!(matches!(executor, Err(DeclineReason::NoExecutor { .. })), "executor missing");
+    }
+
+    #[test]
+    fn what_a_job_asks_for_is_judged_by_the_providers_labels_and_executors() {
+        let table = [
+            ("[provider]\nexecutors = [\"wasm\"]", true),
+            ("[provider.labels]\nreject = { tenant = \"x\" }", true),
+            ("[provider.labels]\nrequire = { tenant = \"x\" }", false),
+            (
+                "[[provider.expression]]\nname = \"small\"\ncel = \"needed_cores <= 1.0 && memory_mib == 64\"",
+                true,
+            ),
+            ("[[provider.expression]]\nname = \"short\"\ncel = \"run_time_s < 60\"", false),
+        ];
+        for (preferences, is_taken) in table {
+            let found = ask(preferences, 0, 2, Reputation::default(), |_| {});
+            assert_eq!(found.is_ok(), is_taken, "{preferences}: {found:?}");
+        }
+    }
 }

@@ -37,6 +37,7 @@ fn job(n: u8) -> Job {
         stdin: None,
         input: None,
         timeout: Millis(1),
+        resources: None,
     };
     Job {
         id: JobId::from_random([n; 16]),

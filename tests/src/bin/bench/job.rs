@@ -203,6 +203,7 @@ async fn no_op(api: &ApiClient, cpu: CpuMillis) -> Result<NewJob, ClientError> {
         stdin: None,
         input: None,
         timeout: Millis(10_000),
+        resources: None,
     };
     Ok(NewJob {
         name: "no-op".to_owned(),
@@ -237,6 +238,7 @@ mod tests {
             allocation,
             state: AttemptState::Observed { state: AllocationState::Running },
             result: None,
+            tasks: Vec::new(),
             minted: Timestamp(0),
             running: None,
             moved: Timestamp(0),

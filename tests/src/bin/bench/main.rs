@@ -6,13 +6,17 @@
 //! `--strict` they are a failure, without it they are not, because machines differ and no test depends on a figure.
 //! The processes it starts end with it.
 
+mod benchmark;
 mod build;
 mod compare;
 mod disk;
 mod idle;
 mod job;
+mod matching;
 mod mesh;
+mod monitor;
 mod report;
+mod route;
 mod sim;
 mod storage;
 mod trust;
@@ -25,9 +29,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::report::{Figure, Measured};
 
 /// What is measured together. The names are those of `make bench NAME=…`.
-const GROUPS: [(&str, Cost); 10] = [
+const GROUPS: [(&str, Cost); 11] = [
     ("job", Cost::Minutes),
     ("idle", Cost::Minutes),
+    ("node", Cost::Minutes),
     ("storage", Cost::Minutes),
     ("trust", Cost::Minutes),
     ("crates", Cost::Minutes),
@@ -116,6 +121,7 @@ async fn measure(group: &str) -> anyhow::Result<(Vec<Figure>, String)> {
     match group {
         "job" => job::measure().await.map(dev),
         "idle" => idle::measure().await.map(dev),
+        "node" => node_figures().await.map(dev),
         "storage" => storage::measure().await.map(dev),
         "trust" => tokio::task::spawn_blocking(trust::measure).await?.map(dev),
         "sim" => tokio::task::spawn_blocking(sim::measure).await?.map(dev),
@@ -126,4 +132,13 @@ async fn measure(group: &str) -> anyhow::Result<(Vec<Figure>, String)> {
         "remote_runs" => compare::remote_runs().await.map(compared),
         _ => bail!("it is listed and not known"),
     }
+}
+
+/// What the parts of a node cost.
+async fn node_figures() -> anyhow::Result<Vec<Figure>> {
+    let mut figures = tokio::task::spawn_blocking(monitor::measure).await??;
+    figures.extend(route::measure().await?);
+    figures.extend(tokio::task::spawn_blocking(benchmark::measure).await??);
+    figures.extend(tokio::task::spawn_blocking(matching::measure).await??);
+    Ok(figures)
 }

@@ -48,6 +48,8 @@ impl Node {
             command.args(["--engine", "memory"]);
         }
         let process = command
+            // The other nodes on this machine, and what measures them, are no owner's work.
+            .env("DMS_OWNER_FIRST", "false")
             .env("DMS_LOG", std::env::var("DMS_BENCH_LOG").unwrap_or_else(|_| "warn".to_owned()))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -142,7 +144,8 @@ impl Mesh {
 }
 
 /// What each provider offers: what any machine has. Jobs are small beside it, so that all in flight have room.
-const ONBOARD: [&str; 8] = ["onboard", "--yes", "--cpu", "1", "--memory", "1GiB", "--disk", "1GiB"];
+const ONBOARD: [&str; 9] =
+    ["onboard", "--yes", "--skip-benchmark", "--cpu", "1", "--memory", "1GiB", "--disk", "1GiB"];
 
 pub(crate) fn onboard(home: &Path, engine: Engine) -> anyhow::Result<()> {
     // Books in memory begin with the node: it is onboarded when it runs.
@@ -150,7 +153,7 @@ pub(crate) fn onboard(home: &Path, engine: Engine) -> anyhow::Result<()> {
 }
 
 /// The program with a directory of its own and nothing else of the caller's settings.
-fn dms(home: &Path) -> Command {
+pub(crate) fn dms(home: &Path) -> Command {
     let mut command = Command::new(dms_tests::dms());
     // Whoever measures may have a node of their own, and settings for it.
     for (variable, _) in std::env::vars_os() {

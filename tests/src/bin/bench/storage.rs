@@ -189,6 +189,7 @@ impl Story {
             price: Price(1),
             score: 500,
             lease: Millis(10_000),
+            profile: Default::default(),
         };
         let lock = Lock {
             bid: bid.id,

@@ -11,7 +11,7 @@ use dms_actors::signed::SignOptions;
 use dms_actors::{Did, Keypair, Kind, Policy};
 use dms_messages::ability::REQUEST_BIDS;
 use dms_messages::{BidRequest, Credentials, DocumentId, Role, Signed, Timestamp, Token};
-use dms_node::network::NODE_PATH;
+use dms_node::paths::NODE_PATH;
 use dms_node::trust::authority::Authority;
 use dms_node::trust::{Gate, Trust};
 use dms_storage::books::{Root, TrustBooks};

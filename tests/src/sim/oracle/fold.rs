@@ -43,15 +43,36 @@ impl Model {
             Event::AllocationAccepted { allocation, contract, .. } => {
                 let terms = contract.value();
                 let unlocked = change.end_lock(terms.bid);
-                let known = KnownAllocation {
-                    place,
-                    attempt: terms.attempt,
-                    requester: terms.requester,
-                    resources: terms.resources.clone(),
-                    end: None,
-                    is_acknowledged: false,
-                };
-                first_of(unlocked, change.allocate(*allocation, known))
+                let count = u16::try_from(terms.pod.tasks.len()).unwrap_or(u16::MAX);
+                let pod: Vec<AllocationId> = (0..count).map(|task| allocation.of_task(task)).collect();
+                // The first task has what the others do not say is theirs.
+                let mut rest = terms.resources.clone();
+                let mut judged = unlocked;
+                for (id, task) in pod.iter().zip(&terms.pod.tasks).rev() {
+                    let share = task.resources.filter(|_| id != allocation).map(Resources::from);
+                    let resources = match share.map(|share| (rest.checked_sub(&share), share)) {
+                        Some((Some(left), share)) => {
+                            rest = left;
+                            share
+                        }
+                        Some((None, share)) => {
+                            let text = format!("task {:?} has ({share}) of ({rest}) that is left", task.name);
+                            return wrong(CONSERVATION, text);
+                        }
+                        None => std::mem::take(&mut rest),
+                    };
+                    let known = KnownAllocation {
+                        place,
+                        attempt: terms.attempt,
+                        requester: terms.requester,
+                        pod: pod.clone(),
+                        resources,
+                        end: None,
+                        is_acknowledged: false,
+                    };
+                    judged = first_of(judged, change.allocate(*id, known));
+                }
+                judged
             }
             Event::AllocationEnded { allocation, state, .. } => {
                 change.end_allocation(*allocation, (sequence, state.clone()))
@@ -190,9 +211,20 @@ impl Changing<'_> {
         if !self.model.node_mut(self.node).live.contains(&id) {
             return wrong(CONSERVATION, format!("allocation {id} ends and does not live here"));
         }
-        let resources = self.model.allocations().get(&id).map(|known| known.resources.clone());
+        let Some(known) = self.model.allocations().get(&id).cloned() else { return Ok(()) };
         self.allocation(id, |known| known.end = Some(end));
-        self.give_back(&resources.unwrap_or_default())
+        let live = &self.model.node_mut(self.node).live;
+        let Some(heir) = known.pod.iter().find(|it| live.contains(it)).copied() else {
+            return self.give_back(&known.resources);
+        };
+        // What a pod has as one is given back with its last task.
+        let Resources { cpu, memory, disk, gpus, ports, slots } = known.resources;
+        let common = Resources { gpus, ports, slots, ..Resources::default() };
+        let Some(both) = self.model.allocations()[&heir].resources.checked_add(&common) else {
+            return wrong(CONSERVATION, format!("allocations {id} and {heir} of one pod share ({common})"));
+        };
+        self.allocation(heir, |known| known.resources = both);
+        self.give_back(&Resources { cpu, memory, disk, ..Resources::default() })
     }
 
     fn set_job(&mut self, id: JobId, job: Option<KnownJob>) {

@@ -67,12 +67,14 @@ pub(super) struct KnownAttempt {
     pub(super) over: Option<u64>,
 }
 
-/// An allocation, by its provider's log.
+/// An allocation, by its provider's log: one task of a pod.
 #[derive(Debug, Clone)]
 pub(super) struct KnownAllocation {
     pub(super) place: Place,
     pub(super) attempt: AttemptId,
     pub(super) requester: Did,
+    /// The allocations of the whole pod, in the order of its tasks.
+    pub(super) pod: Vec<AllocationId>,
     pub(super) resources: Resources,
     pub(super) end: Option<(u64, AllocationState)>,
     pub(super) is_acknowledged: bool,
@@ -181,6 +183,15 @@ impl Model {
         self.allocations.get(id).map(|known| (*id, known))
     }
 
+    /// How the pod of an allocation ended, and with which event; none while one of its tasks has not.
+    pub(super) fn pod_end(&self, known: &KnownAllocation) -> Option<(u64, AllocationState)> {
+        let ends = known.pod.iter().map(|id| self.allocations.get(id).and_then(|known| known.end.as_ref()));
+        let ends: Vec<&(u64, AllocationState)> = ends.collect::<Option<_>>()?;
+        let last = ends.iter().map(|(sequence, _)| *sequence).max()?;
+        let states: Vec<&AllocationState> = ends.iter().map(|(_, state)| state).collect();
+        Some((last, AllocationState::of_pod(states)))
+    }
+
     /// True if what stands there survives a loss of power.
     pub(super) fn is_synced(&self, node: NodeIndex, sequence: u64) -> bool {
         sequence <= self.nodes[node].synced
@@ -274,7 +285,9 @@ impl Model {
         include(&mut self.unsettled, id, is_unsettled);
         match known {
             Some(known) => {
-                self.by_attempt.entry(known.attempt).or_insert(id);
+                if known.pod.first().is_none_or(|first| *first == id) {
+                    self.by_attempt.entry(known.attempt).or_insert(id);
+                }
                 self.allocations.insert(id, known)
             }
             None => {

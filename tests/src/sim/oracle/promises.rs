@@ -24,6 +24,9 @@ pub(super) fn check(model: &Model, node: NodeIndex, event: &Event) -> Judged {
         Event::AttemptObserved { attempt, state, .. } if state.is_terminal() => {
             check_observation(model, *attempt, state)
         }
+        Event::TaskObserved { attempt, task, state, .. } if state.is_terminal() => {
+            check_task(model, *attempt, *task, state)
+        }
         Event::AllocationAcknowledged { allocation } => check_acknowledgement(model, *allocation),
         Event::JobEnded { job, end } => check_end(model, *job, end),
         _ => Ok(()),
@@ -143,9 +146,25 @@ fn check_observation(model: &Model, attempt: AttemptId, state: &AllocationState)
     };
     let Some(provider) = model.index_of(minted.provider) else { return Ok(()) };
     let known = model.allocation_of(attempt).filter(|(_, known)| known.place.node == provider);
-    let end = known.and_then(|(_, known)| known.end.as_ref()).filter(|(_, end)| end == state);
-    check_said(model, end.map(|(sequence, _)| (provider, *sequence)), || {
+    let end = known.and_then(|(_, known)| model.pod_end(known)).filter(|(_, end)| end == state);
+    check_said(model, end.map(|(sequence, _)| (provider, sequence)), || {
         format!("node {provider}'s report of {attempt} as {state:?} was heard")
+    })
+}
+
+/// What is heard of one of several tasks is synced at its provider.
+fn check_task(model: &Model, attempt: AttemptId, task: u16, state: &AllocationState) -> Judged {
+    let minted = model.jobs().get(&attempt.job).and_then(|job| job.attempt(attempt));
+    let Some(minted) = minted else {
+        return wrong(FENCING, format!("task {task} of {attempt} is reported on, and was never minted"));
+    };
+    let Some(provider) = model.index_of(minted.provider) else { return Ok(()) };
+    let pod = model.allocation_of(attempt).map(|(_, known)| known.pod.as_slice()).unwrap_or_default();
+    let known = pod.get(usize::from(task)).and_then(|id| model.allocations().get(id));
+    let end = known.filter(|known| known.place.node == provider).and_then(|known| known.end.as_ref());
+    let end = end.filter(|(_, end)| end == state);
+    check_said(model, end.map(|(sequence, _)| (provider, *sequence)), || {
+        format!("node {provider}'s report of task {task} of {attempt} as {state:?} was heard")
     })
 }
 

@@ -30,8 +30,8 @@ pub(super) struct Runs {
     overlaps: BTreeSet<(Duration, Pair)>,
     /// Where and when each allocation began to run.
     first_runs: BTreeMap<AllocationId, (NodeIndex, u32, Duration)>,
-    /// Which allocation of each attempt ran first.
-    first_of_attempt: BTreeMap<AttemptId, AllocationId>,
+    /// Which allocation of each task of an attempt ran first.
+    first_of_attempt: BTreeMap<(AttemptId, usize), AllocationId>,
     begun: u64,
 }
 
@@ -50,23 +50,31 @@ impl Runs {
         &self.running
     }
 
-    /// A program begins to run, in a life of a node; its attempt, if the log says which it is.
+    /// A program begins to run, in a life of a node; its attempt and the allocations of that pod, if the log says so.
     pub(super) fn begin(
         &mut self,
         at: Duration,
         (node, life): (NodeIndex, u32),
         allocation: AllocationId,
-        attempt: Option<AttemptId>,
+        known: Option<(AttemptId, &[AllocationId])>,
     ) -> Judged {
+        let attempt = known.map(|(id, _)| id);
+        let pod = known.map_or(&[][..], |(_, pod)| pod);
+        let task = pod.iter().position(|it| *it == allocation).unwrap_or(0);
         self.begun += 1;
-        let first = attempt.map_or(allocation, |id| *self.first_of_attempt.entry(id).or_insert(allocation));
+        let first =
+            attempt.map_or(allocation, |id| *self.first_of_attempt.entry((id, task)).or_insert(allocation));
         let before = self.first_runs.get(&first).copied();
         self.first_runs.entry(allocation).or_insert((node, life, at));
         if let Some(id) = attempt {
             let others = self.by_pod.entry((id.job, id.pod)).or_default();
             let due = at.saturating_add(self.bound);
-            self.overlaps
-                .extend(others.iter().filter(|it| **it != allocation).map(|it| (due, (*it, allocation))));
+            self.overlaps.extend(
+                others
+                    .iter()
+                    .filter(|it| **it != allocation && !pod.contains(it))
+                    .map(|it| (due, (*it, allocation))),
+            );
             others.insert(allocation);
         }
         self.running.insert(allocation, Run { node, attempt });

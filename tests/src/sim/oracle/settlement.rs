@@ -52,7 +52,7 @@ pub(super) fn find_unsettled(
             let are_up = (healths[job.place.node].is_up(), healths[known.place.node].is_up());
             if is_done
                 && are_up.1
-                && let Some(text) = difference(attempt, known, are_up.0)
+                && let Some(text) = difference(model, attempt, known, are_up.0)
             {
                 let (requester, provider) = (job.place.node, known.place.node);
                 let text = format!("attempt {} as {id}, for node {requester}: {text}", attempt.id);
@@ -64,9 +64,14 @@ pub(super) fn find_unsettled(
 }
 
 /// On what the parties differ of an attempt that its requester has done with. The provider is up.
-fn difference(attempt: &KnownAttempt, known: &KnownAllocation, is_requester_up: bool) -> Option<String> {
+fn difference(
+    model: &Model,
+    attempt: &KnownAttempt,
+    known: &KnownAllocation,
+    is_requester_up: bool,
+) -> Option<String> {
     let observed = attempt.observed.as_ref();
-    match &known.end {
+    match &model.pod_end(known) {
         None => return Some("its requester has done with it, and it lives".to_owned()),
         Some((_, end)) if observed.is_some_and(|observed| observed != end) => {
             return Some(format!("its requester has {observed:?}, and its provider {end:?}"));
@@ -74,8 +79,9 @@ fn difference(attempt: &KnownAttempt, known: &KnownAllocation, is_requester_up: 
         Some(_) => {}
     }
     // The words of a requester that is down do not come.
-    let is_owed =
-        observed.is_some_and(AllocationState::is_terminal) && is_requester_up && !known.is_acknowledged;
+    let mut pod = known.pod.iter().filter_map(|id| model.allocations().get(id));
+    let is_acknowledged = pod.all(|known| known.is_acknowledged);
+    let is_owed = observed.is_some_and(AllocationState::is_terminal) && is_requester_up && !is_acknowledged;
     is_owed.then(|| "its requester has the result, and that is not acknowledged".to_owned())
 }
 

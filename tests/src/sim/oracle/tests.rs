@@ -2,6 +2,7 @@
 
 mod hand;
 mod logs;
+mod pods;
 mod words;
 
 use dms_messages::*;

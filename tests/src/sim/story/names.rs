@@ -104,7 +104,12 @@ impl Names {
             }
             Event::AllocationAccepted { allocation, contract, .. } => {
                 self.words.number(&mut self.contracts, 'c', &contract.content_id(), SHORT_CID);
-                self.learn_allocation(allocation, Some(contract.value().attempt))
+                let tasks = (0..).zip(&contract.value().pod.tasks).skip(1);
+                let job = self.learn_allocation(allocation, Some(contract.value().attempt));
+                for (task, _) in tasks {
+                    self.learn_allocation(&allocation.of_task(task), Some(contract.value().attempt));
+                }
+                job
             }
             Event::AttemptAccepted { accepted } => {
                 let accepted = accepted.value();

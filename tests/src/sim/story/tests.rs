@@ -103,6 +103,7 @@ impl World {
             price: Price(0),
             score: 1,
             lease: Millis(10_000),
+            profile: Default::default(),
         };
         let lock = Lock {
             bid: bid.id,
@@ -321,6 +322,7 @@ fn two_runs_have_one_digest_and_every_byte_of_a_fact_changes_it() {
             price: Price(1),
             score: 1,
             lease: Millis(1),
+            profile: Default::default(),
         };
         let event = Event::BidReceived { job: job(1), bid: world.sign(at, 0, bid) };
         let entry = Entry { at: Timestamp(1), event };

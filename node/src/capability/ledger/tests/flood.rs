@@ -95,6 +95,7 @@ impl Provider {
             price: Price(5),
             score: 500,
             lease: Millis::from(LEASE),
+            profile: Default::default(),
         };
         let lock = Lock {
             bid: bid.id,

@@ -24,7 +24,7 @@ pub(super) fn did(node: NodeIndex) -> Did {
     keypair(node).did()
 }
 
-fn sign<T: Document>(value: T, node: NodeIndex) -> Signed<T> {
+pub(super) fn sign<T: Document>(value: T, node: NodeIndex) -> Signed<T> {
     let options = SignOptions {
         network: "test".into(),
         audience: None,
@@ -67,7 +67,18 @@ pub(super) fn allocation(number: u8) -> AllocationId {
 fn signed_bid(number: u8, provider: NodeIndex, resources: Resources) -> Signed<Bid> {
     let request = BidRequestId::from_bytes([number; 16]);
     let id = bid(number);
-    sign(Bid { id, request, resources, price: Price(1), score: 1, lease: Millis(10_000) }, provider)
+    sign(
+        Bid {
+            id,
+            request,
+            resources,
+            price: Price(1),
+            score: 1,
+            lease: Millis(10_000),
+            profile: Default::default(),
+        },
+        provider,
+    )
 }
 
 pub(super) fn bid_received(number: u8, provider: NodeIndex, of: u8) -> Event {
@@ -75,7 +86,7 @@ pub(super) fn bid_received(number: u8, provider: NodeIndex, of: u8) -> Event {
 }
 
 /// The contract of an attempt: under the bid of this number, for one core.
-fn contract(id: AttemptId, number: u8, provider: NodeIndex) -> Signed<Contract> {
+pub(super) fn contract(id: AttemptId, number: u8, provider: NodeIndex) -> Signed<Contract> {
     let contract = Contract {
         requester: did(REQUESTER),
         provider: did(provider),
@@ -306,6 +317,7 @@ impl Hand {
             is_onboarded: true,
             is_offboarding: false,
             peers: vec![],
+            mesh_size: 1,
             unreached_bootstraps: vec![],
             addresses: vec![],
             active_job_count: 0,

@@ -1,5 +1,7 @@
 //! `dms capability`: what this machine offers, how much of it is free, locked and in use, and capacity locked by hand.
 
+mod benchmark;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +14,8 @@ use super::listing::checked_id;
 use super::{Session, output, small_runtime};
 use crate::api::client::ApiClient;
 use crate::api::types::NewLock;
+
+pub(super) use self::benchmark::Compared;
 
 /// Show what this machine offers and how much of it is taken
 #[derive(Debug, clap::Args)]
@@ -43,6 +47,7 @@ enum Command {
     },
     /// Say how much is to be free, beside what is locked and allocated now; what no flag says stays as it is
     Free(Free),
+    Benchmark(benchmark::Args),
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -83,9 +88,9 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
             }
             Command::Lock { file, lease } => {
                 let spec = spec(&file)?;
-                let (requirement, max_price) = (spec.requirement, spec.max_price);
-                let locked =
-                    client.lock(&NewLock { requirement, run_time: spec.timeout, max_price, lease }).await?;
+                let (run_time, max_price) = (spec.run_time(), spec.max_price);
+                let requirement = spec.requirement;
+                let locked = client.lock(&NewLock { requirement, run_time, max_price, lease }).await?;
                 session.out.document(&locked, output::locked);
                 let words = format!("alloc start {} {}", output::short_id(&locked.bid), file.display());
                 session.out.note(&format!("start the job on it with `{}`", session.command(&words)));
@@ -99,6 +104,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
                 client.set_available(&free.of(now)).await?;
                 show(&client, session).await?;
             }
+            Command::Benchmark(args) => return benchmark::run(args, &client, session).await,
         }
         Ok(ExitCode::SUCCESS)
     })
