@@ -17,7 +17,7 @@
 //! | lockCapability | [`NodeInterface::lock_capability`] | `dms capability lock JOB` |
 //! | getLockedCapabilities | [`NodeInterface::get_locked_capabilities`] | `dms capability locks` |
 //! | setPreferences | [`NodeInterface::set_preferences`] | `dms preferences set FILE` |
-//! | getPreferences | [`NodeInterface::get_preferences`] | `dms preferences` |
+//! | getPreferences | [`NodeInterface::get_preferences`] | `dms preferences show` |
 //! | getRegisteredBids | [`NodeInterface::get_registered_bids`] | `dms bid ls --request ID` |
 //! | startAllocation | [`NodeInterface::start_allocation`] | `dms alloc start BID JOB` |
 

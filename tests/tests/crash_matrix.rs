@@ -356,7 +356,10 @@ impl LogCheck {
                 assert!(self.locks.remove(&terms.bid), "event {sequence}: a lock is taken once");
                 let is_new = self.attempts.insert((terms.requester, terms.attempt));
                 assert!(is_new, "event {sequence}: {} is started twice", terms.attempt);
-                assert!(self.live.insert(*allocation), "event {sequence}");
+                for task in 0..terms.pod.tasks.len() {
+                    let id = allocation.of_task(u16::try_from(task).expect("a pod has few"));
+                    assert!(self.live.insert(id), "event {sequence}");
+                }
             }
             Event::AllocationMoved { allocation, state: AllocationState::Running } => {
                 assert!(self.live.contains(allocation), "event {sequence}");

@@ -201,7 +201,7 @@ impl ApiClient {
     /// Sets by what the node chooses, and says what changes.
     pub async fn set_preferences(&self, text: &str) -> Result<Vec<Change>, ClientError> {
         let set = SetPreferences { text: text.to_owned() };
-        parse(&self.call(Method::PUT, "/v1/preferences", Some(json(&set)?)).await?.1)
+        parse(&self.call(Method::POST, "/v1/preferences", Some(json(&set)?)).await?.1)
     }
 
     /// How each known node would be judged.

@@ -14,7 +14,7 @@
 //! | `POST /v1/locks/{bid}/start` | [`StartLockedJob`] | [`JobCreated`] |
 //! | `POST /v1/offboard?mode=at_once` | – | [`crate::commands::Offboarded`]: 200 if withdrawn, 202 if waited for; modes `at_once`, `wait`, `force` |
 //! | `GET /v1/preferences` | – | [`crate::preferences::PreferencesView`] |
-//! | `PUT /v1/preferences` | [`crate::preferences::SetPreferences`] | list of [`crate::preferences::Change`] |
+//! | `POST /v1/preferences` | [`crate::preferences::SetPreferences`] | list of [`crate::preferences::Change`] |
 //! | `POST /v1/preferences/test` | [`crate::preferences::TestPreferences`] | [`crate::preferences::PreferencesTest`] |
 //! | `GET /v1/peers?limit=N` | – | list of [`crate::peers::PeerView`], connected ones first |
 //! | `GET /v1/graph` | – | [`crate::graph::view::GraphView`], the nearest neighbours first |

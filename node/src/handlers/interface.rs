@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use dms_actors::{Answer, Context, Handler, Message};
-use dms_messages::{AttemptId, Bid, BidRequest, DeclineReason, Document, JobId, Resources, Signed};
+use dms_messages::{
+    AttemptId, Bid, BidRequest, DeclineReason, Document, Invocation, JobId, Resources, Signed,
+};
 use dms_storage::{Event, Lock, LockEnd};
 
 use crate::commands::{CommandError, NodeMode, Onboard};
@@ -14,7 +16,11 @@ use crate::interface::{
 use crate::listings;
 use crate::node::Node;
 use crate::orchestrator::job_state;
-use crate::signer::RECORD_TTL;
+use crate::signer::{ANSWER_TTL, RECORD_TTL};
+use crate::word::{Addressed, Word};
+
+/// A job that is to be started: what is recorded of it, and what is said then.
+type Started = (JobId, Vec<Event>, Signed<Invocation>);
 
 impl Handler<LockCapability> for Node {
     fn handle(
@@ -149,10 +155,12 @@ impl Handler<StartLocked> for Node {
     ) -> Answer<<StartLocked as Message>::Reply> {
         let (responder, answer) = Answer::later();
         match self.events_of_start(start) {
-            Ok((id, events)) => {
+            Ok((id, events, invocation)) => {
                 self.record(ctx, events, move |node, outcome, ctx| {
                     if outcome.is_ok() {
-                        // As after a restart: the attempt is minted, and its invocation is still to be said.
+                        // Said before the job's actor asks how its attempt stands.
+                        let invocation = Word::Invocation(Box::new(invocation));
+                        node.say(ctx, vec![Addressed::new(node.me(), invocation)]);
                         node.spawn_job(ctx, id);
                     }
                     responder.reply(outcome.map(|()| id).map_err(CommandError::from));
@@ -165,8 +173,8 @@ impl Handler<StartLocked> for Node {
 }
 
 impl Node {
-    /// The job with its first attempt, which takes this node's own lock.
-    fn events_of_start(&self, start: StartLocked) -> Result<(JobId, Vec<Event>), CommandError> {
+    /// The job with its first attempt, which takes this node's own lock, and the word that takes it.
+    fn events_of_start(&self, start: StartLocked) -> Result<Started, CommandError> {
         if self.mode != NodeMode::Serving {
             self.check_serving()?;
         }
@@ -181,7 +189,9 @@ impl Node {
         let attempt = AttemptId { job: job.id, pod: lock.pod, number: 1 };
         let terms = job_state::terms(self.me(), &bid, attempt, &job, self.parts.job_rules.orphan_after);
         let contract = self.sign(terms, self.me(), RECORD_TTL).ok_or(CommandError::Busy)?;
+        let invocation = Invocation { bid: lock.bid, contract: contract.clone() };
+        let invocation = self.sign(invocation, self.me(), ANSWER_TTL).ok_or(CommandError::Busy)?;
         let minted = Event::AttemptMinted { attempt, provider: self.me(), addresses: Vec::new(), contract };
-        Ok((job.id, vec![Event::JobSubmitted { job }, minted]))
+        Ok((job.id, vec![Event::JobSubmitted { job }, minted], invocation))
     }
 }

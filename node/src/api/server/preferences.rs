@@ -12,7 +12,7 @@ use crate::preferences::{
 
 /// Adds them.
 pub(super) fn routes(router: Router<Shared>) -> Router<Shared> {
-    router.route("/v1/preferences", get(show).put(set)).route("/v1/preferences/test", post(test))
+    router.route("/v1/preferences", get(show).post(set)).route("/v1/preferences/test", post(test))
 }
 
 async fn show(State(shared): State<Shared>) -> Result<Json<PreferencesView>, Failure> {

@@ -23,6 +23,7 @@ use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::common::types::{CelDouble, CelInt, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
+use cel::objects::Map;
 use cel::{Context, Env, ExecutionError, Program, Value};
 use dms_messages::{CpuMillis, Price};
 
@@ -30,6 +31,8 @@ use super::{Candidate, Measure, Rejection, Request, Rule, Verdict};
 
 /// Longest expression, in bytes.
 pub const MAX_EXPRESSION_LENGTH: usize = 512;
+/// Most brackets of an expression that are open at a time: nobody reads more.
+const MAX_NESTING: usize = 32;
 /// Longest reason that is made of what CEL says, in characters.
 const MAX_REASON: usize = 120;
 
@@ -118,6 +121,20 @@ pub enum ExpressionError {
     NotOffered(&'static str),
 }
 
+/// How many brackets are open at most, wherever they stand: the parser keeps much for each.
+fn deepest(text: &str) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for sign in text.bytes() {
+        match sign {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
+}
+
 /// A rule written in CEL, compiled once.
 #[derive(Debug)]
 pub struct Expression {
@@ -133,6 +150,10 @@ impl Expression {
     pub fn compile(name: impl Into<String>, text: &str) -> Result<Self, ExpressionError> {
         if text.len() > MAX_EXPRESSION_LENGTH {
             return Err(ExpressionError::TooLong { length: text.len() });
+        }
+        if deepest(text) > MAX_NESTING {
+            let why = format!("more than {MAX_NESTING} brackets within each other");
+            return Err(ExpressionError::Malformed(why));
         }
         // Its parser is somebody else's: a panic there must not be one here.
         let compiled = catch_unwind(|| Program::compile(text));
@@ -245,13 +266,9 @@ impl VariableResolver for Facts<'_> {
             "max_price" => double(request.max_price.map_or(-1.0, credits)),
             "did" => value(candidate.did.to_string().into()),
             "labels" => {
-                let labels = candidate.labels.iter();
-                value(
-                    labels
-                        .map(|(key, value)| (key.clone(), value.clone()))
-                        .collect::<std::collections::HashMap<_, _>>()
-                        .into(),
-                )
+                // Unordered, but nothing that is let through goes over its entries.
+                let entry = |(key, value): (&String, &String)| (key.clone().into(), value.clone().into());
+                value(Value::Map(Map { map: Arc::new(candidate.labels.iter().map(entry).collect()) }))
             }
             "executors" => {
                 let executors = candidate.executors.into_iter().flatten();
