@@ -3,7 +3,7 @@
 //! Made anew from one answer of the Node for each question, so that the sums in it hold: nothing is registered
 //! anywhere, and several nodes in one process do not mix. Names begin with `dms_`, units are base units (seconds,
 //! bytes, cores). Labels have few values: states, reasons, dimensions; no peer and no job ever is one, and an allocation
-//! only while it lives, of the first [`MAX_ALLOCATIONS`].
+//! only while it lives, of the first `MAX_ALLOCATIONS`.
 
 use dms_messages::Resources;
 use prometheus::core::Collector;

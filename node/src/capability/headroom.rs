@@ -154,8 +154,8 @@ impl Room {
     }
 }
 
-/// The room of the last samples, smoothed: it falls to what the last [`FALL_SAMPLES`] have at most, and rises to what
-/// the last [`RISE_SAMPLES`] have at least. In between it stays, so a use that goes up and down moves nothing.
+/// The room of the last samples, smoothed: it falls to what the last `FALL_SAMPLES` have at most, and rises to what
+/// the last `RISE_SAMPLES` have at least. In between it stays, so a use that goes up and down moves nothing.
 #[derive(Debug, Clone)]
 pub struct Headroom {
     /// The newest last, at most [`RISE_SAMPLES`].
