@@ -2,7 +2,7 @@
 
 use dms_messages::*;
 use dms_storage::books::AttemptState;
-use dms_tests::pair::{HandMade, PROVIDER, REQUESTER, World, is_state, is_whole};
+use dms_tests::pair::{HandMade, PROVIDER, REQUESTER, World, is_state, is_whole, wait_until};
 
 /// One of the two has found that their books differ, and says so: which of them depends on whose word came first.
 async fn assert_found(requester: &HandMade, provider: &HandMade) {
@@ -19,6 +19,12 @@ async fn a_lost_acceptance_is_given_again() {
     provider.allocation("a running program", |view| is_state(view, &AllocationState::Running)).await;
     let row = requester.job("the attempt", |row| row.current_attempt().is_some()).await;
     assert_eq!(row.current_attempt().unwrap().state, AttemptState::Invoked);
+    // Lost on a link that breaks, which takes a moment: it is over when the comparison has found what is missing.
+    wait_until("a difference", async || {
+        let counts = (requester.status().await.difference_count, provider.status().await.difference_count);
+        (counts != (0, 0)).then_some(())
+    })
+    .await;
     provider.lose(&[]);
     let row = requester.job("the countersignature", |row| row.attempts[0].allocation.is_some()).await;
     assert_eq!(row.attempts.len(), 1);
