@@ -1,7 +1,12 @@
 //! The traits an application implements: actors, and how an actor answers a message.
 
 use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{self, Poll, Waker, ready};
 
+use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::oneshot;
 
 use super::{Context, ExitReason};
@@ -69,7 +74,7 @@ pub trait Handler<M: Message>: Actor {
 pub enum Answer<R> {
     /// The answer.
     Now(R),
-    /// It will come through the [`Responder`] made with it.
+    /// It will come through the [`Responder`] made with it, or of the work that was begun for it.
     Later(Later<R>),
 }
 
@@ -84,14 +89,49 @@ impl<R> Answer<R> {
     /// ```
     pub fn later() -> (Responder<R>, Self) {
         let (tx, rx) = oneshot::channel();
-        (Responder(tx), Self::Later(Later(rx)))
+        (Responder(tx), Self::Later(Later(Coming::Given(rx))))
     }
 
-    /// Waits for the answer; `None` if its responder was dropped.
+    /// Waits for the answer; `None` if there will be none.
     pub(crate) async fn resolve(self) -> Option<R> {
         match self {
             Self::Now(reply) => Some(reply),
-            Self::Later(Later(rx)) => rx.await.ok(),
+            Self::Later(later) => later.await,
+        }
+    }
+}
+
+impl<R: Send + 'static> Answer<R> {
+    /// The output of `work`, which is begun here and brought to its end by whoever asked: an ask of somebody else that
+    /// the actor has no further part in, say. Its reply goes to the asker straight, not by way of the actor's thread.
+    ///
+    /// The work is dropped when nobody waits for it (any more): the message was told, the asker gave up, the link is
+    /// gone. If it panics, the asker is told that the answer is lost.
+    ///
+    /// ```
+    /// # use dms_actors::*;
+    /// # struct Get(u32);
+    /// # impl Message for Get { type Reply = Option<u32>; }
+    /// struct Front {
+    ///     store: Recipient<Get>,
+    /// }
+    ///
+    /// impl Actor for Front {}
+    ///
+    /// impl Handler<Get> for Front {
+    ///     fn handle(&mut self, get: Get, _: &mut Context<'_, Self>) -> Answer<Option<u32>> {
+    ///         let asked = self.store.ask(get);
+    ///         Answer::begun(async move { asked.await.ok().flatten() })
+    ///     }
+    /// }
+    /// ```
+    pub fn begun(work: impl Future<Output = R> + Send + 'static) -> Self {
+        let mut work = AssertUnwindSafe(work).catch_unwind().boxed();
+        // Nobody is to be woken: whoever takes the answer looks at the work again.
+        match work.as_mut().poll(&mut task::Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(reply)) => Self::Now(reply),
+            Poll::Ready(Err(_)) => Self::later().1,
+            Poll::Pending => Self::Later(Later(Coming::Work(work))),
         }
     }
 }
@@ -103,7 +143,28 @@ impl<R> From<R> for Answer<R> {
 }
 
 /// The promise inside [`Answer::Later`].
-pub struct Later<R>(pub(super) oneshot::Receiver<R>);
+pub struct Later<R>(Coming<R>);
+
+/// Where an answer comes from.
+enum Coming<R> {
+    Given(oneshot::Receiver<R>),
+    Work(BoxFuture<'static, std::thread::Result<R>>),
+}
+
+/// The answer; `None` if there will be none.
+impl<R> Future for Later<R> {
+    type Output = Option<R>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<R>> {
+        Poll::Ready(match &mut self.get_mut().0 {
+            Coming::Given(reply) => ready!(Pin::new(reply).poll(cx)).ok(),
+            Coming::Work(work) => ready!(work.as_mut().poll(cx)).ok(),
+        })
+    }
+}
+
+/// What is awaited is boxed, and never pinned where it lies.
+impl<R> Unpin for Later<R> {}
 
 impl<R> fmt::Debug for Later<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,7 +21,7 @@ use super::actor_ref::Mailbox;
 use super::lane::Ticket;
 use super::letter::Letter;
 use super::recipient::Port;
-use super::{Answer, AskError, Handler, SendFailure, TellError};
+use super::{Answer, AskError, Handler, Later, SendFailure, TellError};
 use crate::Message;
 
 /// How long an ask waits that says nothing else: long enough for work that is under way, short enough that
@@ -182,7 +182,7 @@ enum Stage<R> {
     /// The actor has not handled it yet.
     Waiting,
     /// It has, and will answer later.
-    Promised(oneshot::Receiver<R>),
+    Promised(Later<R>),
     /// The outcome was taken.
     Done,
 }
@@ -272,14 +272,14 @@ impl<A: Handler<M>, M: Message> Ask<A, M> {
         {
             match answer {
                 Ok(Answer::Now(reply)) => return Poll::Ready(Ok(reply)),
-                Ok(Answer::Later(later)) => self.stage = Stage::Promised(later.0),
+                Ok(Answer::Later(later)) => self.stage = Stage::Promised(later),
                 Err(_) => return Poll::Ready(Err(AskError::Lost)),
             }
         }
         if let Stage::Promised(reply) = &mut self.stage
             && let Poll::Ready(reply) = Pin::new(reply).poll(cx)
         {
-            return Poll::Ready(reply.map_err(|_| AskError::Lost));
+            return Poll::Ready(reply.ok_or(AskError::Lost));
         }
         if !self.timer.poll(self.until, cx) {
             return Poll::Pending;
@@ -288,8 +288,8 @@ impl<A: Handler<M>, M: Message> Ask<A, M> {
             Stage::Putting => return self.not_sent(SendFailure::Full),
             // Nobody waits any more, though this future may be kept for a while.
             Stage::Waiting => self.answer.close(),
-            Stage::Promised(reply) => reply.close(),
-            Stage::Done => {}
+            // Dropped when this ends, and with it the work that was begun.
+            Stage::Promised(_) | Stage::Done => {}
         }
         Poll::Ready(Err(AskError::TimedOut))
     }
