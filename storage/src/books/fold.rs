@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use dms_messages::{
-    AllocationId, AllocationState, AttemptId, BidId, ContentId, Did, JobId, JobPhase, Resources, Timestamp,
+    AllocationId, AllocationState, AttemptId, BidId, BidRequestId, ContentId, Did, JobId, JobPhase,
+    Resources, Timestamp,
 };
 
 use super::accounts::AccountsError;
@@ -450,9 +451,12 @@ impl Books {
         let mut changed = Vec::new();
         self.requests_sent
             .retain(|id, row| keep(row.expires >= before, Row::BidRequestSent(*id), &mut changed));
-        self.requests_received
-            .retain(|id, row| keep(row.at >= before, Row::BidRequestReceived(*id), &mut changed));
         let locks = self.accounts.locks();
+        // Whoever takes a lock is held to what was asked for.
+        let locked: BTreeSet<BidRequestId> = locks.values().map(|lock| lock.request).collect();
+        self.requests_received.retain(|id, row| {
+            keep(row.at >= before || locked.contains(id), Row::BidRequestReceived(*id), &mut changed)
+        });
         self.bids_sent.retain(|id, row| {
             keep(row.at >= before || locks.contains_key(id), Row::BidSent(*id), &mut changed)
         });

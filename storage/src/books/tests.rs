@@ -302,17 +302,27 @@ fn what_is_over_is_forgotten_and_what_is_live_is_not() {
     for event in story() {
         apply(&mut books, event).unwrap();
     }
+    let requester = Keypair::from_secret(&REQUESTER).did();
+    for id in [5, 6] {
+        let request = BidRequest { id: BidRequestId::from_random([id; 16]), ..asked() };
+        apply(&mut books, Event::BidRequestReceived { requester, request, declined: None }).unwrap();
+    }
     apply(&mut books, bid_sent(5, 10)).unwrap();
     apply(&mut books, Event::Pruned { before: Timestamp(1_000_000) }).unwrap();
     assert_eq!(books.bids_sent().len(), 1, "the one with a live lock");
+    let remembered: Vec<_> = books.requests_received().keys().copied().collect();
+    assert_eq!(remembered, [BidRequestId::from_random([5; 16])], "what a live lock was given for");
+    apply(&mut books, Event::LockEnded { bid: BidId::from_random([5; 16]), end: LockEnd::Expired }).unwrap();
+    apply(&mut books, Event::Pruned { before: Timestamp(1_000_000) }).unwrap();
+    assert!(books.requests_received().is_empty() && books.bids_sent().is_empty());
     assert!(books.allocations().is_empty() && books.seen_count() == 0);
     assert_eq!(books.jobs().len(), 1, "jobs and contracts stay");
     assert_eq!(books.contracts().len(), 1);
 }
 
-/// [`story`], and then what is live, what ran out, and what settles.
-fn long_story() -> Vec<Event> {
-    let request = BidRequest {
+/// What a job asks for.
+fn asked() -> BidRequest {
+    BidRequest {
         id: BidRequestId::from_random([8; 16]),
         job: job().id,
         pod: 0,
@@ -322,7 +332,12 @@ fn long_story() -> Vec<Event> {
         wanted: 3,
         addresses: vec![],
         credentials: Default::default(),
-    };
+    }
+}
+
+/// [`story`], and then what is live, what ran out, and what settles.
+fn long_story() -> Vec<Event> {
+    let request = asked();
     let requester = Keypair::from_secret(&REQUESTER).did();
     let card = NodeCard {
         uuid: NodeUuid::from_random([1; 16]),
