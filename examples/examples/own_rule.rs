@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
         did: Keypair::from_secret(&[seed; 32]).did(),
         resources: &resources,
         price: Price(*price),
-        fit: 500,
+        fit: Some(500),
         executors: None,
         location: Some(place),
         labels: &labels,

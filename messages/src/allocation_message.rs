@@ -29,7 +29,7 @@ pub const MAX_MESSAGE_TYPE_LENGTH: usize = 128;
 #[non_exhaustive]
 pub enum ContentError {
     /// The body is too long.
-    #[error("a message has at most {MAX_MESSAGE_LENGTH} bytes, this one has {length}")]
+    #[error("a message has at most {MAX_MESSAGE_LENGTH} bytes, and this one has more")]
     TooLarge {
         /// Its length in bytes.
         length: usize,

@@ -151,15 +151,21 @@ pub enum DeclineReason {
         /// What.
         what: String,
     },
+    /// A reason of a later version; what came with it says whether asking again may help.
+    #[serde(other)]
+    Other,
 }
 
 impl DeclineReason {
     /// Whether asking again later may help.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Busy { .. } | Self::DearNow { .. } | Self::LockShare | Self::Draining | Self::ReadOnly => {
-                Retry::Later
-            }
+            Self::Busy { .. }
+            | Self::DearNow { .. }
+            | Self::LockShare
+            | Self::Draining
+            | Self::ReadOnly
+            | Self::Other => Retry::Later,
             Self::Preference { retry, .. } => *retry,
             _ => Retry::Final,
         }
@@ -186,6 +192,7 @@ impl DeclineReason {
             Self::Draining => "draining",
             Self::ReadOnly => "read_only",
             Self::Unsupported { .. } => "unsupported",
+            Self::Other => "other",
         }
     }
 }
@@ -232,6 +239,7 @@ impl fmt::Display for DeclineReason {
             Self::Draining => f.write_str("is stopping"),
             Self::ReadOnly => f.write_str("cannot write its books"),
             Self::Unsupported { what } => write!(f, "does not support {what}"),
+            Self::Other => f.write_str("does not bid, for a reason of a later version"),
         }
     }
 }

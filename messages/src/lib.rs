@@ -47,7 +47,7 @@ pub use allocation_message::{
     AllocationCheck, AllocationMessage, AllocationRefusal, AllocationReport, AllocationUsage, ContentError,
     Delivered, MAX_MESSAGE_LENGTH, MAX_MESSAGE_TYPE_LENGTH, MessageContent,
 };
-pub use benchmark::Benchmark;
+pub use benchmark::{Benchmark, Figure};
 pub use bid::{Bid, Decline, DeclineReason, Release, ReleaseCause, Retry};
 pub use bid_request::{BidRequest, MAX_WANTED};
 pub use capability::{

@@ -323,7 +323,8 @@ impl Document for AllocationStatus {
 pub struct AllocationStatusRequest {
     /// The attempt.
     pub attempt: AttemptId,
-    /// How much standard output and standard error the requester has, in bytes; live output goes on there.
+    /// How much standard output the requester has, in bytes: live output goes on there. The largest number if it has
+    /// room for no more.
     pub stdout_offset: u64,
     /// The same of standard error.
     pub stderr_offset: u64,

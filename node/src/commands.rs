@@ -60,8 +60,8 @@ pub enum CommandError {
         /// How many contracts were read.
         limit: usize,
     },
-    /// There is nothing to withdraw.
-    #[error("this node offers nothing: there is nothing to withdraw")]
+    /// Nothing is registered.
+    #[error("this node offers nothing")]
     NotOnboarded,
     /// What is to be withdrawn is in use.
     #[error("{}", running_text(*count, named))]
@@ -89,6 +89,9 @@ pub enum CommandError {
     /// This node does not bid on what it was asked for.
     #[error("this node does not bid: {0}")]
     Declined(DeclineReason),
+    /// The job is not what capacity was locked for.
+    #[error("the job does not fit what is locked: {0}")]
+    BeyondLock(String),
     /// This node does not start what it was invoked for.
     #[error("this node does not start it: {0}")]
     Refused(RefusedReason),
@@ -370,6 +373,9 @@ pub struct GetCapability;
 pub struct CapabilityView {
     /// What is registered, if the node is onboarded.
     pub registered: Option<Capability>,
+    /// What of what is available may be promised now: less while the machine's owner uses it.
+    #[serde(default)]
+    pub offered: Resources,
     /// What is free.
     pub available: Resources,
     /// What is locked for bids.

@@ -135,7 +135,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "owner_reserve_cpu",
         variable: Some("DMS_OWNER_RESERVE_CPU"),
-        doc: "Cores that are kept free for the machine's owner beyond those that are not registered.",
+        doc: "Cores that bids leave free for the machine's owner, whatever is registered: 0.5.",
     },
     Key {
         name: "owner_reserve_memory",
@@ -307,11 +307,11 @@ pub struct Settings {
     pub monitor_period: Millis,
     /// True if bids shrink while the machine's owner uses it. Default true.
     pub owner_first: bool,
-    /// Processor kept free for the owner. Default none beyond what is not registered.
+    /// Processor that bids leave free for the owner, whatever is registered. Default none.
     pub owner_reserve_cpu: CpuMillis,
-    /// Memory kept free for the owner. Default none beyond what is not registered.
+    /// Memory that bids leave free for the owner, whatever is registered. Default none.
     pub owner_reserve_memory: MemoryMib,
-    /// Disk kept free for the owner. Default none beyond what is not registered.
+    /// Disk that bids leave free for the owner, whatever is registered. Default none.
     pub owner_reserve_disk: DiskMib,
     /// Where the books are kept. Default RocksDB.
     pub engine: EngineKind,

@@ -85,14 +85,18 @@ fn failed(error: sysinfo::Error) -> HostError {
 /// Memory in all, and what of it is free now.
 pub(crate) fn memory() -> Result<(MemoryMib, MemoryMib), HostError> {
     let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    let system = System::new_with_specifics(refresh).map_err(failed)?;
-    let (mut total, mut available) = (system.total_memory(), system.available_memory());
-    // Inside a container the group's limit counts, not the machine's memory.
+    Ok(memory_of(&System::new_with_specifics(refresh).map_err(failed)?))
+}
+
+/// The same of what was looked at already.
+pub(crate) fn memory_of(system: &System) -> (MemoryMib, MemoryMib) {
+    let (mut total, mut free) = (system.total_memory(), system.available_memory());
+    // Inside a container the group's limit counts, not the machine's memory; its caches are free, too.
     if let Some(limits) = system.cgroup_limits() {
         total = total.min(limits.total_memory);
-        available = available.min(limits.free_memory);
+        free = free.min(limits.total_memory.saturating_sub(limits.rss));
     }
-    Ok((MemoryMib(total >> 20), MemoryMib(available >> 20)))
+    (MemoryMib(total >> 20), MemoryMib(free.min(total) >> 20))
 }
 
 /// The directory, or the nearest one above it that exists.

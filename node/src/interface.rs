@@ -1,34 +1,40 @@
 //! What a Node can be asked as a Node: the interface of the original design, method by method and in its order.
 //!
 //! It is a view: each method is one message to the Node actor, or two, and the API and the CLI send the same ones. Who
-//! holds a reference to the actor is the node's owner, or code that the owner runs: peers come in by words of the mesh,
-//! which the gate judges, and by none of these.
+//! holds a reference to the actor is the node's owner, or code that the owner runs: all of it is the owner's to call.
+//! Peers come in by words of the mesh, which the gate judges, and by none of these; what they may ask for with them is
+//! in the last column.
 //!
-//! | original | here | from the command line |
-//! |---|---|---|
-//! | getAllocation | [`NodeInterface::get_allocation`] | `dms alloc show ID` |
-//! | checkAllocationStatus | [`NodeInterface::check_allocation_status`] | `dms alloc status ID` |
-//! | routeToAllocation | [`NodeInterface::route_to_allocation`] | `dms alloc send ID` |
-//! | benchmarkCapability | [`NodeInterface::benchmark_capability`] | `dms capability benchmark` |
-//! | setRegisteredCapability | [`NodeInterface::set_registered_capability`] | `dms onboard` |
-//! | getRegisteredCapability | [`NodeInterface::get_registered_capability`] | `dms capability` |
-//! | setAvailableCapability | [`NodeInterface::set_available_capability`] | `dms capability free` |
-//! | getAvailableCapability | [`NodeInterface::get_available_capability`] | `dms capability` |
-//! | lockCapability | [`NodeInterface::lock_capability`] | `dms capability lock JOB` |
-//! | getLockedCapabilities | [`NodeInterface::get_locked_capabilities`] | `dms capability locks` |
-//! | setPreferences | [`NodeInterface::set_preferences`] | `dms preferences set FILE` |
-//! | getPreferences | [`NodeInterface::get_preferences`] | `dms preferences show` |
-//! | getRegisteredBids | [`NodeInterface::get_registered_bids`] | `dms bid ls --request ID` |
-//! | startAllocation | [`NodeInterface::start_allocation`] | `dms alloc start BID JOB` |
+//! | original | here | command | API | peers |
+//! |---|---|---|---|---|
+//! | getAllocation | [`NodeInterface::get_allocation`] | `dms alloc show ID` | `GET /v1/allocations/{id}` | |
+//! | checkAllocationStatus | [`NodeInterface::check_allocation_status`] | `dms alloc status ID` | `GET /v1/allocations/{id}/status` | `AllocationCheck`, `AllocationStatusRequest`: its requester |
+//! | routeToAllocation | [`NodeInterface::route_to_allocation`] | `dms alloc send ID` | `POST /v1/allocations/{id}/messages` | `AllocationMessage`: its requester, or with a token |
+//! | benchmarkCapability | [`NodeInterface::benchmark_capability`] | `dms capability benchmark` | `POST /v1/capability/benchmark` | |
+//! | setRegisteredCapability | [`NodeInterface::set_registered_capability`] | `dms onboard` | `POST /v1/onboard` | |
+//! | getRegisteredCapability | [`NodeInterface::get_registered_capability`] | `dms capability` | `GET /v1/capability` | of its `Advert` what is offered |
+//! | setAvailableCapability | [`NodeInterface::set_available_capability`] | `dms capability free` | `POST /v1/capability/available` | |
+//! | getAvailableCapability | [`NodeInterface::get_available_capability`] | `dms capability` | `GET /v1/capability` | of its `Advert` |
+//! | lockCapability | [`NodeInterface::lock_capability`] | `dms capability lock JOB` | `POST /v1/locks` | `BidRequest`: who may ask for bids |
+//! | getLockedCapabilities | [`NodeInterface::get_locked_capabilities`] | `dms capability locks` | `GET /v1/capability` | |
+//! | setPreferences | [`NodeInterface::set_preferences`] | `dms preferences set FILE` | `POST /v1/preferences` | |
+//! | getPreferences | [`NodeInterface::get_preferences`] | `dms preferences show` | `GET /v1/preferences` | |
+//! | getRegisteredBids | [`NodeInterface::get_registered_bids`] | `dms bid ls --request ID` | `GET /v1/bids?request=ID` | |
+//! | startAllocation | [`NodeInterface::start_allocation`] | `dms alloc start BID JOB` | `POST /v1/locks/{bid}/start` | `Invocation`: who may invoke, on its own lock |
+//!
+//! The last takes an invocation that is signed already. People hand in a job ([`StartLocked`]): the node signs the
+//! invocation of its own lock for it, and takes that as it takes every other.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dms_actors::{ActorRef, AskError, Handler, Message};
 use dms_messages::{
-    Accepted, AllocationId, AllocationMessage, Bid, BidRequest, BidRequestId, Capability, Delivered,
-    Invocation, Job, JobId, Resources, Signed,
+    Accepted, AllocationId, AllocationMessage, Bid, BidRequest, BidRequestId, Capability, CpuMillis,
+    Delivered, DiskMib, ExecutorKind, GpuId, Invocation, Job, JobId, MemoryMib, Resources, Signed,
 };
 use dms_storage::Lock;
+use serde::{Deserialize, Serialize};
 
 use crate::allocation::route::{
     AllocationTarget, CheckAllocationStatus, CheckedAllocation, DELIVERY_TIMEOUT, MAX_REPLY_WAIT, RouteError,
@@ -128,7 +134,8 @@ pub trait NodeInterface {
     /// what is available is nothing by itself but the rest of what is registered. On disk when it is answered.
     ///
     /// # Errors
-    /// [`CommandError::NotOnboarded`]; [`CommandError::InvalidCapability`]: a GPU or port in it is promised.
+    /// [`CommandError::NotOnboarded`]; [`CommandError::InvalidCapability`]: a GPU or port in it is promised, or the
+    /// offer is being taken back.
     #[doc(alias = "setAvailableCapability")]
     fn set_available_capability(
         &self,
@@ -256,7 +263,7 @@ impl NodeInterface for ActorRef<Node> {
     }
 
     async fn set_available_capability(&self, available: Resources) -> Result<(), InterfaceError> {
-        Ok(ask(self, SetAvailableCapability { available }).await??)
+        Ok(ask(self, SetAvailableCapability { available: available.into() }).await??)
     }
 
     async fn get_available_capability(&self) -> Result<Resources, InterfaceError> {
@@ -301,7 +308,59 @@ impl NodeInterface for ActorRef<Node> {
 #[doc(alias = "setAvailableCapability")]
 pub struct SetAvailableCapability {
     /// How much.
-    pub available: Resources,
+    pub available: Amounts,
+}
+
+/// How much is to be free of what somebody says something of; the rest stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Amounts {
+    /// Processor time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuMillis>,
+    /// Memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryMib>,
+    /// Disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskMib>,
+    /// The GPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<BTreeSet<GpuId>>,
+    /// The ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<BTreeSet<u16>>,
+    /// How many pods of each kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots: Option<BTreeMap<ExecutorKind, u32>>,
+}
+
+impl From<Resources> for Amounts {
+    fn from(all: Resources) -> Self {
+        let Resources { cpu, memory, disk, gpus, ports, slots } = all;
+        Self {
+            cpu: Some(cpu),
+            memory: Some(memory),
+            disk: Some(disk),
+            gpus: Some(gpus),
+            ports: Some(ports),
+            slots: Some(slots),
+        }
+    }
+}
+
+impl Amounts {
+    /// These, and what `now` has of the rest.
+    pub fn over(self, now: &Resources) -> Resources {
+        Resources {
+            cpu: self.cpu.unwrap_or(now.cpu),
+            memory: self.memory.unwrap_or(now.memory),
+            disk: self.disk.unwrap_or(now.disk),
+            gpus: self.gpus.unwrap_or_else(|| now.gpus.clone()),
+            ports: self.ports.unwrap_or_else(|| now.ports.clone()),
+            slots: self.slots.unwrap_or_else(|| now.slots.clone()),
+        }
+    }
 }
 
 impl Message for SetAvailableCapability {

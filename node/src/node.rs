@@ -35,6 +35,7 @@ use dms_storage::{
     Archive, Books, CommitError, CommitTicket, Committer, Engine, Entry, Event, RecordError, Store,
     StoreError, failpoints, sabotage,
 };
+use tokio::sync::Semaphore;
 
 use crate::allocation::{AllocationActor, Stop};
 use crate::announce::Announcements;
@@ -48,7 +49,7 @@ use crate::graph::mesh_size::MeshSize;
 use crate::handlers::candidates::ClassLookUps;
 use crate::handlers::preferences::CurrentPreferences;
 use crate::handlers::turns::WaitingTurn;
-use crate::handlers::{MAX_REQUESTS, Shares};
+use crate::handlers::{MAX_REQUESTS, MAX_ROUTED, Shares};
 use crate::job::JobActor;
 use crate::monitor::{Monitor, Monitoring};
 use crate::network::{Network, NetworkParts};
@@ -89,15 +90,28 @@ const MAX_FORGET_ROUNDS: u32 = 128;
 const CONTENTS_PAGE: usize = 1024;
 /// How often it is looked whether there is much of it.
 const TIDY_PERIOD: Duration = Duration::from_secs(15);
-/// How many strangers get an answer in a second; more are met with silence, so that a flood of strangers
-/// costs them more than us.
-const STRANGER_ANSWERS: u32 = 20;
 /// Most things that wait for the disk before messages are held: as many as commits can wait.
 const MAX_LATER: usize = 1024;
 /// Least pause between two sweeps of leases.
 const MIN_SWEEP_PAUSE: Duration = Duration::from_millis(50);
 /// How long a commit waits when the committer's queue is full.
 pub(crate) const OVERLOAD_PAUSE: Duration = Duration::from_millis(5);
+
+/// How often something is done for strangers in a second; beyond it they are met with silence, so that a flood of them
+/// costs them more than us.
+#[derive(Debug)]
+pub(crate) struct Allowance(u32);
+
+impl Allowance {
+    const FULL: Self = Self(20);
+
+    /// Takes one of what is left; false if nothing is.
+    pub(crate) fn take(&mut self) -> bool {
+        let left = self.0.checked_sub(1);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+}
 
 /// The provider's times and limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,11 +252,11 @@ pub struct Node {
     pub(crate) mesh_size: MeshSize,
     pub(crate) started: Timestamp,
     /// How many more strangers are answered this second.
-    stranger_answers: u32,
+    pub(crate) stranger_answers: Allowance,
     /// Requests of strangers, declined, that are kept in this second.
-    stranger_notes: u32,
-    /// Questions to allocations that wait for their answers.
-    pub(crate) routed_count: usize,
+    pub(crate) stranger_notes: Allowance,
+    /// Places for questions to allocations that wait for their answers.
+    pub(crate) routed: Arc<Semaphore>,
     /// How the memory of requests is shared.
     pub(crate) request_shares: Shares,
     /// How many differences of each peer were mended this second; bounded as the connections are.
@@ -366,9 +380,9 @@ impl Node {
             peers: BTreeSet::new(),
             mesh_size: MeshSize::new(parts.signer.me()),
             started: parts.clock.now(),
-            stranger_answers: STRANGER_ANSWERS,
-            stranger_notes: STRANGER_ANSWERS,
-            routed_count: 0,
+            stranger_answers: Allowance::FULL,
+            stranger_notes: Allowance::FULL,
+            routed: Arc::new(Semaphore::new(MAX_ROUTED)),
             request_shares: Shares::default(),
             mended: BTreeMap::new(),
             absent_requesters: Round::default(),
@@ -454,7 +468,7 @@ impl Node {
                 for entry in &entries {
                     tracing::debug!(event = entry.event.name(), "recorded");
                     self.note_party(&entry.event);
-                    self.preferences.note(&entry.event, &self.books);
+                    self.preferences.note(entry, &self.books);
                     if matches!(entry.event, Event::LockEnded { .. } | Event::AllocationEnded { .. }) {
                         failpoints::pass(failpoints::MID_RELEASE);
                     }
@@ -714,20 +728,6 @@ impl Node {
     /// True if memory may have what never reached the disk, and never will.
     pub(crate) fn is_beyond_disk(&self) -> bool {
         self.is_beyond_disk
-    }
-
-    /// True if what a stranger asked in vain may still be kept in this second.
-    pub(crate) fn may_note_stranger(&mut self) -> bool {
-        let left = self.stranger_notes.checked_sub(1);
-        self.stranger_notes = left.unwrap_or(0);
-        left.is_some()
-    }
-
-    /// True if a stranger may still get an answer in this second.
-    pub(crate) fn may_answer_stranger(&mut self) -> bool {
-        let left = self.stranger_answers.checked_sub(1);
-        self.stranger_answers = left.unwrap_or(0);
-        left.is_some()
     }
 
     fn allocation_actor_ended(
@@ -1083,8 +1083,7 @@ impl Actor for Node {
             self.peer_up(peer, ctx);
         }
         ctx.every(Duration::from_secs(1), |node, _| {
-            node.stranger_answers = STRANGER_ANSWERS;
-            node.stranger_notes = STRANGER_ANSWERS;
+            (node.stranger_answers, node.stranger_notes) = (Allowance::FULL, Allowance::FULL);
             node.mended.clear();
         });
         ctx.every(self.parts.times.reconcile, |node, ctx| node.reconcile(ctx));

@@ -90,8 +90,11 @@ pub struct JudgedCandidate {
     pub did: Did,
     /// True if it is the node that was asked.
     pub is_me: bool,
-    /// Its place, from 1; none if it is rejected.
+    /// Its place, from 1; none if a rule rejects it.
     pub rank: Option<usize>,
+    /// True if it is asked for a bid: also where what rejects it now may be otherwise by then.
+    #[serde(default)]
+    pub is_asked: bool,
     /// What the pod costs there per hour, by its advert.
     pub price: Price,
     /// What each rule says.
@@ -120,6 +123,9 @@ pub struct RuleVerdict {
     /// The score: more is better; compared with scores of the same rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<i64>,
+    /// The same as people read it: the price itself, say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_text: Option<String>,
     /// Why it rejects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -10,7 +10,7 @@ use dms_messages::{
 };
 use dms_node::allocation::route::RouteError;
 use dms_node::commands::CommandError;
-use dms_node::interface::{InterfaceError, MAX_OWN_LEASE, NodeInterface};
+use dms_node::interface::{Amounts, InterfaceError, MAX_OWN_LEASE, NodeInterface, SetAvailableCapability};
 use dms_storage::MemoryEngine;
 use dms_storage::books::AttemptState;
 use dms_tests::hand_made::{capability, machine, pod};
@@ -126,6 +126,9 @@ async fn each_method_of_the_interface_does_what_it_says() {
     // What is free is said; what is promised stays on top of it.
     let half = Resources { cpu: CpuMillis(1_000), ..machine() };
     node.set_available_capability(half.clone()).await.unwrap();
+    // Who says something of one thing alone changes nothing else.
+    let available = Amounts { memory: Some(half.memory), ..Amounts::default() };
+    node.ask(SetAvailableCapability { available }).await.unwrap().unwrap();
     assert_eq!(node.get_available_capability().await.unwrap(), half);
     let registered = node.get_registered_capability().await.unwrap().unwrap().resources;
     assert_eq!(registered, half.checked_add(&bid.value().resources).unwrap());
@@ -250,6 +253,23 @@ fn capacity_is_locked_by_hand_and_a_job_started_on_it() {
     assert_eq!(shown.code(), Some(0), "{shown}");
     let books = home.json(&["capability"]);
     assert_eq!((&books["available"]["cpu"], &books["available"]["memory"]), (&1000.into(), &512.into()));
+
+    // More than the machine has is not offered, and nothing changes.
+    let too_much = home.dms(&["capability", "free", "--cpu", "100000"]);
+    assert_eq!(too_much.code(), Some(2), "{too_much}");
+    assert!(too_much.stderr.contains("this machine has"), "{too_much}");
+    assert_eq!(home.json(&["capability"])["available"], books["available"]);
+
+    // A job that wants more than is locked is not begun, nor put out to bid; the lock stays.
+    let text = std::fs::read_to_string(&job).unwrap().replace("timeout: 60s", "timeout: 2h");
+    let text = text.replace("../programs/", &example("programs/"));
+    let longer = home.path().join("longer.yaml");
+    std::fs::write(&longer, text.replace("input: texts", &format!("input: {}", example("jobs/texts"))))
+        .unwrap();
+    let refused = home.dms(&["alloc", "start", bid, longer.to_str().unwrap()]);
+    assert_ne!(refused.code(), Some(0), "{refused}");
+    assert!(refused.stderr.contains("run time"), "{refused}");
+    assert_eq!(home.json(&["job", "ls"]), serde_json::json!([]), "no job was taken");
 
     let started = home.json(&["alloc", "start", bid, &job]);
     assert_eq!(started["job"], locked["job"]);

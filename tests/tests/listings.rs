@@ -244,7 +244,7 @@ fn a_machine_is_taken_back_and_offered_again_while_the_node_runs() {
     assert!(off.stdout.contains("offers nothing any more"), "{off}");
     let again = provider_home.dms(&["offboard"]);
     assert_eq!(again.code(), Some(1), "{again}");
-    assert!(again.stderr.contains("nothing to withdraw"), "{again}");
+    assert!(again.stderr.contains("offers nothing"), "{again}");
     assert_eq!(provider_home.json(&["capability"])["registered"], Value::Null);
     assert_eq!(provider_home.json(&["status"])["is_onboarded"], false);
 
@@ -355,7 +355,7 @@ fn a_node_that_does_not_run_is_taken_back_too_whatever_it_was_killed_with() {
     assert_eq!(off.code(), Some(0), "{off}");
     let again = provider_home.dms(&["offboard"]);
     assert_eq!(again.code(), Some(1), "{again}");
-    assert!(again.stderr.contains("nothing to withdraw"), "{again}");
+    assert!(again.stderr.contains("offers nothing"), "{again}");
     assert!(requester_home.dms(&["job", "cancel", &job]).status.success());
 
     let node = provider_home.start(&["--open"]);
@@ -368,7 +368,7 @@ fn a_node_that_does_not_run_is_taken_back_too_whatever_it_was_killed_with() {
     let never = Home::new();
     let run = never.dms(&["offboard"]);
     assert_eq!(run.code(), Some(1), "{run}");
-    assert!(run.stderr.contains("nothing to withdraw"), "{run}");
+    assert!(run.stderr.contains("offers nothing"), "{run}");
 }
 
 #[test]

@@ -99,6 +99,22 @@ fn a_provider_that_excludes_a_requester_says_so_and_stops_when_its_owner_does() 
 }
 
 #[test]
+fn whoever_the_requesters_rules_leave_out_never_hears_of_its_jobs() {
+    let (provider_home, requester_home) = (Home::new(), Home::new());
+    let (provider, _requester) = pair(&provider_home, &requester_home);
+    let hello = example("programs/hello.wat");
+    for rule in [format!("exclude = [\"{}\"]", provider.did()), "min_reputation = 995".to_owned()] {
+        set(&requester_home, &format!("[requester]\n{rule}\n"));
+        let run = requester_home.dms(&["job", "run", "--wait", "3s", "--wasm", &hello]);
+        assert_eq!(run.code(), Some(75), "{run}");
+        let heard = provider_home.json(&["bid-request", "ls", "--received"]);
+        assert_eq!(heard, serde_json::json!([]), "also not by gossip: {rule}");
+    }
+    set(&requester_home, "");
+    assert_eq!(who_runs(&requester_home), provider.did());
+}
+
+#[test]
 fn a_price_rises_with_what_is_taken_and_what_is_dear_now_may_be_had_later() {
     let (provider_home, requester_home) = (Home::new(), Home::new());
     std::fs::write(provider_home.path().join("config.toml"), "[prices]\ncore_hour = \"1\"\n")
@@ -145,7 +161,7 @@ fn what_is_wrong_is_said_with_its_line_and_changes_nothing() {
     std::fs::write(&file, &defaults.stdout).expect("the file can be written");
     let path = file.to_str().expect("temporary paths are plain");
     let run = home.dms(&["preferences", "set", path]);
-    assert!(run.status.success() && run.stdout.contains("requester.order"), "{run}");
+    assert!(run.status.success() && run.stdout.contains("requester.pin"), "{run}");
     std::fs::write(&file, "[requester]\nmax_price = \"1\"\ncolour = 7\n").expect("the file can be written");
     let run = home.dms(&["preferences", "set", path]);
     assert!(!run.status.success(), "{run}");

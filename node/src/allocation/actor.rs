@@ -390,6 +390,10 @@ impl AllocationActor {
             (OutputStream::Stderr, &mut self.stderr, self.has.1),
         ];
         for (stream, kept, has) in streams {
+            // Whoever has more than there is has no room for any.
+            if has > kept.bytes.len() as u64 {
+                kept.told = kept.bytes.len();
+            }
             let window = usize::try_from(has).unwrap_or(usize::MAX).saturating_add(OUTPUT_WINDOW);
             let until = kept.bytes.len().min(window);
             while kept.told < until {

@@ -1,11 +1,18 @@
 //! What others say to an allocation's program, and what the actor says of it while it lives.
 
+use std::time::Duration;
+
 use dms_actors::{Answer, Context, Did, Handler, Message};
 use dms_messages::ability::allocation;
 use dms_messages::{AllocationId, AllocationMessage, AllocationRefusal, AllocationUsage, Delivered, Millis};
 
+use tokio::time::{Instant, timeout_at};
+
 use super::AllocationActor;
 use crate::trust::Gate;
+
+/// How long before the end of an ask it is said that there is no reply: the way back takes time, too.
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// True if `who` may speak to an allocation of `requester`'s, and see how it stands: this node's owner, who asked for
 /// it, and whoever a token lets.
@@ -37,8 +44,20 @@ impl Handler<AllocationMessage> for AllocationActor {
             Ok(None) => Ok(Delivered { reply: None }).into(),
             Ok(Some(asked)) => {
                 let (responder, answer) = Answer::later();
+                // Said before whoever asked gives up, who would not know then whether it was delivered at all. From then
+                // on the program is told that nobody waits.
+                let end = ctx.deadline().map(|deadline| {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    deadline - MARGIN.min(left / 4)
+                });
+                let reply = async move {
+                    match end {
+                        Some(end) => timeout_at(end, asked).await.ok()?.ok(),
+                        None => asked.await.ok(),
+                    }
+                };
                 // As many of these wait as messages do, and the one that the program works on.
-                ctx.pipe(asked, |_, reply, _| responder.reply(Ok(Delivered { reply: reply.ok() })));
+                ctx.pipe(reply, |_, reply, _| responder.reply(Ok(Delivered { reply })));
                 answer
             }
         }

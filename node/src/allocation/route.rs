@@ -199,7 +199,12 @@ async fn why_nobody_is_there(
         Ok(Ok(report)) if report.state.is_terminal() => AllocationRefusal::Ended,
         Ok(Ok(_)) => AllocationRefusal::NotStarted,
         Ok(Err(RouteError::Refused { refusal, .. })) => refusal,
-        Ok(Err(_)) | Err(_) => AllocationRefusal::UnknownAllocation,
+        // Nothing was done, and it is not known whether anything ever will be.
+        Ok(Err(error @ (RouteError::Command(_) | RouteError::Unreachable { .. }))) => return error,
+        Ok(Err(_)) | Err(_) => {
+            let reason = "nobody is at its address, and why was not said in time".to_owned();
+            return RouteError::Unreachable { provider, reason };
+        }
     };
     RouteError::refused(allocation, refusal)
 }

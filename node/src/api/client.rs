@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dms_messages::{Capability, ContentId, Did, JobId, Millis, OutputStream, Resources};
+use dms_messages::{Capability, ContentId, Did, JobId, Millis, OutputStream};
 use dms_storage::Lock;
 use dms_storage::maintenance::{BackupReport, StatsReport};
 use futures::future::{Either, select};
@@ -34,6 +34,7 @@ use super::{ATTEMPT_HEADER, OFFSET_HEADER};
 use crate::allocation::route::CheckedAllocation;
 use crate::commands::{Benchmarked, CapabilityView, Explanation, NodeStatus, OffboardMode, Offboarded};
 use crate::graph::view::GraphView;
+use crate::interface::Amounts;
 use crate::listings::bids::{BidList, BidRequestView};
 use crate::listings::contracts::{AllocationView, ContractDocuments, ContractView};
 use crate::listings::{Direction, Page};
@@ -172,7 +173,7 @@ impl ApiClient {
     }
 
     /// Says how much is to be free beside what is promised.
-    pub async fn set_available(&self, available: &Resources) -> Result<(), ClientError> {
+    pub async fn set_available(&self, available: &Amounts) -> Result<(), ClientError> {
         self.call(Method::POST, "/v1/capability/available", Some(json(available)?)).await.map(drop)
     }
 

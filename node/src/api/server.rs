@@ -332,6 +332,7 @@ impl From<CommandError> for Failure {
                 Retry::Later => (StatusCode::SERVICE_UNAVAILABLE, "declined_now"),
                 Retry::Final => (StatusCode::CONFLICT, "declined"),
             },
+            CommandError::BeyondLock(_) => (StatusCode::CONFLICT, "beyond_lock"),
             CommandError::Refused(_) => (StatusCode::CONFLICT, "refused"),
             CommandError::Measuring => (StatusCode::SERVICE_UNAVAILABLE, "measuring"),
             CommandError::NotMeasured(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_measured"),

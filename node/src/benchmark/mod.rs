@@ -31,86 +31,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dms_messages::{Benchmark, Capability, DiskMib, MemoryMib};
-use serde::{Deserialize, Serialize};
 
 use self::runs::Budget;
+
+pub use dms_messages::Figure;
 
 pub(crate) use self::cpu::score;
 
 /// How long one figure is measured if nobody says otherwise, without its warm-up of a quarter of that: long enough for
 /// fifty runs of the slowest kind, and six of them stay below 20 s.
 pub const FIGURE_TIME: Duration = Duration::from_secs(2);
-
-/// One thing that is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Figure {
-    /// What one core hashes.
-    CpuSingle,
-    /// What all cores hash together.
-    CpuMulti,
-    /// What is copied within memory.
-    Memory,
-    /// What is written to the disk in order.
-    DiskWrite,
-    /// Writes that are synced one by one.
-    DiskSyncs,
-    /// Steps of a WebAssembly program.
-    Wasm,
-}
-
-impl Figure {
-    /// All of them, in the order in which they are measured and shown.
-    pub const ALL: [Self; 6] =
-        [Self::CpuSingle, Self::CpuMulti, Self::Memory, Self::DiskWrite, Self::DiskSyncs, Self::Wasm];
-
-    /// Its value; 0 if it was not measured.
-    pub fn of(self, benchmark: &Benchmark) -> u32 {
-        match self {
-            Self::CpuSingle => benchmark.cpu_single,
-            Self::CpuMulti => benchmark.cpu_multi,
-            Self::Memory => benchmark.memory,
-            Self::DiskWrite => benchmark.disk_write,
-            Self::DiskSyncs => benchmark.disk_syncs,
-            Self::Wasm => benchmark.wasm,
-        }
-    }
-
-    fn of_mut(self, benchmark: &mut Benchmark) -> &mut u32 {
-        match self {
-            Self::CpuSingle => &mut benchmark.cpu_single,
-            Self::CpuMulti => &mut benchmark.cpu_multi,
-            Self::Memory => &mut benchmark.memory,
-            Self::DiskWrite => &mut benchmark.disk_write,
-            Self::DiskSyncs => &mut benchmark.disk_syncs,
-            Self::Wasm => &mut benchmark.wasm,
-        }
-    }
-
-    /// What a person calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CpuSingle => "one core",
-            Self::CpuMulti => "all cores",
-            Self::Memory => "memory",
-            Self::DiskWrite => "disk",
-            Self::DiskSyncs => "disk syncs",
-            Self::Wasm => "wasm",
-        }
-    }
-
-    /// A value of it with its unit; 0 is what was not measured.
-    pub fn text(self, value: u32) -> String {
-        match (self, value) {
-            (_, 0) => "not measured".to_owned(),
-            (Self::DiskSyncs, value) => format!("{value} a second"),
-            (Self::Wasm, value) => format!("{value} M steps/s"),
-            // From here on the last digits of MiB are no use to anybody.
-            (_, mib @ 10_240..) => format!("{:.1} GiB/s", f64::from(mib) / 1024.0),
-            (_, mib) => format!("{mib} MiB/s"),
-        }
-    }
-}
 
 /// A wish that measuring ends; clones are the same wish.
 #[derive(Debug, Clone, Default)]
@@ -306,23 +236,6 @@ mod tests {
     }
 
     #[test]
-    fn values_are_told_in_units_that_a_person_reads() {
-        let table = [
-            (Figure::CpuSingle, 0, "not measured"),
-            (Figure::CpuSingle, 412, "412 MiB/s"),
-            (Figure::CpuMulti, 10_239, "10239 MiB/s"),
-            (Figure::Memory, 10_240, "10.0 GiB/s"),
-            (Figure::Memory, u32::MAX, "4194304.0 GiB/s"),
-            (Figure::DiskWrite, 1, "1 MiB/s"),
-            (Figure::DiskSyncs, 20_000, "20000 a second"),
-            (Figure::Wasm, 312, "312 M steps/s"),
-        ];
-        for (figure, value, text) in table {
-            assert_eq!(figure.text(value), text);
-        }
-    }
-
-    #[test]
     fn the_score_of_a_capability_is_its_single_core() {
         let mut capability = Capability::default();
         capability.cpu_info.score = 5;
@@ -364,6 +277,18 @@ mod tests {
         for figure in Figure::ALL {
             let stopped = machine.measure(figure, &stop);
             assert!(matches!(stopped, Err(BenchmarkError::Stopped)), "{figure:?} {stopped:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_word_of_the_wire_and_the_name_of_the_field() {
+        for figure in Figure::ALL {
+            let mut benchmark = Benchmark::default();
+            *figure.of_mut(&mut benchmark) = 7;
+            assert_eq!(figure.of(&benchmark), 7);
+            let written = serde_json::to_value(benchmark).unwrap();
+            assert_eq!(written[figure.key()], 7, "{figure:?}");
+            assert_eq!(serde_json::to_value(figure).unwrap(), figure.key());
         }
     }
 }

@@ -5,7 +5,7 @@
 //! machine; the very best one is a stroke of luck, and differs from day to day. In between, the median of the best
 //! quarter holds still: it needs an eighth of the runs to be undisturbed, and is not moved by a few that were lucky.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,13 @@ use super::{BenchmarkError, StopFlag};
 
 /// Most rates that are kept: the shortest runs, for the longest time that may be set.
 const MAX_RATES: usize = 1 << 20;
+
+/// Into how many windows the time of threads that run together is cut.
+const WINDOWS: u32 = 40;
+/// The shortest of them.
+const LEAST_WINDOW: Duration = Duration::from_millis(1);
+/// The longest: many runs of each thread.
+const LONGEST_WINDOW: Duration = Duration::from_millis(50);
 
 /// How long is measured, and whether still.
 #[derive(Debug)]
@@ -63,45 +70,91 @@ pub(super) fn repeat(budget: &Budget<'_>, run: &mut dyn Run) -> Result<u64, Benc
     }
 }
 
-/// Repeats runs on a thread each, all at the same time, and gives what they do together in a second.
+/// Repeats runs on a thread each, all at the same time, and gives what they do together in a second: by the clock that
+/// all share. The best moments of each added up would be moments in which the others stood still, and count a core, or
+/// the way to the memory, that two of them share, twice.
 pub(super) fn together<R: Run + Send>(budget: &Budget<'_>, runs: Vec<R>) -> Result<u64, BenchmarkError> {
-    let has_failed = AtomicBool::new(false);
+    let (team, count) = (Team::default(), runs.len());
     thread::scope(|scope| {
-        let mut threads = Vec::with_capacity(runs.len());
-        for run in runs {
+        let mut threads = Vec::with_capacity(count);
+        for mut run in runs {
             let builder = thread::Builder::new().name("dms-benchmark".into());
-            let mut run = Guarded { run, has_failed: &has_failed };
-            match builder.spawn_scoped(scope, move || repeat(budget, &mut run)) {
+            let team = &team;
+            match builder.spawn_scoped(scope, move || team.work(&mut run, budget)) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
-                    has_failed.store(true, Ordering::Relaxed);
+                    team.is_over.store(true, Ordering::Relaxed);
                     return Err(BenchmarkError::Thread(error));
                 }
             }
         }
-        let mut sum = 0_u64;
+        let rate = if count == 0 { 0 } else { team.watch(budget, count) };
         for thread in threads {
             // A panic of ours is not made less of.
-            let rate = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            sum = sum.saturating_add(rate?);
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
-        Ok(sum)
+        Ok(rate)
     })
 }
 
-/// A run that ends when a thread beside it could not be had.
-struct Guarded<'a, R> {
-    run: R,
-    has_failed: &'a AtomicBool,
+/// What threads that run at the same time share.
+#[derive(Default)]
+struct Team {
+    /// How many have prepared.
+    ready: AtomicUsize,
+    /// What all of them have done.
+    done: AtomicU64,
+    is_over: AtomicBool,
 }
 
-impl<R: Run> Run for Guarded<'_, R> {
-    fn prepare(&mut self) {
-        self.run.prepare();
+/// However a thread ends, the others do not go on alone.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Team {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
-    fn run(&mut self) -> Result<u64, BenchmarkError> {
-        if self.has_failed.load(Ordering::Relaxed) { Err(BenchmarkError::Stopped) } else { self.run.run() }
+    fn work(&self, run: &mut dyn Run, budget: &Budget<'_>) -> Result<(), BenchmarkError> {
+        let _end = End(&self.is_over);
+        run.prepare();
+        self.ready.fetch_add(1, Ordering::Relaxed);
+        while !self.is_over() {
+            budget.check()?;
+            self.done.fetch_add(run.run()?, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Looks at what is done, window by window, until the time is over or a thread has ended.
+    #[expect(clippy::disallowed_methods, reason = "it rests between two looks at what other threads do")]
+    fn watch(&self, budget: &Budget<'_>, count: usize) -> u64 {
+        while self.ready.load(Ordering::Relaxed) < count && !self.is_over() {
+            thread::sleep(LEAST_WINDOW);
+        }
+        let window = (budget.time / WINDOWS).clamp(LEAST_WINDOW, LONGEST_WINDOW);
+        let begin = Instant::now() + budget.warm_up;
+        let end = begin + budget.time;
+        let mut rates = Vec::new();
+        let (mut before, mut done) = (Instant::now(), self.done.load(Ordering::Relaxed));
+        while !self.is_over() {
+            thread::sleep(window);
+            let (now, done_now) = (Instant::now(), self.done.load(Ordering::Relaxed));
+            if before >= begin {
+                rates.push(rate(done_now - done, now - before));
+            }
+            (before, done) = (now, done_now);
+            if now >= end && rates.iter().any(|rate| *rate > 0) {
+                self.is_over.store(true, Ordering::Relaxed);
+            }
+        }
+        steady(rates)
     }
 }
 
@@ -179,6 +232,28 @@ mod tests {
         stop.set();
         let stopped = repeat(&budget, &mut Counted { count: 0, fails_at: 0 });
         assert!(matches!(stopped, Err(BenchmarkError::Stopped)));
+    }
+
+    /// Does one at a time with all the others of its kind, however many threads there are.
+    struct Shared<'a>(&'a std::sync::Mutex<()>);
+
+    impl Run for Shared<'_> {
+        fn run(&mut self) -> Result<u64, BenchmarkError> {
+            let _turn = self.0.lock().unwrap();
+            let started = Instant::now();
+            while started.elapsed() < Duration::from_micros(100) {}
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn what_threads_share_is_not_counted_twice() {
+        let stop = StopFlag::default();
+        let budget = Budget::new(Duration::from_millis(40), &stop);
+        let turn = std::sync::Mutex::new(());
+        let rate = together(&budget, (0..4).map(|_| Shared(&turn)).collect()).unwrap();
+        // 100 us each: 10,000 a second, and in a window of a millisecond up to two more that end in it; not 40,000.
+        assert!((1..=20_000).contains(&rate), "{rate}");
     }
 
     #[test]

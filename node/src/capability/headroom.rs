@@ -68,7 +68,7 @@ pub struct TimedSample {
     pub machine: MachineSample,
 }
 
-/// What is kept free for the machine's owner beyond what was never registered.
+/// What bids leave free for the machine's owner, whatever is registered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reserve {
     /// Of the processor.

@@ -20,8 +20,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dms_messages::{
-    BidId, BidRequestId, Capability, DeclineReason, Did, GpuId, Invocation, RefusedReason, Requirement,
-    Resources, Timestamp,
+    BidId, BidRequestId, Capability, DeclineReason, Did, ExecutorKind, GpuId, Invocation, RefusedReason,
+    Requirement, Resources, Timestamp,
 };
 use dms_storage::sabotage::{self, Bug};
 use dms_storage::{Accounts, Books, Lock, LockEnd};
@@ -235,11 +235,24 @@ pub fn register(books: &Books, capability: &Capability) -> Result<(), ResizeErro
     capability.check().map_err(ResizeError::Invalid)?;
     let (locked, allocated) = (books.accounts().locked(), books.accounts().allocated());
     let promised = locked.checked_add(allocated).expect("both are parts of what is registered");
-    if capability.resources.fits(&promised) {
+    let uncounted = uncounted(books, &capability.resources);
+    if capability.resources.fits(&promised) && uncounted.is_empty() {
         return Ok(());
     }
-    let missing = missing(&capability.resources, &promised);
+    let missing = [missing(&capability.resources, &promised), uncounted];
+    let missing = missing.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
     Err(ResizeError::Promised { promised, missing })
+}
+
+/// Which limits cannot begin now: what was promised without one is not counted, and would not be.
+fn uncounted(books: &Books, offered: &Resources) -> String {
+    let live = books.live_allocations().map(|row| &row.resources);
+    let promised: Vec<&Resources> = books.locks().values().map(|lock| &lock.resources).chain(live).collect();
+    let begins =
+        |kind: &&ExecutorKind| books.registered().is_some_and(|it| it.resources.slots_of(**kind) == 0);
+    let kinds = offered.slots.keys().filter(begins).filter(|_| !promised.is_empty());
+    let parts = kinds.map(|kind| format!("a limit of {kind} slots can begin when nothing is promised"));
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 /// What of `promised` is not in `offered`.

@@ -52,7 +52,7 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
                 let settings = session.settings(Layer::default())?.settings;
                 match crate::startup::offboard_offline(&settings).await? {
                     true => Ok(Some(false)),
-                    false => Err(CliError::failed("this node offers nothing: there is nothing to withdraw")),
+                    false => Err(CliError::failed("this node offers nothing")),
                 }
             }
             Err(error) => Err(error.into()),

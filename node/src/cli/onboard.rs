@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use dialoguer::{Confirm, Input};
-use dms_messages::{Capability, CpuMillis, DiskMib, MemoryMib, PriceList};
+use dms_messages::{Capability, CpuMillis, DiskMib, MemoryMib, PriceList, Resources};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::countable::{Ports, Slots};
@@ -53,13 +53,13 @@ pub(super) struct Args {
     /// them; programs cannot use one yet [default: none]
     #[arg(long, value_name = "GPUS")]
     gpus: Option<Gpus>,
-    /// Do not measure how fast the machine is; what was measured before stays registered
+    /// Do not measure how fast the machine is; what is registered of that stays so
     #[arg(long)]
     skip_benchmark: bool,
     /// Where the machine stands, in words that jobs may ask for (eu-west, CH); an empty one takes it back
     #[arg(long, value_name = "PLACE")]
     location: Option<String>,
-    /// A label that jobs may ask for; may be repeated
+    /// A label that jobs may ask for; may be repeated. One without a value is taken back
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
     labels: Vec<(String, String)>,
 }
@@ -194,33 +194,47 @@ fn wanted(
     if let Some(Slots(slots)) = args.slots {
         resources.slots = capability.executors.iter().filter_map(|kind| Some((*kind, slots?))).collect();
     }
-    if resources.cpu == CpuMillis(0) || resources.memory == MemoryMib(0) {
-        let what = if resources.cpu == CpuMillis(0) { "--cpu 0" } else { "--memory 0" };
-        return Err(CliError::usage(format!(
-            "{what}: no program runs with nothing; share more, or take the offer back with `{}`",
-            "dms offboard"
-        )));
-    }
-    let cores = CpuMillis(u64::from(host.cpu_info.cores) * 1000);
-    if resources.cpu > cores {
-        return Err(CliError::usage(format!("--cpu {}: this machine has {cores} cores", resources.cpu)));
-    }
-    if resources.memory > host.memory_total {
-        let (wanted, has) = (resources.memory, host.memory_total);
-        return Err(CliError::usage(format!("--memory {wanted}: this machine has {has}")));
-    }
-    if resources.disk > host.disk_free {
-        let (wanted, has) = (resources.disk, host.disk_free);
-        return Err(CliError::usage(format!("--disk {wanted}: {has} are free at the data directory")));
-    }
+    check_amounts(resources, registered, host)?;
     capability.prices = settings.prices;
     capability.location = args.location.or_else(|| settings.location.clone()).or(location);
     capability.location = capability.location.filter(|location| !location.is_empty());
     capability.labels = labels;
     capability.labels.extend(settings.labels.clone());
     capability.labels.extend(args.labels);
+    capability.labels.retain(|_, value| !value.is_empty());
     capability.check().map_err(CliError::usage)?;
     Ok(capability)
+}
+
+/// Checks that this machine has so much to offer, and that it is something. What was registered before may stay so:
+/// its disk may be full of what jobs have written since.
+pub(super) fn check_amounts(
+    offered: &Resources,
+    registered: Option<&Capability>,
+    host: &HostInfo,
+) -> Result<(), CliError> {
+    if offered.cpu == CpuMillis(0) || offered.memory == MemoryMib(0) {
+        let what = if offered.cpu == CpuMillis(0) { "no processor" } else { "no memory" };
+        return Err(CliError::usage(format!(
+            "{what} is to be offered: no program runs with nothing; share more, or take the offer back with `{}`",
+            "dms offboard"
+        )));
+    }
+    let refused = |amount: String, has: String| {
+        Err(CliError::usage(format!("{amount} would be offered in all, and this machine has {has}")))
+    };
+    let cores = CpuMillis(u64::from(host.cpu_info.cores) * 1000);
+    if offered.cpu > cores {
+        return refused(format!("{} cores", offered.cpu), cores.to_string());
+    }
+    if offered.memory > host.memory_total {
+        return refused(format!("{} of memory", offered.memory), host.memory_total.to_string());
+    }
+    let before = registered.map_or(DiskMib(0), |capability| capability.resources.disk);
+    if offered.disk > host.disk_free.max(before) {
+        return refused(format!("{} of disk", offered.disk), format!("{} free", host.disk_free));
+    }
+    Ok(())
 }
 
 /// The questions that no flag has answered.
@@ -365,7 +379,12 @@ mod tests {
         let too_much = [["--cpu", "4.001"], ["--memory", "9GiB"], ["--disk", "11GiB"]];
         for words in too_much.into_iter().chain([["--cpu", "0"], ["--memory", "0MiB"]]) {
             let error = wanted_by(&words).unwrap_err().to_string();
-            assert!(error.starts_with(words[0]), "{error}");
+            let what = words[0].trim_start_matches("--").replace("cpu", "cores");
+            let is_named = error.contains(&what) || error.contains("no processor");
+            assert!(
+                is_named && error.contains("is to be offered") != error.contains("this machine has"),
+                "{error}"
+            );
         }
     }
 }

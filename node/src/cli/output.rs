@@ -373,6 +373,13 @@ pub(super) fn capability(view: &CapabilityView) -> String {
     .map(|(name, resources)| resource_row(name, resources, &registered.resources));
     let mut text = table(&RESOURCE_HEAD[..rows[0].len()], &rows);
     text.push('\n');
+    if view.offered != view.available {
+        let Resources { cpu, memory, disk, .. } = &view.offered;
+        let now = format!("{}, {memory} memory, {disk} disk", cpu.cores());
+        text.push_str(&format!(
+            "offered now: {now}; the machine's owner uses the rest of what is available\n\n"
+        ));
+    }
     if view.is_offboarding {
         text.push_str("offboarding: no new bids are made, and what runs may end\n\n");
     }

@@ -3,8 +3,8 @@
 
 use dms_actors::{Answer, Context, Did, Handler};
 use dms_messages::{
-    Acknowledge, AllocationOutput, AllocationStatus, AllocationStatusRequest, AttemptId, AttemptStage,
-    Cancel, ProvidedAttempt, RefusedReason, Signed, StopCause,
+    Acknowledge, AllocationOutput, AllocationState, AllocationStatus, AllocationStatusRequest, AttemptId,
+    AttemptStage, Cancel, ProvidedAttempt, RefusedReason, Signed, StopCause,
 };
 use dms_storage::Event;
 use dms_storage::sabotage::{self, Bug};
@@ -19,12 +19,17 @@ use crate::orchestrator::reconcile;
 use crate::word::{Addressed, Word};
 
 impl Node {
+    /// True if an allocation's end is what the disk has, too: that much is told by a node that cannot write.
+    pub(crate) fn is_over_on_disk(&self, state: &AllocationState) -> bool {
+        !self.is_beyond_disk() && state.is_terminal()
+    }
+
     /// Says how each task of an attempt stands, as the books have it, or that it is not known here. One whose
     /// acceptance is still on its way to the disk is not spoken of: it will speak for itself. What ended before the
     /// disk failed has ended, and its result is here; of anything else nothing can be said any more.
     pub(crate) fn answer_about(&mut self, requester: Did, attempt: AttemptId, ctx: &mut Context<'_, Self>) {
         let state = self.books.pod_state(requester, attempt);
-        let is_over_on_disk = !self.is_beyond_disk() && state.as_ref().is_some_and(|it| it.is_terminal());
+        let is_over_on_disk = state.as_ref().is_some_and(|state| self.is_over_on_disk(state));
         if matches!(self.mode, NodeMode::ReadOnly { .. }) && !is_over_on_disk {
             return self.refuse(requester, attempt, RefusedReason::ReadOnly, ctx);
         }

@@ -25,7 +25,7 @@ use crate::word::{Addressed, Word};
 /// longer nothing is: it would fill the memory for as long as its issuer likes.
 const MAX_REQUEST_LIFETIME: Duration = Duration::from_secs(300);
 /// Most requests remembered: beyond, requests are declined as too much, and not kept. From half of it on they are
-/// forgotten sooner (`Node::prune_early`), so that some hundred a second may come for ever.
+/// forgotten sooner (`Node::tidy`), so that some hundred a second may come for ever.
 pub(crate) const MAX_REQUESTS: usize = 16_384;
 
 /// How many requests are remembered of each requester, so that nobody fills the memory alone: as counted at the last
@@ -107,16 +107,18 @@ impl Node {
         };
         // What it shows has been looked at: with the link, or when it was heard.
         if self.parts.gate.may(requester, REQUEST_BIDS, topic).is_err() {
+            self.monitor.tally.decline(&DeclineReason::NotTrusted);
             // Nothing of a stranger's is kept, and only so many get an answer a second.
-            if asked == Asked::Directly && self.may_answer_stranger() {
+            if asked == Asked::Directly && self.stranger_answers.take() {
                 self.decline(requester, request.value().id, DeclineReason::NotTrusted, ctx);
             }
             return;
         }
         // Of what can be declined for good by itself nothing is kept: declining it again costs no more.
         if let Some(what) = self.why_unsupported(request) {
+            let reason = DeclineReason::Unsupported { what: what.to_owned() };
+            self.monitor.tally.decline(&reason);
             if asked == Asked::Directly {
-                let reason = DeclineReason::Unsupported { what: what.to_owned() };
                 self.decline(requester, request.value().id, reason, ctx);
             }
             return;
@@ -131,9 +133,11 @@ impl Node {
         match decision {
             Ok(offer) => self.make_bid(request, offer, seen, asked, ctx),
             Err(reason) => {
+                self.monitor.tally.decline(&reason);
                 let id = request.value().id;
+                let is_trusted = self.parts.gate.is_trusted(requester);
                 // Strangers say so much that they do not fill the log.
-                match self.parts.gate.is_trusted(requester) {
+                match is_trusted {
                     true => tracing::info!(%requester, request = %id, %reason, "declined"),
                     false => tracing::debug!(%requester, request = %id, %reason, "declined"),
                 }
@@ -144,7 +148,7 @@ impl Node {
                 };
                 // A decline promises nothing: it need not wait for the disk, nor for books that are full or closed.
                 // It is kept for people to see, of strangers as rarely as they would be answered elsewhere.
-                let is_of_interest = self.parts.gate.is_trusted(requester) || self.may_note_stranger();
+                let is_of_interest = is_trusted || self.stranger_notes.take();
                 if is_of_interest && self.may_remember(requester) {
                     self.request_shares.count(requester);
                     self.record(ctx, vec![received, seen], |_, _, _| {});
@@ -202,7 +206,7 @@ impl Node {
             NodeMode::Serving => {}
         }
         let preferences = self.preferences();
-        let reputation = self.preferences.history.requester(requester);
+        let reputation = self.preferences.history.requester(requester, self.now());
         let room = self.room();
         let terms = Terms { preferences: &preferences, reputation, room: &room };
         matching::decide(&self.books, requester, self.me(), request, terms)
@@ -224,26 +228,22 @@ impl Node {
         let received =
             Event::BidRequestReceived { requester, request: request.value().bare(), declined: None };
         let sent = Event::BidSent { bid: signed.clone(), lock };
-        self.record(ctx, vec![received, sent, seen], move |node, outcome, ctx| match outcome {
-            Ok(()) if node.books.locks().contains_key(&id) => {
-                tracing::info!(%requester, bid = %id, "bid");
-                node.monitor.tally.bid();
-                node.say(ctx, vec![Addressed::new(requester, Word::Bid(signed))]);
-            }
-            // Its lock ended while it was written: a bid would promise what is not held.
-            Ok(()) if asked == Asked::Directly => {
-                let reason = node.why_unlocked();
+        self.record(ctx, vec![received, sent, seen], move |node, outcome, ctx| {
+            let reason = match outcome {
+                Ok(()) if node.books.locks().contains_key(&id) => {
+                    tracing::info!(%requester, bid = %id, "bid");
+                    node.monitor.tally.bid();
+                    return node.say(ctx, vec![Addressed::new(requester, Word::Bid(signed))]);
+                }
+                // Its lock ended while it was written: a bid would promise what is not held.
+                Ok(()) => node.why_unlocked(),
+                Err(NotRecorded::Overloaded(_)) => DeclineReason::Busy { shortfalls: Vec::new() },
+                Err(NotRecorded::ReadOnly(_)) => DeclineReason::ReadOnly,
+            };
+            node.monitor.tally.decline(&reason);
+            if asked == Asked::Directly {
                 node.decline(requester, signed.value().request, reason, ctx);
             }
-            Ok(()) => {}
-            Err(NotRecorded::Overloaded(_)) if asked == Asked::Directly => {
-                let reason = DeclineReason::Busy { shortfalls: Vec::new() };
-                node.decline(requester, signed.value().request, reason, ctx);
-            }
-            Err(NotRecorded::ReadOnly(_)) if asked == Asked::Directly => {
-                node.decline(requester, signed.value().request, DeclineReason::ReadOnly, ctx);
-            }
-            Err(_) => {}
         });
     }
 
@@ -292,7 +292,6 @@ impl Node {
         reason: DeclineReason,
         ctx: &mut Context<'_, Self>,
     ) {
-        self.monitor.tally.decline(&reason);
         let retry: Retry = reason.retry();
         if let Some(decline) = self.sign(Decline { request, reason, retry }, requester, ANSWER_TTL) {
             self.say(ctx, vec![Addressed::new(requester, Word::Decline(decline))]);

@@ -81,7 +81,7 @@ impl Node {
             let mut judged = Vec::with_capacity(known.len());
             for (did, advert) in known {
                 let price = price_per_hour(&advert.prices, requirement);
-                let candidate = Judged::of_advert(did, advert, price, history.provider(did));
+                let candidate = Judged::of_advert(did, advert, price, history.provider(did, now));
                 match chain.judge_advert(&request, &candidate) {
                     Ok(scores) => judged.push((did, advert, scores)),
                     Err(refusal) if rejected.len() < MAX_CANDIDATES => {
@@ -97,12 +97,16 @@ impl Node {
                 let (price, load) =
                     (own_price(&self.books, &preferences, requirement), matching::load(&self.books));
                 let (me, free) = (self.me(), self.books.available());
-                let mine = Judged::of_capability(me, capability, free, price, load, history.provider(me));
+                let reputation = history.provider(me, now);
+                let mine = Judged::of_capability(me, capability, free, price, load, reputation);
                 let refusal = chain.judge_advert(&request, &mine).err();
                 takes_me = refusal.is_none();
                 rejected.extend(refusal.map(|refusal| rejected_because(me, &refusal)));
             }
         }
+        // What is gossiped is heard by everybody: also by those whom the owner's rules keep from being asked. Where they
+        // say who, or leave nobody of those that are known, nobody is asked in that way.
+        let can_gossip = !preferences.names_providers && (rejected.is_empty() || !known.is_empty());
         let known =
             known.into_iter().map(|(did, advert)| Candidate { did, addresses: advert.addresses.clone() });
         let me = self.books.registered().filter(|_| takes_me);
@@ -110,12 +114,12 @@ impl Node {
         Candidates {
             // This node last, and never cut off.
             known: known.take(MAX_CANDIDATES).chain(me).collect(),
-            can_gossip: !self.peers.is_empty(),
+            can_gossip: can_gossip && !self.peers.is_empty(),
             own_addresses: self.network.own_addresses(),
             resting: self.turns.resting(),
             credentials: self.parts.gate.own(),
             rejected,
-            judge: Judge { comparator: Arc::clone(&preferences.requester), history },
+            judge: Judge { comparator: Arc::clone(&preferences.requester), history, at: now },
         }
     }
 

@@ -284,6 +284,7 @@ impl Node {
     pub(super) fn capability_view(&self) -> CapabilityView {
         CapabilityView {
             registered: self.books.registered().cloned(),
+            offered: self.promisable(),
             available: self.books.available().clone(),
             locked: self.books.locked(),
             allocated: self.books.allocated(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dms_actors::{Answer, Context, Handler, Message};
 use dms_messages::{
-    AttemptId, Bid, BidRequest, DeclineReason, Document, Invocation, JobId, Resources, Signed,
+    AttemptId, Bid, BidRequest, DeclineReason, Document, Invocation, JobId, RefusedReason, Resources, Signed,
 };
 use dms_storage::{Event, Lock, LockEnd};
 
@@ -81,7 +81,7 @@ impl Handler<EndLock> for Node {
         };
         // What was promised to others is theirs until its lease ends.
         if lock.requester != self.me() {
-            return Err(CommandError::Refused(dms_messages::RefusedReason::NotYours)).into();
+            return Err(CommandError::Refused(RefusedReason::NotYours)).into();
         }
         let (responder, answer) = Answer::later();
         let event = Event::LockEnded { bid: lock.bid, end: LockEnd::Released };
@@ -101,7 +101,11 @@ impl Handler<SetAvailableCapability> for Node {
         let Some(registered) = self.books.registered() else {
             return Err(CommandError::NotOnboarded).into();
         };
-        match self.registered_for(&set.available) {
+        if self.withdrawal.is_some() {
+            let what = "the offer is being taken back, which onboarding calls off".to_owned();
+            return Err(CommandError::InvalidCapability(what)).into();
+        }
+        match self.registered_for(&set.available.over(self.books.available())) {
             Some(resources) => {
                 let capability = dms_messages::Capability { resources, ..registered.clone() };
                 Handler::<Onboard>::handle(self, Onboard { capability }, ctx)
@@ -133,15 +137,19 @@ impl Handler<StartAllocation> for Node {
         // Checked as on a link: it may have lain in a file.
         let context = self.decode_context();
         if invocation.header().check(&context).is_err() {
-            return Err(CommandError::Refused(dms_messages::RefusedReason::NotYours)).into();
+            return Err(CommandError::Refused(RefusedReason::NotYours)).into();
         }
+        let (responder, answer) = Answer::later();
         if let Some(accepted) = self.acceptance_of(requester, attempt) {
-            return Ok(accepted).into();
+            // Memory may be ahead of the disk.
+            self.record(ctx, Vec::new(), |_, outcome, _| {
+                responder.reply(outcome.map(|()| accepted).map_err(CommandError::from));
+            });
+            return answer;
         }
         if let Err(reason) = self.may_invoke(requester, invocation.value()) {
             return Err(CommandError::Refused(reason)).into();
         }
-        let (responder, answer) = Answer::later();
         self.accept(&invocation, Some(responder), ctx);
         answer
     }
@@ -180,17 +188,28 @@ impl Node {
         }
         let lock = listings::lock(&self.books, &start.bid)?;
         if lock.requester != self.me() {
-            return Err(CommandError::Refused(dms_messages::RefusedReason::NotYours));
+            return Err(CommandError::Refused(RefusedReason::NotYours));
         }
         let job = dms_messages::Job { id: lock.job, ..start.job };
         self.check_submission(&job)?;
-        let unknown = || CommandError::Refused(dms_messages::RefusedReason::UnknownBid);
+        let unknown = || CommandError::Refused(RefusedReason::UnknownBid);
         let bid = self.books.bids_sent().get(&lock.bid).map(|row| row.bid.clone()).ok_or_else(unknown)?;
+        let price = bid.value().price;
+        if job.max_price.is_some_and(|limit| price > limit) {
+            return Err(CommandError::BeyondLock(format!("it costs {price} per hour, over the job's limit")));
+        }
         let attempt = AttemptId { job: job.id, pod: lock.pod, number: 1 };
         let terms = job_state::terms(self.me(), &bid, attempt, &job, self.parts.job_rules.orphan_after);
         let contract = self.sign(terms, self.me(), RECORD_TTL).ok_or(CommandError::Busy)?;
         let invocation = Invocation { bid: lock.bid, contract: contract.clone() };
         let invocation = self.sign(invocation, self.me(), ANSWER_TTL).ok_or(CommandError::Busy)?;
+        // A job that does not fit its lock would be put out to bid instead.
+        self.may_invoke(self.me(), invocation.value()).map_err(|reason| match reason {
+            RefusedReason::ContractDiffers { what } => {
+                CommandError::BeyondLock(format!("{what} is other than what was asked for"))
+            }
+            reason => CommandError::Refused(reason),
+        })?;
         let minted = Event::AttemptMinted { attempt, provider: self.me(), addresses: Vec::new(), contract };
         Ok((job.id, vec![Event::JobSubmitted { job }, minted], invocation))
     }

@@ -152,7 +152,7 @@ impl Node {
         reason: RefusedReason,
         ctx: &mut Context<'_, Self>,
     ) {
-        if !self.knows(to) && !self.may_answer_stranger() {
+        if !self.knows(to) && !self.stranger_answers.take() {
             return;
         }
         if let Some(refused) = self.sign(Refused { attempt, reason }, to, ANSWER_TTL) {

@@ -147,7 +147,7 @@ impl Node {
         ctx: &mut Context<'_, Self>,
     ) {
         self.parts.gate.note(to, Offence::NotAllowed);
-        if self.knows(to) || self.may_answer_stranger() {
+        if self.knows(to) || self.stranger_answers.take() {
             tracing::info!(peer = %to, %reason, "not admitted");
             self.say(ctx, vec![Addressed::new(to, Word::NotAdmitted(NotAdmitted { invite, reason }))]);
         }

@@ -25,3 +25,4 @@ mod trust;
 pub(crate) mod turns;
 
 pub(crate) use bid_request::{MAX_REQUESTS, Shares};
+pub(crate) use route::MAX_ROUTED;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use dms_actors::{Answer, Context, Handler, Message};
 use dms_messages::{BidRequestId, Did, Price, Requirement};
-use dms_storage::{Books, Event};
+use dms_storage::{Books, Entry, Event};
 
 use crate::commands::CommandError;
 use crate::listings;
 use crate::node::Node;
-use crate::orchestrator::comparator::{Candidate, Request, Verdict};
+use crate::orchestrator::comparator::{Candidate, Request, Rule, Verdict};
 use crate::orchestrator::history::History;
 use crate::orchestrator::preferences::{self, OwnRules, Preferences};
 use crate::orchestrator::pricing::{self, Loads, price_per_hour};
@@ -72,16 +72,16 @@ impl CurrentPreferences {
     }
 
     /// Takes note of what the books have taken.
-    pub(crate) fn note(&mut self, event: &Event, books: &Books) {
+    pub(crate) fn note(&mut self, entry: &Entry, books: &Books) {
         let is_ending = matches!(
-            event,
+            entry.event,
             Event::AttemptObserved { .. }
                 | Event::AttemptLost { .. }
                 | Event::AllocationEnded { .. }
                 | Event::LockEnded { .. }
         );
         if is_ending {
-            Arc::make_mut(&mut self.history).note(event, books);
+            Arc::make_mut(&mut self.history).note(&entry.event, books, entry.at);
         }
     }
 
@@ -110,33 +110,41 @@ impl Node {
         let (me, now) = (self.me(), self.now());
         let history = Arc::clone(&self.preferences.history);
         let known = self.adverts.current(now).filter(|(did, note)| {
-            *did != me && self.may_provide(*did) && discovery::is_offering(note.signed.value())
+            let status = self.statuses.get(*did, now).map(|status| status.signed.value());
+            *did != me && self.may_provide(*did) && discovery::is_askable(note.signed.value(), status)
         });
         let mut candidates: Vec<Candidate<'_>> = known
             .map(|(did, note)| {
                 let advert = note.signed.value();
                 let price = price_per_hour(&advert.prices, requirement);
-                Candidate::of_advert(did, advert, price, history.provider(did))
+                Candidate::of_advert(did, advert, price, history.provider(did, now))
             })
             .collect();
-        if let Some(capability) = self.books.registered() {
+        let promisable = self.promisable();
+        if let Some(capability) = self.books.registered().filter(|_| self.withdrawal.is_none()) {
             let price = own_price(&self.books, &preferences, requirement);
-            let (available, load) = (self.books.available(), matching::load(&self.books));
-            let history = history.provider(me);
-            candidates.push(Candidate::of_capability(me, capability, available, price, load, history));
+            let history = history.provider(me, now);
+            let fit = matching::fit(&self.books, requirement);
+            let load = matching::load(&self.books);
+            let own = Candidate::of_capability(me, capability, &promisable, price, load, history);
+            candidates.push(Candidate { fit, ..own });
         }
         // Chance is drawn for each request: here for one that nobody says.
         let id = BidRequestId::from_bytes([0; 16]);
         let (ranked, refused) = preferences.requester.rank(id, request, &candidates);
         let ranks = ranked.into_iter().zip(1..).map(|(index, rank)| (index, Some(rank)));
-        let refused = refused.into_iter().map(|(index, _)| (index, None));
-        let judged = ranks.chain(refused).take(MAX_SHOWN).map(|(index, rank)| {
+        // What does not last may be otherwise by the time that they bid.
+        let is_asked = |index: usize| preferences.requester.judge_advert(request, &candidates[index]).is_ok();
+        let (asked, refused): (Vec<_>, Vec<_>) =
+            refused.into_iter().map(|(index, _)| (index, None)).partition(|(index, _)| is_asked(*index));
+        let judged = ranks.chain(asked).chain(refused).take(MAX_SHOWN).map(|(index, rank)| {
             let candidate = &candidates[index];
             let verdicts = preferences.requester.explain(request, candidate);
             JudgedCandidate {
                 did: candidate.did,
                 is_me: candidate.did == me,
                 rank,
+                is_asked: is_asked(index),
                 price: candidate.price,
                 verdicts: verdicts.into_iter().map(|(rule, verdict)| rule_verdict(rule, verdict)).collect(),
             }
@@ -165,13 +173,14 @@ pub(crate) fn own_price(books: &Books, preferences: &Preferences, requirement: &
     })
 }
 
-fn rule_verdict(rule: &str, verdict: Verdict) -> RuleVerdict {
+fn rule_verdict(rule: &dyn Rule, verdict: Verdict) -> RuleVerdict {
     let (verdict, score, reason) = match verdict {
         Verdict::Accept => (VerdictKind::Accept, None, None),
         Verdict::Reject(rejection) => (VerdictKind::Reject, None, Some(rejection.reason)),
         Verdict::Score(score) => (VerdictKind::Score, Some(score), None),
     };
-    RuleVerdict { rule: rule.to_owned(), verdict, score, reason }
+    let score_text = score.map(|score| rule.score_text(score));
+    RuleVerdict { rule: rule.name().to_owned(), verdict, score, score_text, reason }
 }
 
 impl Handler<GetPreferences> for Node {

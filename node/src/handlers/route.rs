@@ -1,14 +1,16 @@
 //! Brings messages to allocations, here and elsewhere, and says how an allocation stands: see
 //! [`crate::allocation::route`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use dms_actors::{ActorRef, Answer, Context, Did, Handler, Message, Responder};
+use dms_actors::{ActorRef, Answer, Context, Did, Handler, Message};
 use dms_messages::{
     AllocationCheck, AllocationId, AllocationMessage, AllocationRefusal, AllocationReport, AllocationState,
     AllocationUsage,
 };
 use dms_storage::books::{AllocationRow, AttemptRow, AttemptState};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::allocation::route::{
     AllocationTarget, CheckAllocationStatus, CheckedAllocation, DELIVERY_TIMEOUT, RouteError,
@@ -22,7 +24,7 @@ use crate::node::Node;
 
 /// Questions to allocations that may be without an answer at once: each holds a message, 64 KiB at most. More are busy
 /// at once; whoever waits for replies of many programs asks their addresses itself.
-const MAX_ROUTED: usize = 256;
+pub(crate) const MAX_ROUTED: usize = 256;
 /// How long a live allocation's actor may take to say what it uses, which only looks at numbers: if it is stuck, the
 /// rest is said without them.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -84,26 +86,28 @@ impl Node {
         Ok((view.id, (!has_ended(&view.state)).then_some(view.provider)))
     }
 
-    /// The attempt of ours that became this allocation.
+    /// The attempt of ours of which this is an allocation.
     fn attempt_of(&self, id: AllocationId) -> Option<&AttemptRow> {
-        let attempts = self.books.jobs().values().flat_map(|job| &job.attempts);
-        attempts.into_iter().find(|attempt| attempt.allocation == Some(id))
+        let mut attempts = self.books.jobs().values().flat_map(|job| &job.attempts);
+        attempts.find(|attempt| {
+            let terms = self.books.contracts().get(&attempt.contract).map(|row| row.contract.value());
+            contracts::task_ids(attempt, terms).any(|(_, task)| task == id)
+        })
     }
 
-    /// Lets the transport know where a provider of ours said that it can be dialled.
-    fn remember_the_way(&self, allocation: AllocationId) {
+    /// Lets the transport know where a provider of ours said that it can be dialled, unless there is a link to it.
+    fn remember_the_way(&self, provider: Did, allocation: AllocationId) {
+        if self.peers.contains(&provider) {
+            return;
+        }
         if let Some(attempt) = self.attempt_of(allocation) {
             self.parts.network.transport.add_addresses(attempt.provider, attempt.addresses.clone());
         }
     }
 
-    /// Takes one of the places of questions that wait.
-    fn begin_route(&mut self) -> Result<(), CommandError> {
-        if self.routed_count >= MAX_ROUTED {
-            return Err(CommandError::Busy);
-        }
-        self.routed_count += 1;
-        Ok(())
+    /// Takes one of the places of questions that wait, which is free again when it is dropped.
+    fn begin_route(&self) -> Result<OwnedSemaphorePermit, CommandError> {
+        Arc::clone(&self.routed).try_acquire_owned().map_err(|_| CommandError::Busy)
     }
 
     /// How an allocation of this node's stands, for `who`; when everything that was recorded before is on disk.
@@ -122,7 +126,7 @@ impl Node {
         if !may_address(&self.parts.gate, me, row.requester, allocation, who) {
             return then(self, Err(AllocationRefusal::NotYours));
         }
-        if matches!(self.mode, NodeMode::ReadOnly { .. }) && !row.state.is_terminal() {
+        if matches!(self.mode, NodeMode::ReadOnly { .. }) && !self.is_over_on_disk(&row.state) {
             return then(self, Err(AllocationRefusal::ReadOnly));
         }
         let live = self.allocations.get(&allocation).filter(|_| !row.state.is_terminal()).cloned();
@@ -191,20 +195,18 @@ impl Handler<RouteToAllocation> for Node {
             Err(CommandError::UnknownId { .. }) => return self.answer_of_the_past(&route.to, ctx),
             Err(error) => return Err(error.into()).into(),
         };
-        if let Err(error) = self.begin_route() {
-            return Err(error.into()).into();
-        }
-        self.remember_the_way(allocation);
-        let (responder, answer) = Answer::later();
+        let place = match self.begin_route() {
+            Ok(place) => place,
+            Err(error) => return Err(error.into()).into(),
+        };
+        self.remember_the_way(provider, allocation);
         let system = self.parts.network.system.clone();
         let RouteToAllocation { message, patience, .. } = route;
-        let routed =
-            async move { route_to_allocation(&system, provider, allocation, message, patience).await };
-        ctx.pipe(routed, move |node, outcome, _| {
-            node.routed_count -= 1;
-            responder.reply(outcome);
-        });
-        answer
+        // The node has no further part in it: whoever asked is answered by the provider.
+        Answer::begun(async move {
+            let _place = place;
+            route_to_allocation(&system, provider, allocation, message, patience).await
+        })
     }
 }
 
@@ -246,29 +248,21 @@ impl Node {
         );
     }
 
-    fn check_elsewhere(
-        &mut self,
-        at: Whereabouts,
-        responder: Responder<<CheckAllocationStatus as Message>::Reply>,
-        ctx: &mut Context<'_, Self>,
-    ) {
-        if let Err(error) = self.begin_route() {
-            return responder.reply(Err(error.into()));
-        }
+    /// Asks the provider, which answers whoever asked us.
+    fn check_elsewhere(&self, at: Whereabouts) -> Answer<<CheckAllocationStatus as Message>::Reply> {
+        let place = match self.begin_route() {
+            Ok(place) => place,
+            Err(error) => return Err(error.into()).into(),
+        };
         let Whereabouts { provider, allocation, view } = at;
-        self.remember_the_way(allocation);
+        self.remember_the_way(provider, allocation);
         let system = self.parts.network.system.clone();
-        let asked = async move { check_allocation(&system, provider, allocation, DELIVERY_TIMEOUT).await };
-        ctx.pipe(asked, move |node, outcome, _| {
-            node.routed_count -= 1;
-            let role = view.map(|view| view.role);
-            responder.reply(outcome.map(|report| CheckedAllocation {
-                provider,
-                role,
-                is_asked: true,
-                report,
-            }));
-        });
+        let role = view.map(|view| view.role);
+        Answer::begun(async move {
+            let _place = place;
+            let report = check_allocation(&system, provider, allocation, DELIVERY_TIMEOUT).await?;
+            Ok(CheckedAllocation { provider, role, is_asked: true, report })
+        })
     }
 }
 
@@ -278,11 +272,11 @@ impl Handler<CheckAllocationStatus> for Node {
         check: CheckAllocationStatus,
         ctx: &mut Context<'_, Self>,
     ) -> Answer<<CheckAllocationStatus as Message>::Reply> {
-        let (responder, answer) = Answer::later();
         let me = self.me();
         let place = match self.whereabouts(&check.of) {
             Ok(place) => place,
             Err(CommandError::UnknownId { .. }) => {
+                let (responder, answer) = Answer::later();
                 self.with_past(&check.of, ctx, move |_, found| {
                     let known = found.map_err(RouteError::from).and_then(|view| {
                         ended(&view).ok_or(RouteError::Refused {
@@ -297,12 +291,12 @@ impl Handler<CheckAllocationStatus> for Node {
             Err(error) => return Err(error.into()).into(),
         };
         if place.provider != me {
-            match place.view.as_ref().and_then(ended) {
-                Some(ended) => responder.reply(Ok(ended)),
-                None => self.check_elsewhere(place, responder, ctx),
-            }
-            return answer;
+            return match place.view.as_ref().and_then(ended) {
+                Some(ended) => Ok(ended).into(),
+                None => self.check_elsewhere(place),
+            };
         }
+        let (responder, answer) = Answer::later();
         let role = place.view.map_or(Role::Provider, |view| view.role);
         let allocation = place.allocation;
         self.report(allocation, me, ctx, move |_, outcome| {

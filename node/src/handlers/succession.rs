@@ -45,7 +45,7 @@ impl Handler<Successions> for Node {
     fn handle(&mut self, word: Successions, ctx: &mut Context<'_, Self>) -> Answer<()> {
         let speaker = ctx.sender();
         // To read it takes a signature for each key that there was: for strangers as rarely as they are answered.
-        if !self.knows(speaker) && !self.may_answer_stranger() {
+        if !self.knows(speaker) && !self.stranger_answers.take() {
             self.parts.gate.note(speaker, Offence::TooFast);
             return ().into();
         }

@@ -351,7 +351,9 @@ impl Handler<Output> for JobActor {
         if offset <= known && known < most {
             kept.extend(output.bytes.into_iter().skip(known - offset).take(most - known));
         }
-        let (stdout, stderr) = (live.stdout.len() as u64, live.stderr.len() as u64);
+        // What finds no room here need not be sent again at every heartbeat.
+        let has = |kept: &Vec<u8>| if kept.len() < most { kept.len() as u64 } else { u64::MAX };
+        let (stdout, stderr) = (has(&live.stdout), has(&live.stderr));
         self.step(Input::OutputReceived { task, stdout, stderr }, ctx);
         ().into()
     }

@@ -225,7 +225,7 @@ fn allocation_view(books: &Books, me: Did, row: Row<'_>) -> AllocationView {
 }
 
 /// The tasks of an attempt, and the allocation of each; none if it was not accepted.
-pub(super) fn task_ids(
+pub(crate) fn task_ids(
     attempt: &AttemptRow,
     terms: Option<&Contract>,
 ) -> impl Iterator<Item = (u16, AllocationId)> + use<> {

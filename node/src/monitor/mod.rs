@@ -62,7 +62,7 @@ pub struct Monitoring {
     pub period: Duration,
     /// True if bids shrink while the machine's owner uses it.
     pub is_owner_first: bool,
-    /// What is kept free for the owner beyond what is not registered.
+    /// What bids leave free for the owner, whatever is registered.
     pub reserve: Reserve,
 }
 

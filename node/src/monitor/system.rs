@@ -15,6 +15,7 @@ use sysinfo::{
 
 use super::{HostMeter, MeterError};
 use crate::capability::headroom::MachineSample;
+use crate::host::memory_of;
 
 /// Samples between two looks for sensors and interfaces that came since: some minutes at the usual period. Listing
 /// them costs more than all the rest.
@@ -92,12 +93,7 @@ impl State {
             if is_first { 0 } else { spent.saturating_sub(spent_before).saturating_mul(1000) / elapsed };
         let cores = self.system.cpus().len() as u64;
         let used = f64::from(self.system.global_cpu_usage()) * 10.0 * cores as f64;
-        let (mut total, mut free) = (self.system.total_memory(), self.system.available_memory());
-        // Inside a container the group's limit counts, not the machine's memory; its caches are free, too.
-        if let Some(limits) = self.system.cgroup_limits() {
-            total = total.min(limits.total_memory);
-            free = free.min(limits.total_memory.saturating_sub(limits.rss));
-        }
+        let (memory, memory_free) = memory_of(&self.system);
         let own_memory = process.memory();
         if let Some(disk) = &mut self.disk {
             disk.refresh_specifics(DiskRefreshKind::nothing().with_storage());
@@ -118,8 +114,8 @@ impl State {
             cpu_used: CpuMillis((used.max(0.0) as u64).min(cores * 1000)),
             cpu_own: CpuMillis(own),
             load_hundredths: load.map(|load| (load.max(0.0) * 100.0) as u32),
-            memory: MemoryMib(total >> 20),
-            memory_free: MemoryMib(free.min(total) >> 20),
+            memory,
+            memory_free,
             memory_own: MemoryMib(own_memory >> 20),
             disk: space(Disk::total_space),
             disk_free: space(Disk::available_space),

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dms_messages::{Bid, BidId, BidRequest, Did, Retry, Signed};
+use dms_messages::{Bid, BidId, BidRequest, Did, Retry, Signed, Timestamp};
 
 use super::comparator::{self, Candidate, Comparator, Refusal, Rejection, Request, Scores};
 use super::history::History;
@@ -25,11 +25,15 @@ pub struct Judge {
     pub comparator: Arc<Comparator>,
     /// How the bidders behaved.
     pub history: Arc<History>,
+    /// When that was.
+    pub at: Timestamp,
 }
 
 impl PartialEq for Judge {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.comparator, &other.comparator) && self.history == other.history
+        Arc::ptr_eq(&self.comparator, &other.comparator)
+            && self.history == other.history
+            && self.at == other.at
     }
 }
 
@@ -125,7 +129,7 @@ impl Auction {
             let rejection = Rejection::passing("answers another request");
             return Err(Refusal { rule: "request".to_owned(), rejection });
         }
-        let candidate = Candidate::of_bid(bidder, bid, self.judge.history.provider(bidder));
+        let candidate = Candidate::of_bid(bidder, bid, self.judge.history.provider(bidder, self.judge.at));
         self.judge.comparator.judge(&Request::of(&self.request), &candidate)
     }
 

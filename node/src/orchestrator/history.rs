@@ -2,11 +2,13 @@
 //!
 //! In memory alone and bounded: it begins with what the books still hold (jobs and allocations of the last hour, while
 //! they are few) and goes on with what happens. Only what a peer does itself counts; a program that fails by its own
-//! fault has been run well. A requester and a provider of one DID are two things.
+//! fault has been run well. A requester and a provider of one DID are two things. What was is worth less by the hour, so
+//! that nobody is kept from ever doing better.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use dms_messages::{AllocationState, Did, StopCause};
+use dms_messages::{AllocationState, Did, FailureCause, Millis, StopCause, Timestamp};
 use dms_storage::books::AttemptState;
 use dms_storage::{Books, Event, LockEnd};
 
@@ -16,6 +18,9 @@ use super::comparator::Reputation;
 const MAX_PEERS: usize = 1024;
 /// Where a count ends and both are halved: what a peer does now must matter, however long it did otherwise.
 const MAX_COUNT: u32 = 1000;
+/// After so long a count is worth half. Long enough that whoever fails again and again is known for it, short enough
+/// that a machine that slept for an afternoon is asked again in the evening.
+const HALF_LIFE: Duration = Duration::from_secs(3600);
 
 /// The counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,22 +32,51 @@ pub struct History {
 /// The counts of one role.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Counts {
-    of: BTreeMap<Did, (Reputation, u64)>,
+    of: BTreeMap<Did, Count>,
     /// How many endings were noted: what orders the peers by when they were heard of.
     noted: u64,
 }
 
+/// The counts of one peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    reputation: Reputation,
+    /// When it was worth that.
+    at: Timestamp,
+    /// Which of the noted endings was its last.
+    last: u64,
+}
+
+impl Count {
+    /// What it is worth at `now`, to whole half-lives, and since when.
+    fn faded(self, now: Timestamp) -> Self {
+        let half_life = Millis::from(HALF_LIFE).0;
+        let halves = now.0.saturating_sub(self.at.0) / half_life;
+        let half = |count: u32| u32::try_from(halves).ok().and_then(|halves| count.checked_shr(halves));
+        let Reputation { well, badly } = self.reputation;
+        Self {
+            reputation: Reputation {
+                well: half(well).unwrap_or_default(),
+                badly: half(badly).unwrap_or_default(),
+            },
+            at: Timestamp(self.at.0.saturating_add(halves.saturating_mul(half_life))),
+            ..self
+        }
+    }
+}
+
 impl Counts {
-    fn note(&mut self, peer: Did, is_well: bool) {
+    fn note(&mut self, peer: Did, is_well: bool, at: Timestamp) {
         self.noted += 1;
         if !self.of.contains_key(&peer)
             && self.of.len() >= MAX_PEERS
-            && let Some(oldest) = self.of.iter().min_by_key(|(_, (_, at))| *at).map(|(did, _)| *did)
+            && let Some(oldest) = self.of.iter().min_by_key(|(_, count)| count.last).map(|(did, _)| *did)
         {
             self.of.remove(&oldest);
         }
-        let (reputation, at) = self.of.entry(peer).or_default();
-        *at = self.noted;
+        let count = self.of.entry(peer).or_insert(Count { at, ..Count::default() });
+        *count = Count { last: self.noted, ..count.faded(at) };
+        let reputation = &mut count.reputation;
         if is_well {
             reputation.well += 1;
         } else {
@@ -53,8 +87,8 @@ impl Counts {
         }
     }
 
-    fn of(&self, peer: Did) -> Reputation {
-        self.of.get(&peer).map(|(reputation, _)| *reputation).unwrap_or_default()
+    fn of(&self, peer: Did, now: Timestamp) -> Reputation {
+        self.of.get(&peer).map(|count| count.faded(now).reputation).unwrap_or_default()
     }
 }
 
@@ -68,20 +102,22 @@ impl History {
                 AttemptState::Lost { .. } => Some(false),
                 AttemptState::Invoked | AttemptState::Refused { .. } => None,
             };
-            is_well.into_iter().for_each(|is_well| history.providers.note(attempt.provider, is_well));
+            is_well
+                .into_iter()
+                .for_each(|is_well| history.providers.note(attempt.provider, is_well, attempt.moved));
         }
         for row in books.allocations().values() {
             requested_well(&row.state)
                 .into_iter()
-                .for_each(|is_well| history.requesters.note(row.requester, is_well));
+                .for_each(|is_well| history.requesters.note(row.requester, is_well, row.moved));
         }
         history
     }
 
-    /// Takes note of an event that the books have taken; false if it says nothing of a peer.
-    pub fn note(&mut self, event: &Event, books: &Books) -> bool {
+    /// Takes note of an event that the books took at `at`; false if it says nothing of a peer.
+    pub fn note(&mut self, event: &Event, books: &Books, at: Timestamp) -> bool {
         let Some((counts, peer, is_well)) = self.ending(event, books) else { return false };
-        counts.note(peer, is_well);
+        counts.note(peer, is_well, at);
         true
     }
 
@@ -107,14 +143,14 @@ impl History {
         }
     }
 
-    /// How a provider of ours behaved.
-    pub fn provider(&self, peer: Did) -> Reputation {
-        self.providers.of(peer)
+    /// How a provider of ours behaved, as far as that matters at `now`.
+    pub fn provider(&self, peer: Did, now: Timestamp) -> Reputation {
+        self.providers.of(peer, now)
     }
 
-    /// How a requester behaved here.
-    pub fn requester(&self, peer: Did) -> Reputation {
-        self.requesters.of(peer)
+    /// How a requester behaved here, as far as that matters at `now`.
+    pub fn requester(&self, peer: Did, now: Timestamp) -> Reputation {
+        self.requesters.of(peer, now)
     }
 }
 
@@ -123,6 +159,8 @@ fn provided_well(state: &AllocationState) -> Option<bool> {
     match state {
         AllocationState::Accepted | AllocationState::Preparing | AllocationState::Running => None,
         AllocationState::Succeeded => Some(true),
+        // It may be the requester that did not hand it out.
+        AllocationState::Failed { cause: FailureCause::InputUnavailable { .. } } => None,
         AllocationState::Failed { cause } => Some(cause.is_programs_own()),
         AllocationState::Stopped { cause } => match cause {
             StopCause::Cancelled | StopCause::Superseded | StopCause::Orphaned => None,
@@ -147,16 +185,17 @@ fn requested_well(state: &AllocationState) -> Option<bool> {
 mod tests {
     use std::sync::Arc;
 
-    use dms_messages::FailureCause;
-
     use super::*;
     use crate::testing::{
         StillClock, apply, books, contract, did, job, lock, resources, sign_contract, signer,
     };
 
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
     #[test]
     fn only_what_a_peer_does_itself_counts() {
         let exit = FailureCause::ExitCode { code: 3 };
+        let unavailable = FailureCause::InputUnavailable { text: "gone".to_owned() };
         // (how it ended, of the provider, of the requester)
         let table = [
             (AllocationState::Running, None, None),
@@ -164,6 +203,7 @@ mod tests {
             (AllocationState::Failed { cause: exit }, Some(true), Some(true)),
             (AllocationState::Failed { cause: FailureCause::NodeRestarted }, Some(false), None),
             (AllocationState::Failed { cause: FailureCause::Panic }, Some(false), None),
+            (AllocationState::Failed { cause: unavailable }, None, None),
             (AllocationState::Stopped { cause: StopCause::Cancelled }, None, None),
             (AllocationState::Stopped { cause: StopCause::Superseded }, None, None),
             (AllocationState::Stopped { cause: StopCause::Orphaned }, None, Some(false)),
@@ -182,13 +222,13 @@ mod tests {
         let (mut books, mut history) = (books(4000, 1024), History::default());
         let note = |books: &mut Books, history: &mut History, event: Event| {
             apply(books, event.clone());
-            history.note(&event, books)
+            history.note(&event, books, NOW)
         };
         // As provider: a lock that runs out.
         let held = lock(&mut books, &me, peer.me(), 3, resources(1000, 64));
         let ended = Event::LockEnded { bid: held.bid, end: LockEnd::Expired };
         assert!(note(&mut books, &mut history, ended));
-        assert_eq!(history.requester(peer.me()), Reputation { well: 0, badly: 1 });
+        assert_eq!(history.requester(peer.me(), NOW), Reputation { well: 0, badly: 1 });
         // As requester: an attempt that is lost.
         let job = job();
         apply(&mut books, Event::JobSubmitted { job: job.clone() });
@@ -199,27 +239,43 @@ mod tests {
         assert!(!note(&mut books, &mut history, minted), "it has not ended");
         let lost = Event::AttemptLost { attempt, reason: "silent".to_owned() };
         assert!(note(&mut books, &mut history, lost));
-        assert_eq!(history.provider(peer.me()), Reputation { well: 0, badly: 1 });
-        assert_eq!(history.provider(me.me()), Reputation::default());
-        assert_eq!(History::of_books(&books).provider(peer.me()), Reputation { well: 0, badly: 1 });
+        assert_eq!(history.provider(peer.me(), NOW), Reputation { well: 0, badly: 1 });
+        assert_eq!(history.provider(me.me(), NOW), Reputation::default());
+        assert_eq!(History::of_books(&books).provider(peer.me(), NOW), Reputation { well: 0, badly: 1 });
     }
 
     #[test]
     fn it_is_bounded_and_the_newest_matters() {
         let mut counts = Counts::default();
-        (0..=2 * MAX_COUNT).for_each(|_| counts.note(did(1), true));
-        assert!(counts.of(did(1)).well <= MAX_COUNT);
-        (0..2 * MAX_COUNT).for_each(|_| counts.note(did(1), false));
-        assert!(counts.of(did(1)).score() < 400, "{:?}", counts.of(did(1)));
+        (0..=2 * MAX_COUNT).for_each(|_| counts.note(did(1), true, NOW));
+        assert!(counts.of(did(1), NOW).well <= MAX_COUNT);
+        (0..2 * MAX_COUNT).for_each(|_| counts.note(did(1), false, NOW));
+        assert!(counts.of(did(1), NOW).score() < 400, "{:?}", counts.of(did(1), NOW));
         let table = [(0, 0, 500), (1, 0, 666), (0, 1, 333), (998, 0, 999), (u32::MAX, u32::MAX, 500)];
         for (well, badly, score) in table {
             assert_eq!(Reputation { well, badly }.score(), score, "{well} {badly}");
         }
         let peers: Vec<Did> = (0..=255).flat_map(|a| (0..5).map(move |b| peer(a, b))).collect();
-        peers.iter().for_each(|peer| counts.note(*peer, true));
+        peers.iter().for_each(|peer| counts.note(*peer, true, NOW));
         assert_eq!(counts.of.len(), MAX_PEERS);
-        assert_eq!(counts.of(did(1)), Reputation::default(), "the oldest went first");
-        assert_eq!(counts.of(*peers.last().unwrap()).well, 1);
+        assert_eq!(counts.of(did(1), NOW), Reputation::default(), "the oldest went first");
+        assert_eq!(counts.of(*peers.last().unwrap(), NOW).well, 1);
+    }
+
+    #[test]
+    fn what_was_is_worth_half_after_an_hour_and_in_the_end_nothing() {
+        let mut counts = Counts::default();
+        let hours = |hours: u64| Timestamp(NOW.0 + hours * Millis::from(HALF_LIFE).0);
+        counts.note(did(1), false, NOW);
+        assert_eq!(counts.of(did(1), Timestamp(hours(1).0 - 1)).score(), 333);
+        assert_eq!(counts.of(did(1), hours(1)).score(), 500, "asked again");
+        (0..8).for_each(|_| counts.note(did(2), false, NOW));
+        let left = [1, 2, 3, 4, 40, 1 << 40].map(|after| counts.of(did(2), hours(after)).badly);
+        assert_eq!(left, [4, 2, 1, 0, 0, 0]);
+        assert_eq!(counts.of(did(2), Timestamp(0)).badly, 8, "a clock that went back changes nothing");
+        // Noted between two hours, what was before goes on fading from where it stood.
+        counts.note(did(2), true, Timestamp(hours(1).0 + 1));
+        assert_eq!(counts.of(did(2), hours(2)), Reputation { well: 0, badly: 2 });
     }
 
     fn peer(a: u8, b: u8) -> Did {

@@ -709,6 +709,7 @@ impl JobMachine {
 
     /// Nobody took it this time: ask again after a pause, until the job's wait is over.
     fn fruitless_round(&mut self, signer: &Signer) -> Vec<Effect> {
+        self.let_judge_go();
         let left = self.wait_end(signer).saturating_sub(signer.monotonic());
         if left.is_zero() {
             let failure = JobFailure::NobodyTookIt { is_final: false };
@@ -786,6 +787,11 @@ impl JobMachine {
         self.want_to_ask(signer)
     }
 
+    /// What was known of the bidders is as much as the node remembers of anybody: held only while bids are judged.
+    fn let_judge_go(&mut self) {
+        self.candidates.judge = Judge::default();
+    }
+
     /// Mints the next attempt and invokes the winner.
     fn invoke(
         &mut self,
@@ -794,6 +800,7 @@ impl JobMachine {
         mut words: Vec<Addressed>,
         signer: &Signer,
     ) -> Vec<Effect> {
+        self.let_judge_go();
         let provider = winner.issuer();
         let bid = winner.value();
         let attempt = AttemptId { job: self.job.id, pod: request.pod, number: self.last_attempt + 1 };

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use dms_messages::{BidRequest, CpuInfo, DeclineReason, Did, Dimension, Price, Requirement, Resources};
+use dms_messages::{
+    BidRequest, CpuInfo, DeclineReason, Did, Dimension, GpuId, Price, Requirement, Resources,
+};
 use dms_storage::Books;
 
 use crate::capability::headroom::Room;
@@ -71,19 +73,27 @@ pub fn decide(
     let load = u16::try_from(loads.highest()).unwrap_or(u16::MAX);
     // The owner's own jobs are welcome, whatever is said of others.
     if requester != me {
-        let wanted =
-            Resources { cpu: need.cpu, memory: need.memory, disk: need.disk, ..Resources::default() };
+        // Which GPUs and ports is decided later; here they are only counted.
+        let wanted = Resources {
+            cpu: need.cpu,
+            memory: need.memory,
+            disk: need.disk,
+            gpus: (0..).map(GpuId).take(need.gpus.len()).collect(),
+            ports: (0..need.ports).collect(),
+            ..Resources::default()
+        };
+        let after = Loads::with(&capability.resources, books.available(), &wanted);
         let executors = BTreeSet::from([need.executor]);
         let asker = Candidate {
             did: requester,
             resources: &wanted,
             price,
-            fit: 0,
+            fit: None,
             executors: Some(&executors),
             location: None,
             labels: &need.labels,
             benchmark: capability.benchmark,
-            load: Some(load),
+            load: Some(u16::try_from(after.highest()).unwrap_or(u16::MAX)),
             reputation: terms.reputation,
         };
         terms.preferences.provider.judge(&Request::of(request), &asker).map_err(|refusal| {
@@ -106,6 +116,13 @@ pub fn decide(
 pub fn load(books: &Books) -> u16 {
     let loads = books.registered().map(|capability| Loads::of(&capability.resources, books.available()));
     u16::try_from(loads.unwrap_or_default().highest()).unwrap_or(u16::MAX)
+}
+
+/// How well a pod fits here, 0 to 1000, as a bid would say; none where it does not fit.
+pub fn fit(books: &Books, need: &Requirement) -> Option<u16> {
+    let wanted = Resources { cpu: need.cpu, memory: need.memory, disk: need.disk, ..Resources::default() };
+    let registered = books.registered()?;
+    books.available().fits(&wanted).then(|| score(books.available(), &wanted, &registered.resources))
 }
 
 /// What no waiting changes: how the processor is made.

@@ -13,12 +13,12 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use dms_messages::{CpuMillis, Did, DiskMib, ExecutorKind, MemoryMib, Millis, Price};
+use dms_messages::{CpuMillis, Did, DiskMib, ExecutorKind, Figure, MemoryMib, Millis, Price};
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Spanned;
 
 use super::comparator::{
-    BenchmarkRule, Comparator, Exclude, Executors, Expression, Fit, Labels, Limit, Load, Location, Measure,
+    BenchmarkRule, Comparator, Exclude, Executors, Expression, Fit, Labels, Limit, Load, Location, Needs,
     Pin, PriceRule, ReputationRule, ResourcesRule, Rule,
 };
 use super::pricing::{Surcharge, WHOLE};
@@ -40,7 +40,8 @@ const MAX_NAME: usize = 32;
 /// Most that a price may rise, in thousandths: a hundred times.
 const MAX_FACTOR: u32 = 100 * WHOLE;
 /// What the rules of a node are called: an expression must not pass for one.
-const BUILT_IN: [&str; 13] = [
+const BUILT_IN: [&str; 14] = [
+    "needs",
     "resources",
     "limit",
     "price",
@@ -98,6 +99,8 @@ pub struct Preferences {
     pub surcharge: Surcharge,
     /// True if whom a job asks is chosen by the requester's chain, and not by what the adverts cost alone.
     pub has_requester_rules: bool,
+    /// True if some are pinned, or excluded, as providers.
+    pub names_providers: bool,
 }
 
 impl Default for Preferences {
@@ -107,6 +110,7 @@ impl Default for Preferences {
             provider: Arc::new(Comparator::new(Vec::new(), &[]).expect("no rules break none")),
             surcharge: Surcharge::default(),
             has_requester_rules: false,
+            names_providers: false,
         }
     }
 }
@@ -128,6 +132,7 @@ impl Preferences {
             // The first line says what is wrong; what follows would repeat the place.
             broken(error.span(), error.message().lines().next().unwrap_or_default().to_owned())
         })?;
+        let names_providers = !file.requester.pin.is_empty() || !file.requester.exclude.is_empty();
         let (requester, has_rules) =
             file.requester.chain(&own.requester).map_err(|(span, problem)| broken(span, problem))?;
         let provider = file.provider.chain(&own.provider).map_err(|problem| broken(None, problem))?;
@@ -136,6 +141,7 @@ impl Preferences {
             provider: Arc::new(provider),
             surcharge: file.pricing.surcharge(),
             has_requester_rules: has_rules,
+            names_providers,
         })
     }
 }
@@ -250,8 +256,8 @@ struct LabelsForm {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct BenchmarkForm {
-    minimum: BTreeMap<Measure, u32>,
-    by: Option<Measure>,
+    minimum: BTreeMap<Figure, u32>,
+    by: Option<Figure>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -446,7 +452,7 @@ impl RequesterForm {
         let order: Option<Vec<Spanned<String>>> = self.order;
         let is_named = |name: &str| order.iter().flatten().any(|entry| entry.get_ref() == name);
         // Cheap ones first; the expressions are asked of whoever is left.
-        let mut rules: Vec<Arc<dyn Rule>> = vec![Arc::new(ResourcesRule)];
+        let mut rules: Vec<Arc<dyn Rule>> = vec![Arc::new(Needs), Arc::new(ResourcesRule)];
         let mut add = |is_wanted: bool, rule: Arc<dyn Rule>| rules.extend(is_wanted.then_some(rule));
         add(true, Arc::new(PriceRule { max: self.max_price }));
         add(self.max_load.is_some() || is_named("load"), Arc::new(Load { max: most(self.max_load) }));
@@ -457,7 +463,7 @@ impl RequesterForm {
         add(!self.executors.is_empty(), Arc::new(Executors(self.executors)));
         let BenchmarkForm { minimum, by } = self.benchmark;
         let is_measured = !minimum.is_empty() || by.is_some() || is_named("benchmark");
-        add(is_measured, Arc::new(BenchmarkRule { minimum, by: by.unwrap_or(Measure::CpuSingle) }));
+        add(is_measured, Arc::new(BenchmarkRule { minimum, by: by.unwrap_or(Figure::CpuSingle) }));
         let LocationForm { accept: Items(accept), reject: Items(reject) } = self.location;
         add(!accept.is_empty() || !reject.is_empty(), Arc::new(Location { accept, reject }));
         let LabelsForm { require: LabelMap(require), reject: LabelMap(reject) } = self.labels;
@@ -471,7 +477,7 @@ impl RequesterForm {
             None => own_names.chain(["price", "fit"]).collect(),
             Some(order) => order.iter().map(|entry| entry.get_ref().as_str()).collect(),
         };
-        let has_rules = rules.len() > 3 || ordered != ["price", "fit"] || self.max_price.is_some();
+        let has_rules = rules.len() > 4 || ordered != ["price", "fit"] || self.max_price.is_some();
         let chain = Comparator::new(rules, &ordered);
         let place = order.as_ref().and_then(|order| Some(order.first()?.span()));
         Ok((chain.map_err(|error| (place, error.to_string()))?, has_rules))

@@ -21,15 +21,21 @@ pub struct Loads {
     pub gpu: u32,
 }
 
+/// How much there is of one dimension.
+fn amount(resources: &Resources, dimension: Dimension) -> u64 {
+    let amounts = resources.amounts();
+    amounts.into_iter().find(|(found, _)| *found == dimension).map_or(0, |(_, amount)| amount)
+}
+
 impl Loads {
     /// What is taken of `registered` while `available` is free. Of what a machine has not, nothing is taken.
     pub fn of(registered: &Resources, available: &Resources) -> Self {
+        Self::by(registered, |dimension| amount(available, dimension))
+    }
+
+    fn by(registered: &Resources, free: impl Fn(Dimension) -> u64) -> Self {
         let share = |dimension: Dimension| {
-            let amount = |resources: &Resources| {
-                let amounts = resources.amounts();
-                amounts.into_iter().find(|(found, _)| *found == dimension).map_or(0, |(_, amount)| amount)
-            };
-            let (whole, free) = (u128::from(amount(registered)), u128::from(amount(available)));
+            let (whole, free) = (u128::from(amount(registered, dimension)), u128::from(free(dimension)));
             let taken = whole.saturating_sub(free) * u128::from(WHOLE);
             u32::try_from(taken.checked_div(whole).unwrap_or(0)).unwrap_or(WHOLE)
         };
@@ -39,6 +45,13 @@ impl Loads {
             disk: share(Dimension::Disk),
             gpu: share(Dimension::Gpu),
         }
+    }
+
+    /// What is taken when `more` is, too: all of it where that is more than is free.
+    pub fn with(registered: &Resources, available: &Resources, more: &Resources) -> Self {
+        let left =
+            |dimension: Dimension| amount(available, dimension).saturating_sub(amount(more, dimension));
+        Self::by(registered, left)
     }
 
     /// That of the dimension of which most is taken.

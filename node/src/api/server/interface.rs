@@ -7,12 +7,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use axum::{Json, Router};
-use dms_messages::{BidRequest, BidRequestId, Credentials, JobId, Resources};
+use dms_messages::{BidRequest, BidRequestId, Credentials, JobId};
 use dms_storage::Lock;
 
 use super::{Failure, Shared, check_contents};
 use crate::api::types::{JobCreated, Locked, NewLock, StartLockedJob};
-use crate::interface::{EndLock, LockCapability, SetAvailableCapability, StartLocked};
+use crate::interface::{Amounts, EndLock, LockCapability, SetAvailableCapability, StartLocked};
 
 /// Adds the routes.
 pub(super) fn routes(router: Router<Shared>) -> Router<Shared> {
@@ -25,7 +25,7 @@ pub(super) fn routes(router: Router<Shared>) -> Router<Shared> {
 
 async fn set_available(
     State(shared): State<Shared>,
-    body: Result<Json<Resources>, JsonRejection>,
+    body: Result<Json<Amounts>, JsonRejection>,
 ) -> Result<StatusCode, Failure> {
     let Json(available) = body?;
     shared.ask(SetAvailableCapability { available }).await??;

@@ -383,6 +383,18 @@ fn a_capability_that_breaks_a_promise_is_refused_by_what_it_lacks() {
         let error = register(&books, &smaller).unwrap_err();
         assert!(error.to_string().ends_with(&format!("jobs that run or may start: {missing}")), "{error}");
     }
+    // What runs without a limit is not counted: a limit that began now would let as many run beside it.
+    let without = Capability { resources: resources(4000, 1000), gpus: Default::default(), ..offer.clone() };
+    let mut unlimited = Books::default();
+    apply(&mut unlimited, Event::CapabilityRegistered { capability: without.clone() });
+    let limited = Capability {
+        resources: Resources { slots: [(ExecutorKind::Wasm, 4)].into(), ..resources(4000, 1000) },
+        ..without
+    };
+    assert_eq!(register(&unlimited, &limited), Ok(()), "nothing is promised");
+    lock(&mut unlimited, &me, did(2), 2, resources(1000, 100));
+    let error = register(&unlimited, &limited).unwrap_err().to_string();
+    assert!(error.ends_with("a limit of wasm slots can begin when nothing is promised"), "{error}");
     let invalid = Capability { gpus: Default::default(), ..offer };
     assert_eq!(register(&books, &invalid), Err(ResizeError::Invalid("GPU 1 is not described".into())));
 }

@@ -8,6 +8,7 @@ use dms_actors::Address;
 use dms_messages::{MAX_MESSAGE_LENGTH, MessageContent, Millis};
 
 use crate::allocation::allocation_at;
+use crate::api::client::ClientError;
 use crate::api::messages::{MessageSent, NewMessage, TEXT_TYPE};
 use crate::cli::error::CliError;
 use crate::cli::listing::checked_id;
@@ -87,16 +88,26 @@ pub(super) fn run(args: &Args, session: &Session) -> Result<ExitCode, CliError> 
     let wait = args.wait.map(|seconds| Millis::from(Duration::from_secs(seconds)));
     let message = NewMessage { wait, provider, ..NewMessage::new(content_type, body) };
     let client = session.client()?;
-    let sent = small_runtime()?.block_on(client.send_message(&id, &message))?;
+    let sent = small_runtime()?.block_on(client.send_message(&id, &message)).map_err(unrepeatable)?;
     match (&sent.reply, args.wait) {
         (None, Some(_)) => {
             show(session, &sent)?;
-            Err(CliError::failed("the message was delivered; the program went on, or ended, without a reply"))
+            Err(CliError::failed("the message was delivered; the program did not reply, or not in time"))
         }
         _ => {
             show(session, &sent)?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// What may have been done must not look like what may be tried again: the message would come twice.
+fn unrepeatable(error: ClientError) -> CliError {
+    match &error {
+        ClientError::Refused(refused) if matches!(refused.code.as_str(), "no_answer" | "answer_lost") => {
+            CliError::failed(error.to_string())
+        }
+        _ => error.into(),
     }
 }
 

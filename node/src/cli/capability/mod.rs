@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use dms_messages::{CpuMillis, DiskMib, MemoryMib, Millis, Resources};
+use dms_messages::{CpuMillis, DiskMib, MemoryMib, Millis};
 
 use super::error::CliError;
 use super::job::spec;
 use super::listing::checked_id;
-use super::{Session, output, small_runtime};
+use super::{Session, onboard, output, small_runtime};
 use crate::api::client::ApiClient;
 use crate::api::types::NewLock;
+use crate::commands::CapabilityView;
+use crate::host::{HostFacts, SystemHost};
+use crate::interface::Amounts;
 
 pub(super) use self::benchmark::Compared;
 
@@ -65,14 +68,16 @@ struct Free {
 }
 
 impl Free {
-    /// What is to be free, of what is free now.
-    fn of(self, now: Resources) -> Resources {
-        Resources {
-            cpu: self.cpu.unwrap_or(now.cpu),
-            memory: self.memory.unwrap_or(now.memory),
-            disk: self.disk.unwrap_or(now.disk),
-            ..now
+    /// Checks that this machine has so much beside what is promised, and says what is to be free.
+    fn checked(self, session: &Session, now: &CapabilityView) -> Result<Amounts, CliError> {
+        let free = Amounts { cpu: self.cpu, memory: self.memory, disk: self.disk, ..Amounts::default() };
+        let offered = free.clone().over(&now.available);
+        let offered = offered.checked_add(&now.locked).and_then(|sum| sum.checked_add(&now.allocated));
+        // The node says what is wrong with the rest.
+        if let (Some(registered), Some(offered)) = (&now.registered, offered) {
+            onboard::check_amounts(&offered, Some(registered), &SystemHost.facts(&session.data)?)?;
         }
+        Ok(free)
     }
 }
 
@@ -100,8 +105,8 @@ pub(super) fn run(args: Args, session: &Session) -> Result<ExitCode, CliError> {
                 session.out.document(&lock, |lock| format!("{} is free again\n", lock.resources));
             }
             Command::Free(free) => {
-                let now = client.capability().await?.available;
-                client.set_available(&free.of(now)).await?;
+                let free = free.checked(session, &client.capability().await?)?;
+                client.set_available(&free).await?;
                 show(&client, session).await?;
             }
             Command::Benchmark(args) => return benchmark::run(args, &client, session).await,

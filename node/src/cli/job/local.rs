@@ -116,7 +116,7 @@ fn prepare(spec: JobSpec) -> Result<Prepared, CliError> {
     super::run::check(&spec)?;
     let [task] = spec.tasks.as_slice() else {
         let message = "--local runs one program; this job has several, which only a node runs side by side";
-        return Err(CliError::Plain { code: BAD_JOB, message: message.to_owned() });
+        return Err(CliError::usage(message));
     };
     let task = task.clone();
     let module = files::read_named("wasm", &task.wasm)?;

@@ -26,7 +26,7 @@ use crate::job_file::{
 /// that name; the exit code is that of the first one that failed.
 /// With --json, one document with the job and its whole output is printed when it has ended.
 ///
-/// With --local the same job runs on this machine, under the same limits and with the same exit codes, and no
+/// With --local the same job, of one program, runs on this machine, under the same limits and with the same exit codes, and no
 /// node is needed: nothing is bid on, priced, locked or contracted, and what a job file says about that is
 /// not looked at. Ctrl-C then ends the program.
 #[derive(Debug, clap::Args)]

@@ -79,7 +79,11 @@ impl Question {
                 resources.memory = within(parsed(text)?, MemoryMib(1), host.memory_total, "of memory")?;
             }
             // A machine may share none of its disk: many programs write nothing.
-            Self::Disk => resources.disk = within(parsed(text)?, DiskMib(0), host.disk_free, "of free disk")?,
+            // What was registered before may stay so, however full the disk is by now.
+            Self::Disk => {
+                let most = host.disk_free.max(resources.disk);
+                resources.disk = within(parsed(text)?, DiskMib(0), most, "of free disk")?;
+            }
             Self::CorePrice => prices.core_hour = parsed::<Price>(text)?,
             Self::MemoryPrice => prices.memory_gib_hour = parsed::<Price>(text)?,
             Self::DiskPrice => prices.disk_gib_hour = parsed::<Price>(text)?,

@@ -131,7 +131,7 @@ fn books(watched: &Watched) -> Vec<String> {
         },
     );
     let rows = [
-        row("offered", &registered.resources),
+        row("registered", &registered.resources),
         row("free", &samples.offered),
         row("locked", &capability.locked),
         row("allocated", &capability.allocated),

@@ -9,9 +9,9 @@
 //! | `did`, `location` | string | the node's DID; where it stands, empty if it does not say |
 //! | `labels`, `executors` | map, list of strings | its labels; what it runs, empty if it does not say |
 //! | `price` | double | credits per hour |
-//! | `cores` | double | of what it offers |
-//! | `memory_mib`, `disk_mib`, `gpus`, `ports` | int | of what it offers |
-//! | `fit`, `load`, `reputation` | int | thousandths; a load of 0 if it does not say |
+//! | `cores` | double | of what it offers; for a provider, of what the requester wants |
+//! | `memory_mib`, `disk_mib`, `gpus`, `ports` | int | of what it offers; for a provider, of what the requester wants |
+//! | `fit`, `load`, `reputation` | int | thousandths; a fit or a load of 0 if it does not say; for a provider the load is its own, with what is asked for |
 //! | `cpu_single`, `cpu_multi`, `memory_speed`, `disk_write`, `disk_syncs`, `wasm` | int | the benchmark; 0 where it was not measured |
 //! | `needed_cores`, `max_price` | double | of the request; without a limit -1 |
 //! | `needed_memory_mib`, `needed_disk_mib`, `needed_gpus`, `needed_ports`, `run_time_s` | int | of the request |
@@ -25,14 +25,16 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::objects::Map;
 use cel::{Context, Env, ExecutionError, Program, Value};
-use dms_messages::{CpuMillis, Price};
+use dms_messages::{CpuMillis, Figure, Price};
 
-use super::{Candidate, Measure, Rejection, Request, Rule, Verdict};
+use super::{Candidate, Rejection, Request, Rule, Verdict};
 
 /// Longest expression, in bytes.
 pub const MAX_EXPRESSION_LENGTH: usize = 512;
 /// Most brackets of an expression that are open at a time: nobody reads more.
 const MAX_NESTING: usize = 32;
+/// Scores are whole: what a number comes to is counted in millionths.
+const SCALE: i64 = 1_000_000;
 /// Longest reason that is made of what CEL says, in characters.
 const MAX_REASON: usize = 120;
 
@@ -111,7 +113,7 @@ pub enum ExpressionError {
     #[error("not an expression in CEL: {0}")]
     Malformed(String),
     /// It uses a name that nobody knows.
-    #[error("there is no {0:?} to judge by")]
+    #[error("there is no {0:?} to judge by: there are {names}", names = NAMES.join(", "))]
     UnknownName(String),
     /// It uses a function that is not offered.
     #[error("{0:?} is not offered in preferences")]
@@ -187,16 +189,22 @@ impl Rule for Expression {
         match self.compute(&Facts { request, candidate }) {
             Ok(Value::Bool(true)) => Verdict::Accept,
             Ok(Value::Bool(false)) => Verdict::Reject(Rejection::passing("is not what the expression wants")),
-            Ok(Value::Int(score)) => Verdict::Score(score.saturating_mul(1000)),
+            Ok(Value::Int(score)) => Verdict::Score(score.saturating_mul(SCALE)),
             Ok(Value::UInt(score)) => {
-                Verdict::Score(i64::try_from(score).unwrap_or(i64::MAX).saturating_mul(1000))
+                Verdict::Score(i64::try_from(score).unwrap_or(i64::MAX).saturating_mul(SCALE))
             }
-            // Thousandths, as of whole numbers; what is too large is the largest, as casts have it.
-            Ok(Value::Float(score)) if !score.is_nan() => Verdict::Score((score * 1000.0).round() as i64),
+            // Millionths, as of whole numbers; what is too large is the largest, as casts have it.
+            Ok(Value::Float(score)) if !score.is_nan() => {
+                Verdict::Score((score * SCALE as f64).round() as i64)
+            }
             Ok(Value::Float(_)) => failed("it is no number".to_owned()),
             Ok(_) => failed("it is neither true nor false, and no number".to_owned()),
             Err(why) => failed(why),
         }
+    }
+
+    fn score_text(&self, score: i64) -> String {
+        (score as f64 / SCALE as f64).to_string()
     }
 }
 
@@ -239,24 +247,24 @@ impl VariableResolver for Facts<'_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         let (request, candidate) = (self.request, self.candidate);
         let (need, offer) = (request.requirement, candidate.resources);
-        let measure = |measure: Measure| int(u64::from(measure.of(candidate.benchmark)));
+        let figure = |figure: Figure| int(u64::from(candidate.figure(figure)));
         Some(match name {
             "price" => double(credits(candidate.price)),
             "memory_mib" => int(offer.memory.0),
-            "wasm" => measure(Measure::Wasm),
+            "wasm" => figure(Figure::Wasm),
             "load" => int(u64::from(candidate.load.unwrap_or_default())),
             "location" => CowVal::owned(CelString::from(candidate.location.unwrap_or_default())),
             "cores" => double(cores(offer.cpu)),
             "disk_mib" => int(offer.disk.0),
             "gpus" => int(offer.gpus.len() as u64),
             "ports" => int(offer.ports.len() as u64),
-            "fit" => int(u64::from(candidate.fit)),
+            "fit" => int(u64::from(candidate.fit.unwrap_or_default())),
             "reputation" => int(u64::from(candidate.reputation.score())),
-            "cpu_single" => measure(Measure::CpuSingle),
-            "cpu_multi" => measure(Measure::CpuMulti),
-            "memory_speed" => measure(Measure::Memory),
-            "disk_write" => measure(Measure::DiskWrite),
-            "disk_syncs" => measure(Measure::DiskSyncs),
+            "cpu_single" => figure(Figure::CpuSingle),
+            "cpu_multi" => figure(Figure::CpuMulti),
+            "memory_speed" => figure(Figure::Memory),
+            "disk_write" => figure(Figure::DiskWrite),
+            "disk_syncs" => figure(Figure::DiskSyncs),
             "needed_cores" => double(cores(need.cpu)),
             "needed_memory_mib" => int(need.memory.0),
             "needed_disk_mib" => int(need.disk.0),

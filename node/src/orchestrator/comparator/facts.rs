@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dms_messages::{
-    Advert, Benchmark, Bid, BidRequest, Capability, Did, ExecutorKind, Millis, Price, Requirement, Resources,
+    Advert, Benchmark, Bid, BidRequest, Capability, Did, ExecutorKind, Figure, Millis, Price, Requirement,
+    Resources,
 };
 
 /// What is asked for.
@@ -51,8 +52,8 @@ pub struct Candidate<'a> {
     pub resources: &'a Resources,
     /// What the pod costs there per hour.
     pub price: Price,
-    /// How well the pod fits there, 0 to 1000, as the node says.
-    pub fit: u16,
+    /// How well the pod fits there, 0 to 1000, as the node says; only bids say it.
+    pub fit: Option<u16>,
     /// What it runs, if it says so; what a requester wants run.
     pub executors: Option<&'a BTreeSet<ExecutorKind>>,
     /// Where it stands, if it says so.
@@ -61,20 +62,25 @@ pub struct Candidate<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// How fast it is, if it was measured.
     pub benchmark: Option<Benchmark>,
-    /// How much of it is taken, 0 to 1000, if it says so.
+    /// How much of it is taken, 0 to 1000, if it says so; for a provider, of its own machine if it takes the pod.
     pub load: Option<u16>,
     /// How it behaved.
     pub reputation: Reputation,
 }
 
 impl<'a> Candidate<'a> {
+    /// A figure of its benchmark; 0 where it was not measured.
+    pub fn figure(&self, figure: Figure) -> u32 {
+        self.benchmark.map_or(0, |benchmark| figure.of(&benchmark))
+    }
+
     /// Whoever made a bid.
     pub fn of_bid(bidder: Did, bid: &'a Bid, reputation: Reputation) -> Self {
         Self {
             did: bidder,
             resources: &bid.resources,
             price: bid.price,
-            fit: bid.score,
+            fit: Some(bid.score),
             // Who bids runs what was asked for.
             executors: None,
             location: bid.profile.location.as_deref(),
@@ -91,7 +97,7 @@ impl<'a> Candidate<'a> {
             did: issuer,
             resources: &advert.available,
             price,
-            fit: 0,
+            fit: None,
             executors: Some(&advert.executors),
             location: advert.profile.location.as_deref(),
             labels: &advert.profile.labels,
@@ -114,7 +120,7 @@ impl<'a> Candidate<'a> {
             did,
             resources: available,
             price,
-            fit: 0,
+            fit: None,
             executors: Some(&capability.executors),
             location: capability.location.as_deref(),
             labels: &capability.labels,

@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 pub use self::expression::{Expression, ExpressionError, MAX_EXPRESSION_LENGTH};
 pub use self::facts::{Candidate, Reputation, Request};
 pub use self::rules::{
-    BenchmarkRule, Exclude, Executors, Fit, Labels, Limit, Load, Location, Measure, Pin, PriceRule,
+    BenchmarkRule, Exclude, Executors, Fit, Labels, Limit, Load, Location, Needs, Pin, PriceRule,
     ReputationRule, ResourcesRule,
 };
 
@@ -80,6 +80,11 @@ pub trait Rule: fmt::Debug + Send + Sync {
 
     /// What it says of a candidate.
     fn judge(&self, request: &Request<'_>, candidate: &Candidate<'_>) -> Verdict;
+
+    /// A score of its as people read it: a price, a share.
+    fn score_text(&self, score: i64) -> String {
+        score.to_string()
+    }
 
     /// True if what it says by a node's advert holds for its bids too. Then whoever it rejects is not even asked.
     fn is_lasting(&self) -> bool {
@@ -141,8 +146,13 @@ impl Default for Comparator {
     /// The cheapest that has what is needed, then the best fit.
     fn default() -> Self {
         Self {
-            rules: vec![Arc::new(ResourcesRule), Arc::new(PriceRule::default()), Arc::new(Fit)],
-            places: vec![None, Some(0), Some(1)],
+            rules: vec![
+                Arc::new(Needs),
+                Arc::new(ResourcesRule),
+                Arc::new(PriceRule::default()),
+                Arc::new(Fit),
+            ],
+            places: vec![None, None, Some(0), Some(1)],
         }
     }
 }
@@ -232,8 +242,8 @@ impl Comparator {
         &'a self,
         request: &Request<'_>,
         candidate: &Candidate<'_>,
-    ) -> Vec<(&'a str, Verdict)> {
-        self.rules.iter().map(|rule| (rule.name(), rule.judge(request, candidate))).collect()
+    ) -> Vec<(&'a dyn Rule, Verdict)> {
+        self.rules.iter().map(|rule| (rule.as_ref(), rule.judge(request, candidate))).collect()
     }
 
     /// Judges all candidates: the indices of the accepted ones, the best first, and what is said of the others.

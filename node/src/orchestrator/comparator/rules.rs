@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dms_messages::{Benchmark, CpuMillis, Did, DiskMib, ExecutorKind, MemoryMib, Millis, Price};
-use serde::{Deserialize, Serialize};
+use dms_messages::{CpuMillis, Did, DiskMib, ExecutorKind, Figure, MemoryMib, Millis, Price};
 
 use super::{Candidate, Rejection, Request, Rule, Verdict};
 
@@ -28,6 +27,42 @@ impl Rule for ResourcesRule {
             return Verdict::Accept;
         };
         Verdict::Reject(Rejection::passing(reason))
+    }
+}
+
+/// `needs`: nobody who says of itself that it is not what the job asks for: that it runs other things, stands elsewhere,
+/// has another label. Whoever does not say is asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Needs;
+
+impl Rule for Needs {
+    fn name(&self) -> &str {
+        "needs"
+    }
+
+    fn judge(&self, request: &Request<'_>, candidate: &Candidate<'_>) -> Verdict {
+        let need = request.requirement;
+        if candidate.executors.is_some_and(|executors| !executors.contains(&need.executor)) {
+            return Verdict::Reject(Rejection::lasting(format!("does not run {}", need.executor)));
+        }
+        let elsewhere = candidate.location.filter(|_| !need.locations.is_empty());
+        if let Some(place) = elsewhere.filter(|place| !need.locations.iter().any(|wanted| wanted == place)) {
+            return Verdict::Reject(Rejection::lasting(format!(
+                "stands in {place}, which the job does not want"
+            )));
+        }
+        let had = |(key, value): (&String, &String)| {
+            let had = candidate.labels.get(key).filter(|had| *had != value)?;
+            Some(format!("has the label {key}={had}, and the job wants {key}={value}"))
+        };
+        match need.labels.iter().find_map(had) {
+            Some(reason) => Verdict::Reject(Rejection::lasting(reason)),
+            None => Verdict::Accept,
+        }
+    }
+
+    fn is_lasting(&self) -> bool {
+        true
     }
 }
 
@@ -89,9 +124,13 @@ impl Rule for PriceRule {
             None => Verdict::Score(-i64::try_from(price.0).unwrap_or(i64::MAX)),
         }
     }
+
+    fn score_text(&self, score: i64) -> String {
+        Price(score.unsigned_abs()).to_string()
+    }
 }
 
-/// `fit`: the better a pod fits, as the node says, the better.
+/// `fit`: the better a pod fits, as the node says, the better. Whoever does not say so yet is the worst.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fit;
 
@@ -101,7 +140,7 @@ impl Rule for Fit {
     }
 
     fn judge(&self, _: &Request<'_>, candidate: &Candidate<'_>) -> Verdict {
-        Verdict::Score(i64::from(candidate.fit))
+        candidate.fit.map_or(Verdict::Accept, |fit| Verdict::Score(i64::from(fit)))
     }
 }
 
@@ -241,58 +280,13 @@ impl Rule for Labels {
     }
 }
 
-/// One figure of a [`Benchmark`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Measure {
-    /// [`Benchmark::cpu_single`].
-    CpuSingle,
-    /// [`Benchmark::cpu_multi`].
-    CpuMulti,
-    /// [`Benchmark::memory`].
-    Memory,
-    /// [`Benchmark::disk_write`].
-    DiskWrite,
-    /// [`Benchmark::disk_syncs`].
-    DiskSyncs,
-    /// [`Benchmark::wasm`].
-    Wasm,
-}
-
-impl Measure {
-    /// The figure; 0 where nothing was measured.
-    pub fn of(self, benchmark: Option<Benchmark>) -> u32 {
-        let benchmark = benchmark.unwrap_or_default();
-        match self {
-            Self::CpuSingle => benchmark.cpu_single,
-            Self::CpuMulti => benchmark.cpu_multi,
-            Self::Memory => benchmark.memory,
-            Self::DiskWrite => benchmark.disk_write,
-            Self::DiskSyncs => benchmark.disk_syncs,
-            Self::Wasm => benchmark.wasm,
-        }
-    }
-
-    /// Its name, as preferences have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CpuSingle => "cpu_single",
-            Self::CpuMulti => "cpu_multi",
-            Self::Memory => "memory",
-            Self::DiskWrite => "disk_write",
-            Self::DiskSyncs => "disk_syncs",
-            Self::Wasm => "wasm",
-        }
-    }
-}
-
 /// `benchmark`: nobody slower than this; the faster the better.
 #[derive(Debug, Clone)]
 pub struct BenchmarkRule {
     /// The least of each figure.
-    pub minimum: BTreeMap<Measure, u32>,
+    pub minimum: BTreeMap<Figure, u32>,
     /// The figure that is the score.
-    pub by: Measure,
+    pub by: Figure,
 }
 
 impl Rule for BenchmarkRule {
@@ -301,17 +295,17 @@ impl Rule for BenchmarkRule {
     }
 
     fn judge(&self, _: &Request<'_>, candidate: &Candidate<'_>) -> Verdict {
-        let is_less = |(measure, least): &(&Measure, &u32)| measure.of(candidate.benchmark) < **least;
+        let is_less = |(figure, least): &(&Figure, &u32)| candidate.figure(**figure) < **least;
         match self.minimum.iter().find(is_less) {
-            Some((measure, least)) => {
-                let (name, had) = (measure.name(), measure.of(candidate.benchmark));
+            Some((figure, least)) => {
+                let (name, had) = (figure.key(), candidate.figure(*figure));
                 let reason = match had {
                     0 => format!("was not measured ({name})"),
                     had => format!("is too slow: {name} {had}, not {least}"),
                 };
                 Verdict::Reject(Rejection::lasting(reason))
             }
-            None => Verdict::Score(i64::from(self.by.of(candidate.benchmark))),
+            None => Verdict::Score(i64::from(candidate.figure(self.by))),
         }
     }
 
@@ -368,5 +362,9 @@ impl Rule for Load {
             }
             load => Verdict::Score(-i64::from(load)),
         }
+    }
+
+    fn score_text(&self, score: i64) -> String {
+        score.unsigned_abs().to_string()
     }
 }

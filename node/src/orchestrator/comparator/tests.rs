@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dms_messages::{
-    Benchmark, CpuMillis, DiskMib, ExecutorKind, GpuRequirement, MemoryMib, Millis, Price, Requirement,
-    Resources,
+    Benchmark, CpuMillis, DiskMib, ExecutorKind, Figure, GpuRequirement, MemoryMib, Millis, Price,
+    Requirement, Resources,
 };
 
 use super::*;
@@ -17,7 +17,7 @@ struct Stage {
     max_price: Option<Price>,
     resources: Resources,
     price: u64,
-    fit: u16,
+    fit: Option<u16>,
     executors: Option<BTreeSet<ExecutorKind>>,
     location: Option<&'static str>,
     labels: BTreeMap<String, String>,
@@ -34,7 +34,7 @@ impl Default for Stage {
             max_price: None,
             resources: resources(2000, 128),
             price: 500_000,
-            fit: 700,
+            fit: Some(700),
             executors: Some(BTreeSet::from([ExecutorKind::Wasm])),
             location: Some("eu-west"),
             labels: labels(&[("disk", "ssd")]),
@@ -117,7 +117,7 @@ fn assert_verdict(rule: &dyn Rule, verdict: Verdict, expected: &Expected) {
 #[test]
 fn each_rule_accepts_scores_and_rejects_with_its_reason() {
     use Expected::{Accept, Never, NotNow, Score};
-    let wasm = |least| BenchmarkRule { minimum: [(Measure::Wasm, least)].into(), by: Measure::CpuSingle };
+    let wasm = |least| BenchmarkRule { minimum: [(Figure::Wasm, least)].into(), by: Figure::CpuSingle };
     let gpu = || vec![GpuRequirement::default()];
     let table: Vec<(Box<dyn Rule>, Stage, Expected)> = vec![
         (Box::new(ResourcesRule), Stage::default(), Accept),
@@ -189,6 +189,33 @@ fn each_rule_accepts_scores_and_rejects_with_its_reason() {
         (
             Box::new(Labels { reject: labels(&[("disk", "hdd")]), ..Labels::default() }),
             Stage::default(),
+            Accept,
+        ),
+        (Box::new(Needs), Stage::default(), Accept),
+        (Box::new(Needs), with(|it| it.executors = Some(BTreeSet::new())), Never("does not run wasm")),
+        (
+            Box::new(Needs),
+            with(|it| it.requirement.locations = ["CH".to_owned()].into()),
+            Never("stands in eu-west"),
+        ),
+        (
+            Box::new(Needs),
+            with(|it| it.requirement.locations = ["CH".to_owned(), "eu-west".to_owned()].into()),
+            Accept,
+        ),
+        (
+            Box::new(Needs),
+            with(|it| it.requirement.labels = labels(&[("disk", "hdd")])),
+            Never("has the label disk=ssd, and the job wants disk=hdd"),
+        ),
+        // Whoever does not say is asked.
+        (
+            Box::new(Needs),
+            with(|it| {
+                it.requirement.locations = ["CH".to_owned()].into();
+                it.requirement.labels = labels(&[("gpu", "a100"), ("disk", "ssd")]);
+                (it.location, it.executors) = (None, None);
+            }),
             Accept,
         ),
         (Box::new(wasm(250)), Stage::default(), Score(400)),
@@ -266,11 +293,11 @@ fn an_expression_accepts_rejects_or_scores_by_every_name_that_there_is() {
         ("location in ['CH', 'eu-west']", Accept),
         ("size(location) == 7 && location.contains('west') && location.endsWith('t')", Accept),
         ("price < 0.5", NotNow("not what the expression wants")),
-        ("wasm", Score(250_000)),
-        ("1u", Score(1000)),
-        ("-2", Score(-2000)),
-        ("double(wasm) / price", Score(500_000)),
-        ("price > 1.0 ? 1 : 2", Score(2000)),
+        ("wasm", Score(250_000_000)),
+        ("1u", Score(1_000_000)),
+        ("-2", Score(-2_000_000)),
+        ("double(wasm) / price", Score(500_000_000)),
+        ("price > 1.0 ? 1 : 2", Score(2_000_000)),
         ("1.0 / 0.0", Score(i64::MAX)),
         ("9223372036854775807", Score(i64::MAX)),
         ("0.0 / 0.0", NotNow("cannot be judged")),
@@ -288,12 +315,33 @@ fn an_expression_accepts_rejects_or_scores_by_every_name_that_there_is() {
     }
     // Without a word about something it is nothing, and no reason to fail.
     let bare = with(|it| {
-        (it.executors, it.location, it.benchmark, it.load) = (None, None, None, None);
+        (it.executors, it.location, it.benchmark, it.load, it.fit) = (None, None, None, None, None);
         it.labels.clear();
     });
-    let text = "size(executors) == 0 && location == '' && wasm == 0 && load == 0 && size(labels) == 0";
+    let text = "size(executors) == 0 && location == '' && wasm == 0 && load + fit + size(labels) == 0";
     let rule = Expression::compile("own", text).unwrap();
     assert_verdict(&rule, bare.judge(&rule), &Accept);
+}
+
+#[test]
+fn scores_are_told_as_what_they_count() {
+    let expression = |text| Expression::compile("own", text).unwrap();
+    let table: Vec<(Box<dyn Rule>, &str)> = vec![
+        (Box::new(PriceRule::default()), "0.5"),
+        (Box::new(Load { max: 1000 }), "300"),
+        (Box::new(Fit), "700"),
+        (Box::new(ReputationRule::default()), "900"),
+        (Box::new(expression("wasm")), "250"),
+        (Box::new(expression("0.0 - price")), "-0.5"),
+    ];
+    for (rule, expected) in table {
+        let Verdict::Score(score) = Stage::default().judge(rule.as_ref()) else {
+            panic!("{} gives a score", rule.name());
+        };
+        assert_eq!(rule.score_text(score), expected, "{}", rule.name());
+    }
+    let unsaid = with(|it| it.fit = None);
+    assert_eq!(unsaid.judge(&Fit), Verdict::Accept, "who says nothing is no worse than the worst");
 }
 
 #[test]
@@ -413,7 +461,7 @@ fn what_is_no_chain_is_refused() {
 fn the_order_decides_then_chance_that_nobody_steers() {
     let stages: Vec<Stage> = [(5, 100), (4, 300), (4, 200), (4, 300)]
         .into_iter()
-        .map(|(price, fit)| with(|it| (it.price, it.fit) = (price, fit)))
+        .map(|(price, fit)| with(|it| (it.price, it.fit) = (price, Some(fit))))
         .collect();
     let candidates: Vec<Candidate<'_>> =
         stages.iter().zip(1..).map(|(stage, seed)| stage.candidate(seed)).collect();

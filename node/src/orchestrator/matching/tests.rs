@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dms_messages::{PriceList, Timestamp};
+use dms_messages::{GpuRequirement, PriceList, Timestamp};
 use dms_storage::{Entry, Event};
 
 use super::*;
@@ -134,6 +134,24 @@ fn what_can_never_be_cheaper_is_told_as_the_lowest_price_and_what_is_dear_now_as
     assert!(matches!(ask(rising, 3500, 100), Err(DeclineReason::Busy { .. })));
 }
 
+#[test]
+fn an_expression_sees_what_the_requester_wants() {
+    let rule = |cel: &str| format!("[[provider.expression]]\nname = \"own\"\ncel = \"{cel}\"");
+    let ask = |cel: &str, gpus: usize, ports: u16| {
+        ask(&rule(cel), 0, 2, Reputation::default(), |request| {
+            request.requirement.gpus = vec![GpuRequirement::default(); gpus];
+            request.requirement.ports = ports;
+        })
+    };
+    let is_by_rule =
+        |reason: DeclineReason| matches!(reason, DeclineReason::Preference { rule, .. } if rule == "own");
+    assert!(ask("gpus == 0 && ports == 0", 0, 0).is_ok());
+    assert!(ask("gpus == 0", 1, 0).is_err_and(is_by_rule));
+    assert!(ask("ports < 3", 0, 3).is_err_and(is_by_rule));
+    // Let through by the rule, it is declined for what the machine has not.
+    assert!(!ask("gpus == 2 && ports == 3", 2, 3).is_err_and(is_by_rule));
+}
+
 /// The rows of the conformance list's "Bid gate", in its words, as far as they are decided here. The others are decided
 /// before: a node does not hear its own broadcast (`handlers/bid_request`), what cannot be parsed is refused
 /// (`tests/tests/malicious_inputs.rs`), and a repeat has no second effect (`tests/tests/forged_words.rs`).
@@ -150,7 +168,7 @@ mod nunet_bid_gate {
         let exclude = format!("[provider]\nexclude = [\"{}\"]", did(2));
         let pin = format!("[provider]\npin = [\"{}\"]", did(3));
         type Row<'a> = (&'a str, &'a str, u8, Reputation, Result<(), DeclineReason>);
-        let table: [Row<'_>; 12] = [
+        let table: [Row<'_>; 13] = [
             ("first request answered", "", 2, stranger, Ok(())),
             ("excluded peer", &exclude, 2, stranger, Err(declined("exclude", Retry::Final))),
             ("another than the excluded peer", &exclude, 3, stranger, Ok(())),
@@ -177,10 +195,17 @@ mod nunet_bid_gate {
             ("contract rule waived for own request", "[provider]\nmin_reputation = 600", 1, stranger, Ok(())),
             (
                 "too much of the machine taken",
-                "[provider]\nmax_load = 249",
+                "[provider]\nmax_load = 499",
                 2,
                 stranger,
                 Err(declined("load", Retry::Later)),
+            ),
+            (
+                "as much as may be taken, with what is asked for",
+                "[provider]\nmax_load = 500",
+                2,
+                stranger,
+                Ok(()),
             ),
             (
                 "an expression that does not hold",

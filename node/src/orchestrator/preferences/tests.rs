@@ -37,14 +37,15 @@ fn the_defaults_are_what_a_node_without_preferences_does() {
     for text in ["", DEFAULTS, "# nothing\n", "[requester]\n[provider]\n[pricing]\n"] {
         let preferences = parse(text).unwrap();
         assert_eq!(preferences.requester.order(), ["price", "fit"], "{text}");
-        assert_eq!(preferences.requester.names().collect::<Vec<_>>(), ["resources", "price", "fit"]);
+        assert_eq!(preferences.requester.names().collect::<Vec<_>>(), ["needs", "resources", "price", "fit"]);
         assert_eq!(preferences.provider.names().count(), 0);
         assert_eq!(preferences.surcharge, Surcharge::default());
         assert!(!preferences.has_requester_rules);
     }
-    let Preferences { requester, provider, surcharge, has_requester_rules } = Preferences::default();
+    let Preferences { requester, provider, surcharge, has_requester_rules, names_providers } =
+        Preferences::default();
     assert_eq!((requester.order(), provider.names().count()), (vec!["price", "fit"], 0));
-    assert_eq!((surcharge, has_requester_rules), (Surcharge::default(), false));
+    assert_eq!((surcharge, has_requester_rules, names_providers), (Surcharge::default(), false, false));
 }
 
 /// What the README shows.
@@ -58,7 +59,7 @@ fn the_example_of_the_readme_is_understood() {
     assert_eq!(preferences.requester.order(), ["value", "price", "fit"]);
     assert_eq!(
         preferences.requester.names().collect::<Vec<_>>(),
-        ["resources", "price", "reputation", "benchmark", "location", "fit", "value"]
+        ["needs", "resources", "price", "reputation", "benchmark", "location", "fit", "value"]
     );
     assert_eq!(preferences.provider.names().collect::<Vec<_>>(), ["exclude", "load"]);
     assert_eq!((preferences.surcharge.cpu, preferences.surcharge.minimum), (2000, Price(10_000)));
@@ -75,7 +76,7 @@ fn the_examples_of_the_defaults_are_understood() {
     let preferences = parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(
         preferences.requester.names().collect::<Vec<_>>(),
-        ["resources", "price", "load", "benchmark", "fit", "value"]
+        ["needs", "resources", "price", "load", "benchmark", "fit", "value"]
     );
     assert_eq!(preferences.provider.names().collect::<Vec<_>>(), ["limit", "load", "worth-it"]);
     assert_eq!(preferences.surcharge.minimum, Price(10_000));

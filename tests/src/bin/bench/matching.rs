@@ -11,8 +11,8 @@ use dms_messages::{
     Resources,
 };
 use dms_node::orchestrator::comparator::{
-    BenchmarkRule, Candidate, Comparator, Exclude, Executors, Expression, Labels, Load, Location, Measure,
-    PriceRule, Reputation, ReputationRule, Request, ResourcesRule, Rule,
+    BenchmarkRule, Candidate, Comparator, Exclude, Executors, Expression, Labels, Load, Location, PriceRule,
+    Reputation, ReputationRule, Request, ResourcesRule, Rule,
 };
 
 use crate::report::Figure;
@@ -35,7 +35,10 @@ fn chain() -> anyhow::Result<Comparator> {
         Arc::new(ReputationRule { minimum: 100 }),
         Arc::new(Exclude(excluded)),
         Arc::new(Executors(BTreeSet::from([ExecutorKind::Wasm]))),
-        Arc::new(BenchmarkRule { minimum: [(Measure::Wasm, 1)].into(), by: Measure::Wasm }),
+        Arc::new(BenchmarkRule {
+            minimum: [(dms_messages::Figure::Wasm, 1)].into(),
+            by: dms_messages::Figure::Wasm,
+        }),
         Arc::new(Location { accept: places, reject: vec!["us".to_owned()] }),
         Arc::new(Labels { require: [("disk".to_owned(), "ssd".to_owned())].into(), ..Labels::default() }),
         Arc::new(Expression::compile("enough", "price < 5.0 && memory_mib >= needed_memory_mib")?),
@@ -63,7 +66,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
             did: dids[n % KEYS],
             resources,
             price: Price(1_000_000 + (n as u64 * 7919) % 1_000_000),
-            fit: (n % 1000) as u16,
+            fit: Some((n % 1000) as u16),
             executors: Some(&executors),
             location: Some(["CH", "DE", "eu-west"][n % 3]),
             labels: &labels,

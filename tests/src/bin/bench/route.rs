@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use dms_actors::{Actor, ActorSystem, Address, Answer, Handler, Keypair, Supervision};
 use dms_messages::{
-    AllocationId, AllocationMessage, ContentId, JobId, MessageContent, Millis, Timestamp, to_canonical,
+    AllocationId, AllocationMessage, AllocationRefusal, ContentId, JobId, MessageContent, Millis, Timestamp,
+    to_canonical,
 };
 use dms_node::allocation::route::{AllocationTarget, RouteError, RouteToAllocation, route_to_allocation};
 use dms_node::commands::{GetStatus, Onboard, SubmitJob};
@@ -99,12 +100,24 @@ fn micros(time: Duration) -> f64 {
 /// Times one ask after another.
 async fn timed(mut ask: impl AsyncFnMut() -> anyhow::Result<()>) -> anyhow::Result<Vec<f64>> {
     let mut times = Vec::with_capacity(ASKS);
-    for _ in 0..ASKS {
+    let begun = Instant::now();
+    while times.len() < ASKS {
         let start = Instant::now();
-        ask().await?;
-        times.push(micros(start.elapsed()));
+        match ask().await {
+            Ok(()) => times.push(micros(start.elapsed())),
+            // On a busy machine the program may be behind, which is not what is measured.
+            Err(error) if is_inbox_full(&error) && begun.elapsed() < DEADLINE => {
+                tokio::time::sleep(POLL).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(times)
+}
+
+fn is_inbox_full(error: &anyhow::Error) -> bool {
+    let refusal = AllocationRefusal::InboxFull;
+    matches!(error.downcast_ref(), Some(RouteError::Refused { refusal: why, .. }) if *why == refusal)
 }
 
 /// Two systems without nodes.

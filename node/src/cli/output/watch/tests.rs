@@ -102,7 +102,7 @@ fn the_machine_the_books_and_what_runs_are_on_one_screen() {
         " 75 %  of 15.6 GiB, this node 700 MiB",
         " 80 %  of 488 GiB",
         "load 1.24   54 °C   net in 1.2 MiB/s, out 900 B/s",
-        "allocated  1      512 MiB",
+        "allocated   1      512 MiB",
         "0.95/1 ",
         "300 MiB/512 MiB",
         "400 MiB",
