@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::error::{CliError, INTERRUPTED};
 use super::{Session, output};
 use crate::api::client::ApiClient;
-use crate::benchmark::{self, BenchmarkError, Figure, StopFlag, SystemMachine};
+use crate::benchmark::{self, BenchmarkError, Figure, LOOKS, StopFlag, SystemMachine};
 use crate::commands::Benchmarked;
 use crate::config::Settings;
 
@@ -23,15 +23,13 @@ const TICK: Duration = Duration::from_millis(100);
 /// Measures the machine that this runs on.
 pub(super) async fn here(settings: &Settings, session: &Session) -> Result<Benchmark, CliError> {
     let machine = SystemMachine::new(&settings.data, settings.benchmark_time.duration());
-    let bar = bar(session, "{msg:<11} [{bar:24}] {pos}/{len}", Figure::ALL.len() as u64);
+    let bar = bar(session, "{msg:<11} [{bar:24}] {pos}/{len}", Figure::ALL.len() as u64 * u64::from(LOOKS));
     let stop = StopFlag::default();
     let (wished, shown) = (stop.clone(), bar.clone());
     let measuring = tokio::task::spawn_blocking(move || {
-        let begins = |figure: Figure| {
+        let begins = |figure: Figure, done: u32| {
             shown.set_message(figure.name());
-            // The last one is not over when it begins.
-            let position = Figure::ALL.iter().position(|known| *known == figure).unwrap_or(0);
-            shown.set_position(position as u64);
+            shown.set_position(u64::from(done));
         };
         benchmark::measure(&machine, &wished, begins)
     });

@@ -26,7 +26,7 @@ impl Handler<BenchmarkCapability> for Node {
         let stop = StopFlag::default();
         self.measuring = Some(Measuring(stop.clone()));
         let machine = Arc::clone(&self.parts.machine);
-        let measuring = self.parts.workers.run(move || benchmark::measure(&*machine, &stop, |_| {}));
+        let measuring = self.parts.workers.run(move || benchmark::measure(&*machine, &stop, |_, _| {}));
         let running_count = self.books.live_allocations().count();
         // Record and report.
         let (responder, answer) = Answer::later();

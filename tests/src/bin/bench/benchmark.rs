@@ -1,8 +1,10 @@
 //! Whether what a machine says of its speed is the same again: five benchmarks in a row, as a person would ask for them.
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::io::{Seek, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -21,7 +23,7 @@ const SECONDS: f64 = 20.0;
 
 /// What the system under the benchmark is asked for by itself, too: where that differs as much from run to run, it is the
 /// machine that does.
-const BARE: [Kind; 2] = [Kind::DiskWrite, Kind::DiskSyncs];
+const BARE: [Kind; 3] = [Kind::Memory, Kind::DiskWrite, Kind::DiskSyncs];
 /// How long a bare loop takes, and the windows whose rates are compared.
 const BARE_TIME: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_millis(50);
@@ -35,6 +37,9 @@ fn spread(values: &mut [f64]) -> (f64, f64) {
 
 /// How often a second the calls of a figure succeed: the median of the best quarter, as in the benchmark.
 fn bare_loop(kind: Kind, directory: &Path) -> anyhow::Result<f64> {
+    if kind == Kind::Memory {
+        return Ok(bare_copies());
+    }
     let mut file = tempfile::tempfile_in(directory)?;
     let bytes = vec![0x5a; if kind == Kind::DiskSyncs { 4096 } else { 32 << 20 }];
     let (begun, mut rates) = (Instant::now(), Vec::new());
@@ -50,8 +55,45 @@ fn bare_loop(kind: Kind, directory: &Path) -> anyhow::Result<f64> {
         }
         rates.push(count / start.elapsed().as_secs_f64());
     }
+    Ok(best_quarter(rates))
+}
+
+fn best_quarter(mut rates: Vec<f64>) -> f64 {
     rates.sort_by(|a, b| b.total_cmp(a));
-    Ok(rates[rates.len().div_ceil(4) / 2])
+    rates[rates.len().div_ceil(4) / 2]
+}
+
+/// How often a second 4 MiB are copied by all cores together, between buffers of 128 MiB.
+fn bare_copies() -> f64 {
+    const PIECE: usize = 4 << 20;
+    let (copies, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let copy = || {
+        let (from, mut to) = (vec![1_u8; 32 * PIECE], vec![2_u8; 32 * PIECE]);
+        for at in (0..32).cycle().take_while(|_| !is_over.load(Ordering::Relaxed)) {
+            let place = at * PIECE..(at + 1) * PIECE;
+            to[place.clone()].copy_from_slice(black_box(&from[place]));
+            black_box(&mut to);
+            copies.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        (0..cores).for_each(|_| drop(scope.spawn(copy)));
+        let (begun, mut rates) = (Instant::now(), Vec::new());
+        while begun.elapsed() < BARE_TIME {
+            let (start, before) = (Instant::now(), copies.load(Ordering::Relaxed));
+            rest();
+            let count = copies.load(Ordering::Relaxed) - before;
+            rates.push(count as f64 / start.elapsed().as_secs_f64());
+        }
+        is_over.store(true, Ordering::Relaxed);
+        best_quarter(rates)
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "it rests between two looks at what other threads do")]
+fn rest() {
+    std::thread::sleep(WINDOW);
 }
 
 /// The group `node`: the spread of each figure over the runs, and how long one of them takes.
@@ -90,7 +132,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
             Some(bare) => {
                 let (bare, _) = self::spread(bare);
                 figure
-                    .means(format!("{means}; a bare loop of the same calls, in turn with them: {bare:.1} %"))
+                    .means(format!("{means}; a bare loop that does the same, in turn with them: {bare:.1} %"))
             }
             None => figure.means(means),
         });
