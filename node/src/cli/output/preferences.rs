@@ -50,8 +50,7 @@ pub(in crate::cli) fn preferences_test(tested: &PreferencesTest) -> String {
             true => format!("{} (this node)", candidate.did.short()),
             false => candidate.did.short(),
         };
-        let words = candidate.verdicts.iter().map(|verdict| word(verdict, &tested.order));
-        [rank, name].into_iter().chain(words).collect()
+        [rank, name].into_iter().chain(candidate.verdicts.iter().map(word)).collect()
     };
     let rows: Vec<Vec<String>> = tested.candidates.iter().map(row).collect();
     let mut text = table(&head, &rows);
@@ -77,10 +76,10 @@ pub(in crate::cli) fn preferences_test(tested: &PreferencesTest) -> String {
 }
 
 /// A verdict in a cell.
-fn word(verdict: &RuleVerdict, order: &[String]) -> String {
+fn word(verdict: &RuleVerdict) -> String {
     match verdict.verdict {
-        // Nothing that could be compared: an advert does not say it.
-        VerdictKind::Accept if verdict.rule == "fit" || order.contains(&verdict.rule) => "-".to_owned(),
+        // An advert does not say it.
+        VerdictKind::Accept if verdict.rule == "fit" => "-".to_owned(),
         VerdictKind::Accept => "yes".to_owned(),
         VerdictKind::Reject => "no".to_owned(),
         // A rule of one's own may write anything.
