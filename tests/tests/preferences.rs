@@ -169,7 +169,7 @@ fn what_is_wrong_is_said_with_its_line_and_changes_nothing() {
     let shown = home.dms(&["preferences", "show"]);
     assert_eq!(shown.stdout, defaults.stdout, "as it was");
     let run = home.dms(&["preferences", "set", "/dev/null"]);
-    assert!(run.stdout.contains("requester.order") && run.stdout.contains("KEY"), "{run}");
+    assert!(run.stdout.contains("requester.pin") && run.stdout.contains("KEY"), "{run}");
     let run = home.dms(&["preferences", "test", "0192"]);
     assert!(!run.status.success() && run.stderr.contains("no job 0192"), "{run}");
 }
